@@ -1,0 +1,82 @@
+// The parts of the page that live in the browser alone: Markdown, copying, and how the composer and the transcript
+// behave. Everything else is Reflex. Nothing here talks to the server; it presses the page's own buttons.
+import { createElement as h, memo, useEffect, useRef, useState } from "react";
+import ReactMarkdown from "react-markdown";
+import { useLocation } from "react-router";
+import remarkGfm from "remark-gfm";
+import { copyText, install, moved } from "./behaviour.js";
+
+const MOST_HIGHLIGHTED = 60_000;
+
+// An answer's block. Raw HTML in it stays text; a picture becomes a link, so that nothing remote is ever loaded.
+export const Markdown = memo(function Markdown({ source, live = false }) {
+  const components = live ? LIVE_COMPONENTS : COMPONENTS;
+  return h(ReactMarkdown, { remarkPlugins: PLUGINS, components }, source);
+});
+
+const PLUGINS = [remarkGfm];
+const OUTSIDE = { target: "_blank", rel: "noopener noreferrer nofollow" };
+
+const shared = {
+  a: ({ href, children }) => (href ? h("a", { href, ...OUTSIDE }, children) : h("span", {}, children)),
+  img: ({ src, alt }) => h("a", { href: src || undefined, ...OUTSIDE, className: "picture" }, alt || "picture"),
+  table: ({ children }) => h("div", { className: "table", tabIndex: 0 }, h("table", {}, children)),
+};
+const COMPONENTS = { ...shared, pre: (props) => h(Code, { ...read(props) }) };
+const LIVE_COMPONENTS = { ...shared, pre: (props) => h(Code, { ...read(props), live: true }) };
+
+// react-markdown gives <pre><code class="language-x">text</code></pre>.
+function read({ children }) {
+  const { className = "", children: text } = children?.props ?? {};
+  return {
+    language: /language-([^\s]+)/.exec(className)?.[1] ?? "",
+    text: String(Array.isArray(text) ? text.join("") : (text ?? "")).replace(/\n$/, ""),
+  };
+}
+
+// A code block. It is coloured once it is finished; the highlighter is loaded with the first one.
+const Code = memo(function Code({ language, text, live = false }) {
+  const [html, setHtml] = useState("");
+  useEffect(() => {
+    let current = true;
+    setHtml("");
+    if (!live && language && text.length <= MOST_HIGHLIGHTED) {
+      import("./highlight.js").then(({ highlight }) => current && setHtml(highlight(language, text)));
+    }
+    return () => { current = false; };
+  }, [language, text, live]);
+  return h("figure", { className: "code", dir: "ltr" },
+    h("figcaption", {}, h("span", {}, language || "text"), h(CopyButton, { text, label: "Copy code" })),
+    h("pre", { tabIndex: 0 },
+      html ? h("code", { dangerouslySetInnerHTML: { __html: html } }) : h("code", {}, text)));
+});
+
+// Copies `text` and says so for a moment. `text` may come in parts.
+export function CopyButton({ text, label = "Copy" }) {
+  const [copied, setCopied] = useState(false);
+  const timer = useRef();
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const copy = async () => {
+    setCopied(await copyText(Array.isArray(text) ? text.join("") : text));
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => setCopied(false), 1600);
+  };
+  return h("button", { type: "button", className: "quiet copy", "aria-label": copied ? "Copied" : label,
+    title: label, "data-copied": copied || undefined, onClick: copy },
+    h("svg", { viewBox: "0 0 24 24", "aria-hidden": true },
+      copied ? h("path", { d: "M5 12.5 10 17.5 19 7" })
+        : [h("rect", { key: 1, x: 9, y: 9, width: 11, height: 11, rx: 2.5 }),
+           h("path", { key: 2, d: "M15 9V6.5A2.5 2.5 0 0 0 12.5 4h-6A2.5 2.5 0 0 0 4 6.5v6A2.5 2.5 0 0 0 6.5 15H9" })]));
+}
+
+// Mounted once on each page.
+export function Behaviour() {
+  const { pathname } = useLocation();
+  useEffect(install, []);
+  const before = useRef(pathname);
+  useEffect(() => {
+    moved(before.current, pathname);
+    before.current = pathname;
+  }, [pathname]);
+  return null;
+}

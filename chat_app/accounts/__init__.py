@@ -1,0 +1,5 @@
+"""Accounts: tenants, people, their browser sessions and API keys, and their roles.
+
+Knows who somebody is and how they prove it. Does not know what they may spend or what they say.
+Its own tables: tenant, users, browser_session, api_key.
+"""

@@ -1,0 +1,60 @@
+"""Who is asking, and what can be wrong with an account. Plain data; it does not know how it was proven."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ROLES = ("user", "staff", "admin")
+COLUMNS = "u.id, u.tenant_id, u.email, u.name, u.role, u.plan_id"
+"""What a query selects from `users u` to make an identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A person within a tenant, as the database had them at this moment. Ask anew for each request; keep
+    none."""
+
+    user_id: str
+    tenant_id: str
+    email: str
+    name: str
+    role: str
+    plan_id: str
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == "admin"
+
+    @property
+    def is_staff(self) -> bool:
+        """Staff, or an administrator."""
+        return self.role in ("staff", "admin")
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Identity":
+        """From a row that holds `COLUMNS`."""
+        return cls(row["id"], row["tenant_id"], row["email"], row["name"], row["role"], row["plan_id"])
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A line of the administrator's list of people. Times in milliseconds UTC."""
+
+    identity: Identity
+    created_at: int
+    disabled: bool
+
+
+class AccountError(Exception):
+    """What a person asked of their account cannot be done. `message` is in plain words, `code` for programs.
+
+    Codes: bad_email, bad_name, bad_password, bad_role, email_taken, signup_closed, bad_credentials,
+    account_disabled, too_many_attempts (with `retry_after` in seconds), not_found, plan_unknown, last_admin,
+    too_many_keys.
+    """
+
+    def __init__(self, code: str, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after

@@ -1,0 +1,71 @@
+"""The Reflex app: pages, and the gateway mounted beside them. No logic."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import reflex as rx
+import structlog
+from reflex.event import EventSpec
+from reflex_base.config import get_config
+
+from chat_app.data.db.base import DatabaseUnavailable
+from chat_app.gateway.app import api
+from chat_app.ui.document import HEAD, error_boundary
+from chat_app.ui.lifetime import with_parent
+from chat_app.ui.pages.account import account
+from chat_app.ui.pages.chat import chat
+from chat_app.ui.pages.login import login
+from chat_app.ui.pages.moderation import moderation
+from chat_app.ui.pages.plans import plans
+from chat_app.ui.sockets import may_open
+from chat_app.ui.state.account import Account
+from chat_app.ui.state.chat import GIVE_BACK, Chat
+from chat_app.ui.state.login import Login
+from chat_app.ui.state.plan_desk import PlanDesk
+from chat_app.ui.state.review_desk import ReviewDesk
+from chat_app.ui.state.visitor import Visitor
+from chat_app.ui.static import StaticFiles
+from chat_app.wiring import lifespan, parley
+
+logger = structlog.get_logger(__name__)
+
+
+def unexpected(exception: Exception) -> list[EventSpec]:
+    """What a page says when an event failed in a way that nobody foresaw; the composer gets its text back."""
+    if isinstance(exception, DatabaseUnavailable):
+        logger.warning("storage unavailable", error=str(exception))
+        said = "Parley cannot reach its database right now. Try again in a moment."
+    else:
+        logger.error("event failed", exc_info=exception)
+        said = "Something went wrong on our side. Try again; if it happens again, tell your administrator."
+    return [Visitor.tell(said), GIVE_BACK]  # type: ignore[operator]  # Reflex makes an event of the method.
+
+
+app = rx.App(
+    stylesheets=["/parley.css"],
+    reset_style=False,
+    toaster=None,
+    app_wraps={(55, "ErrorBoundary"): error_boundary},
+    head_components=HEAD,
+    html_lang="en",
+    api_transformer=[api(parley, get_config().cors_allowed_origins), StaticFiles],
+    backend_exception_handler=unexpected,
+)
+app.add_page(chat, route="/[[section]]/[[thread]]", title="Parley", on_load=Chat.open)
+app.add_page(login, route="/login", title="Sign in · Parley", on_load=Login.open)
+app.add_page(account, route="/account", title="Account · Parley", on_load=[Account.open, Chat.leave])
+app.add_page(plans, route="/admin/plans", title="Plans · Parley", on_load=[PlanDesk.open, Chat.leave])
+app.add_page(moderation, route="/admin/moderation", title="Moderation · Parley", on_load=[ReviewDesk.open, Chat.leave])
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[None]:
+    """Parley runs as long as the server does."""
+    async with with_parent(), lifespan():
+        yield
+
+
+app.register_lifespan_task(running)
+
+if app.sio is not None:
+    app.sio.eio.cors_allowed_origins = may_open

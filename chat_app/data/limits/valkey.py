@@ -1,0 +1,87 @@
+"""Limits in Valkey or Redis: all replicas see one count, by the server's clock. What has run out expires there."""
+
+from typing import Any
+
+from chat_app.data.limits.base import LimitsUnavailable
+from chat_app.data.valkey import PREFIX, connect, not_now
+
+RATE = PREFIX + "rate:"
+PLACES = PREFIX + "places:"
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+"""
+
+# GCRA. KEYS: rate. ARGV: events a minute, burst. Microseconds inside; answers milliseconds, 0 if it is let through.
+_HIT = (
+    _NOW
+    + """
+local interval = 60000000 / tonumber(ARGV[1])
+local room = math.max(1, tonumber(ARGV[2])) * interval
+local arrival = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now) + interval
+if arrival - now > room then return math.max(1, math.ceil((arrival - now - room) / 1000)) end
+redis.call('SET', KEYS[1], string.format('%.0f', arrival), 'PX', math.ceil((arrival - now) / 1000))
+return 0
+"""
+)
+
+# KEYS: places. ARGV: member, most, ttl in ms. A sorted set of members by when their place frees itself.
+_ENTER = (
+    _NOW
+    + """
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then
+  return 0
+end
+redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[3] * 1000), ARGV[1])
+local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+redis.call('PEXPIRE', KEYS[1], math.ceil((last[2] - now) / 1000))
+return 1
+"""
+)
+
+
+class ValkeyLimits:
+    """`url` names one server, or a primary; all processes of one Parley name the same."""
+
+    def __init__(self, url: str) -> None:
+        # A hit whose answer got lost may be counted twice: rather that than refuse on a stale connection.
+        self._client = connect(url, connections=16, attempts=3)
+        self._hit = self._client.register_script(_HIT)
+        self._enter = self._client.register_script(_ENTER)
+
+    async def start(self) -> None:
+        """Raises `LimitsUnavailable`."""
+        try:
+            await self._client.ping()
+        except Exception as error:
+            raise _translated(error) from error
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def hit(self, key: str, per_minute: int, burst: int | None = None) -> int:
+        if per_minute <= 0:
+            return 60_000
+        args = [per_minute, per_minute if burst is None else burst]
+        return int(await self._call(self._hit, RATE + key, args))
+
+    async def enter(self, key: str, member: str, most: int, ttl_ms: int) -> bool:
+        return bool(await self._call(self._enter, PLACES + key, [member, most, ttl_ms]))
+
+    async def leave(self, key: str, member: str) -> None:
+        try:
+            await self._client.zrem(PLACES + key, member)
+        except Exception as error:
+            raise _translated(error) from error
+
+    async def _call(self, script: Any, key: str, args: list[Any]) -> Any:
+        try:
+            return await script(keys=[key], args=args)
+        except Exception as error:
+            raise _translated(error) from error
+
+
+def _translated(error: Exception) -> Exception:
+    return LimitsUnavailable(f"the limits cannot be reached: {error}") if not_now(error) else error

@@ -1,0 +1,93 @@
+"""The generation log: the text of running answers, appended under its own offset.
+
+An offset counts characters (Unicode code points) of the answer's text, so a viewer that has shown n characters
+resumes from n. Two rules make it safe. A writer holds a fencing number, and whoever holds a lower one than the
+log has seen may not append. An append names the offset that it continues, and no offset is written twice.
+What `tail` yields has been stored: nothing reaches a viewer that a crash could take back.
+
+It does not know what the text means, who may read it, or what it costs.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text from `offset` (characters). `end` is set on the last piece: the generation's final status."""
+
+    offset: int
+    text: str
+    end: str | None = None
+
+
+class StaleOwner(Exception):
+    """Another owner with a higher fencing number has the generation: stop at once, write nothing more."""
+
+
+class WrongOffset(Exception):
+    """The append does not continue the log. `length` is where the log stands."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"the log stands at {length}")
+        self.length = length
+
+
+class LogUnavailable(Exception):
+    """The log's store cannot take or give text now (disk full, server gone). Nothing of the append was stored."""
+
+
+class GenerationLog(Protocol):
+    @property
+    def durable(self) -> bool:
+        """True when what it answered survives the loss of every process (SQLite); False when the owner has to
+        checkpoint the text to the database beside it (Valkey)."""
+        ...
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def open(self, generation: str, fence: int, text: str = "") -> str:
+        """Take the pen with this fencing number; answers the text so far. Raises `StaleOwner`.
+
+        `text` is what the caller's checkpoint holds: a log that holds less (its store was lost) is restored from it.
+        """
+        ...
+
+    async def append(self, generation: str, fence: int, offset: int, text: str) -> None:
+        """Store text at its offset; returns when it is stored, after at most one flush interval.
+
+        Appends of all generations here share one flush. Raises `StaleOwner`, `WrongOffset`, `LogUnavailable`.
+        """
+        ...
+
+    async def end(self, generation: str, fence: int, status: str) -> None:
+        """Close the log: tails yield a last piece with this status. Idempotent. Raises `StaleOwner`."""
+        ...
+
+    async def read(self, generation: str, offset: int = 0) -> Piece:
+        """All text stored from `offset`, in one piece; `end` set if it is closed. Empty for an unknown generation."""
+        ...
+
+    def tail(self, generation: str, offset: int = 0) -> AsyncGenerator[Piece, None]:
+        """Yield the text from `offset` on, in order, each character once, until a piece with `end`.
+
+        One reader per process serves all tails. A tail that its consumer leaves (aclose) is forgotten at once.
+        A slow consumer gets what it missed as one larger piece; nothing piles up for it.
+        """
+        ...
+
+    async def discard(self, generation: str) -> None:
+        """Forget the text: the answer is stored elsewhere, or may no longer be kept."""
+        ...
+
+    async def request_stop(self, generation: str) -> None:
+        """Ask the owner, whichever process that is, to stop. Reaches it within milliseconds; lost if there is none."""
+        ...
+
+    def stop_requested(self, generation: str) -> asyncio.Event:
+        """Owner's side: an event set once someone asked to stop. Valid between `open` and `end` in this process."""
+        ...

@@ -1,0 +1,139 @@
+"""The generation log in an SQLite file of its own, for one process that holds the home directory alone.
+
+Every flush is one commit, and what was answered survives `kill -9` (see `db.sqlite_file`). Tails are fed in this
+process after the commit, from memory. A closed log's text is forgotten an hour after its last write.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from chat_app.data.db.group_commit import Writer
+from chat_app.data.db.readers import Readers
+from chat_app.data.db.sqlite_file import FileClosed, why_unavailable
+from chat_app.data.ids import now_ms
+from chat_app.data.log import sqlite_statements as sql
+from chat_app.data.log.base import LogUnavailable, Piece, StaleOwner
+from chat_app.data.log.flush import Entry, Flusher
+from chat_app.data.log.mirror import Mirrors
+
+T = TypeVar("T")
+SWEEP_S = 600.0
+
+
+class SqliteLog:
+    """One file. Its directory must exist."""
+
+    durable = True
+
+    def __init__(self, path: Path, flush_ms: int = 20) -> None:
+        self._writer = Writer(path)
+        self._readers = Readers(path, threads=2)
+        self._flusher = Flusher(flush_ms / 1_000, self._store)
+        self._mirrors = Mirrors(self.read)
+        self._stops: dict[str, asyncio.Event] = {}
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        try:
+            await self._writer.start(sql.prepare)
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+        self._readers.start()
+        self._flusher.start()
+        self._sweeping = asyncio.create_task(self._sweep(), name="generation log sweep")
+
+    async def close(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self._flusher.close()
+        self._mirrors.close()
+        await self._readers.close()
+        await self._writer.close()
+
+    async def open(self, generation: str, fence: int, text: str = "") -> str:
+        data = text.encode()
+        stop = self.stop_requested(generation)  # before the call: no request may fall between it and the event
+        try:
+            found = await self._write(lambda connection: sql.open_log(connection, generation, fence, text, data))
+        except BaseException:
+            self._forget_stop(generation)
+            raise
+        self._mirrors.own(generation, fence, found.text, found.status)
+        if found.stop:
+            stop.set()
+        return found.text
+
+    async def append(self, generation: str, fence: int, offset: int, text: str) -> None:
+        if text:
+            mirror = self._mirrors.get(generation)
+            first = mirror is None or not mirror.flowing
+            await self._flusher.add(Entry(generation, fence, offset, text, text.encode()), urgent=first)
+
+    async def end(self, generation: str, fence: int, status: str) -> None:
+        await self._flusher.add(Entry(generation, fence, 0, "", b"", status), urgent=True)
+
+    async def read(self, generation: str, offset: int = 0) -> Piece:
+        try:
+            return await self._readers.run(lambda connection: sql.read(connection, generation, offset))
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+        except FileClosed:
+            raise LogUnavailable("the generation log is not open") from None
+
+    def tail(self, generation: str, offset: int = 0) -> AsyncGenerator[Piece, None]:
+        return self._mirrors.tail(generation, offset)
+
+    async def discard(self, generation: str) -> None:
+        await self._write(lambda connection: sql.discard(connection, generation))
+        mirror = self._mirrors.get(generation)
+        if mirror is not None and mirror.end is None:
+            mirror.feed(mirror.length, "", "discarded")
+
+    async def request_stop(self, generation: str) -> None:
+        if generation in self._stops:
+            self._stops[generation].set()
+        await self._write(lambda connection: sql.request_stop(connection, generation))
+
+    def stop_requested(self, generation: str) -> asyncio.Event:
+        return self._stops.setdefault(generation, asyncio.Event())
+
+    async def _store(self, entries: list[Entry]) -> None:
+        refusals = await self._write(lambda connection: sql.store(connection, entries))
+        for entry, refusal in zip(entries, refusals, strict=True):
+            mirror = self._mirrors.get(entry.generation)
+            if mirror is not None and refusal is None:
+                offset = mirror.length if entry.status is not None else entry.offset
+                mirror.feed(offset, entry.text, entry.status)
+            if entry.status is not None or isinstance(refusal, StaleOwner):
+                self._mirrors.disown(entry.generation, entry.fence)
+                self._forget_stop(entry.generation)
+            entry.resolve(refusal)
+
+    def _forget_stop(self, generation: str) -> None:
+        mirror = self._mirrors.get(generation)
+        if mirror is None or mirror.fence is None:
+            self._stops.pop(generation, None)
+
+    async def _sweep(self) -> None:
+        # Not at once: after a start, what was running is first taken up again and brought to its end.
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            with contextlib.suppress(LogUnavailable):
+                await self._write(lambda connection: sql.sweep(connection, now_ms()))
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._writer.run(work)
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+        except FileClosed:
+            raise LogUnavailable("the generation log is not open") from None
+
+
+def _translated(error: sqlite3.Error) -> Exception:
+    reason = why_unavailable(error)
+    return error if reason is None else LogUnavailable(f"the generation log cannot be used: {reason}")

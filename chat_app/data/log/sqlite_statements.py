@@ -1,0 +1,138 @@
+"""The generation log's two SQLite tables and every statement on them. Runs in the writer's and the readers' threads."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chat_app.data.ids import now_ms
+from chat_app.data.log.base import Piece, StaleOwner, WrongOffset
+from chat_app.data.log.flush import Entry
+
+CLOSED_MS = 3_600_000
+"""How long a closed log keeps its text after its last write."""
+ORPHAN_MS = 7 * 86_400_000
+"""How long one that nobody closed is kept: its owner was killed between the database's commit and the log's end."""
+
+_SCHEMA = (
+    # The text lies in pieces in bytes: SQLite's own length() of a text ends at a NUL.
+    """CREATE TABLE IF NOT EXISTS generation (
+        id TEXT PRIMARY KEY, fence INTEGER NOT NULL, length INTEGER NOT NULL DEFAULT 0, status TEXT,
+        stop INTEGER NOT NULL DEFAULT 0, touched_at INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS piece (
+        generation TEXT NOT NULL, start INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (generation, start)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS generation_by_age ON generation (touched_at)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A log as its owner finds it."""
+
+    text: str
+    status: str | None
+    stop: bool
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA secure_delete=ON")  # what is forgotten is overwritten
+    for statement in _SCHEMA:
+        connection.execute(statement)
+
+
+def open_log(connection: sqlite3.Connection, generation: str, fence: int, text: str, data: bytes) -> Found:
+    row = connection.execute(
+        "SELECT fence, length, status, stop FROM generation WHERE id = ?", (generation,)
+    ).fetchone()
+    known, length, status, stop = row or (0, 0, None, 0)
+    if known > fence:
+        raise StaleOwner
+    restored = length < len(text) and status is None
+    if restored:
+        connection.execute("DELETE FROM piece WHERE generation = ?", (generation,))
+        connection.execute("INSERT INTO piece (generation, start, data) VALUES (?, 0, ?)", (generation, data))
+        length = len(text)
+    connection.execute(
+        "INSERT INTO generation (id, fence, length, touched_at) VALUES (?1, ?2, ?3, ?4)"
+        " ON CONFLICT (id) DO UPDATE SET fence = ?2, length = ?3, touched_at = ?4",
+        (generation, fence, length, now_ms()),
+    )
+    return Found(text if restored else _text(connection, generation), status, bool(stop))
+
+
+def store(connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Exception | None]:
+    """Write what may be written; answers for each entry what refused it, in order."""
+    now = now_ms()
+    return [_end(connection, e, now) if e.status is not None else _append(connection, e, now) for e in entries]
+
+
+def read(connection: sqlite3.Connection, generation: str, offset: int) -> Piece:
+    connection.execute("BEGIN")
+    try:
+        row = connection.execute("SELECT status FROM generation WHERE id = ?", (generation,)).fetchone()
+        first = connection.execute(
+            "SELECT max(start) FROM piece WHERE generation = ? AND start <= ?", (generation, offset)
+        ).fetchone()[0]
+        text = _text(connection, generation, first or 0)[offset - (first or 0) :]
+    finally:
+        connection.execute("COMMIT")
+    return Piece(offset, text, row[0] if row else None)
+
+
+def discard(connection: sqlite3.Connection, generation: str) -> None:
+    """Forget the text. That it was there and is closed stays known for a while, so that a late tail ends."""
+    connection.execute("DELETE FROM piece WHERE generation = ?", (generation,))
+    connection.execute("UPDATE generation SET status = coalesce(status, 'discarded') WHERE id = ?", (generation,))
+
+
+def request_stop(connection: sqlite3.Connection, generation: str) -> None:
+    connection.execute(
+        "INSERT INTO generation (id, fence, stop, touched_at) VALUES (?, 0, 1, ?)"
+        " ON CONFLICT (id) DO UPDATE SET stop = 1",
+        (generation, now_ms()),
+    )
+
+
+def sweep(connection: sqlite3.Connection, now: int) -> None:
+    old = "touched_at < ?1 AND (status IS NOT NULL OR touched_at < ?2)"
+    ages = (now - CLOSED_MS, now - ORPHAN_MS)
+    connection.execute(f"DELETE FROM piece WHERE generation IN (SELECT id FROM generation WHERE {old})", ages)
+    connection.execute(f"DELETE FROM generation WHERE {old}", ages)
+
+
+def _append(connection: sqlite3.Connection, entry: Entry, now: int) -> Exception | None:
+    continued = connection.execute(
+        "UPDATE generation SET length = length + ?, touched_at = ?"
+        " WHERE id = ? AND fence = ? AND length = ? AND status IS NULL",
+        (len(entry.text), now, entry.generation, entry.fence, entry.offset),
+    ).rowcount
+    if continued:
+        connection.execute(
+            "INSERT INTO piece (generation, start, data) VALUES (?, ?, ?)",
+            (entry.generation, entry.offset, entry.data),
+        )
+        return None
+    row = connection.execute(
+        "SELECT fence, length, status FROM generation WHERE id = ?", (entry.generation,)
+    ).fetchone()
+    if row is None:
+        return WrongOffset(0)
+    fence, length, status = row
+    return StaleOwner() if fence > entry.fence or status is not None else WrongOffset(length)
+
+
+def _end(connection: sqlite3.Connection, entry: Entry, now: int) -> Exception | None:
+    ended = connection.execute(
+        "INSERT INTO generation (id, fence, status, touched_at) VALUES (?1, ?2, ?3, ?4)"
+        " ON CONFLICT (id) DO UPDATE SET fence = ?2, status = coalesce(status, ?3), touched_at = ?4 WHERE fence <= ?2",
+        (entry.generation, entry.fence, entry.status, now),
+    ).rowcount
+    return None if ended else StaleOwner()
+
+
+def _text(connection: sqlite3.Connection, generation: str, first: int = 0) -> str:
+    rows = connection.execute(
+        "SELECT data FROM piece WHERE generation = ? AND start >= ? ORDER BY start", (generation, first)
+    )
+    return b"".join(row[0] for row in rows.fetchall()).decode()

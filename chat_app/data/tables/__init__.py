@@ -1,0 +1,26 @@
+"""The schema, one file per room. Importing this package registers every table with SQLModel's metadata.
+
+All times are integer milliseconds UTC; money is integer micro-units of the currency; JSON lies in TEXT.
+"""
+
+from chat_app.data.tables.accounts import ApiKey, BrowserSession, Tenant, User
+from chat_app.data.tables.billing import LedgerEntry, Plan, Price, Quota
+from chat_app.data.tables.safety import Review
+from chat_app.data.tables.sessions import Generation, Message, Thread
+from chat_app.data.tables.telemetry import Event
+
+__all__ = [
+    "ApiKey",
+    "BrowserSession",
+    "Event",
+    "Generation",
+    "LedgerEntry",
+    "Message",
+    "Plan",
+    "Price",
+    "Quota",
+    "Review",
+    "Tenant",
+    "Thread",
+    "User",
+]

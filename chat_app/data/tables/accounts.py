@@ -1,0 +1,56 @@
+"""Who there is: tenants, people, their browser sessions and API keys."""
+
+from sqlmodel import Field, SQLModel
+
+from chat_app.data.ids import new_id
+from chat_app.data.tables.columns import big
+
+
+class Tenant(SQLModel, table=True):
+    __tablename__ = "tenant"
+
+    id: str = Field(default_factory=new_id, primary_key=True)
+    name: str
+    created_at: int = big()
+
+
+class User(SQLModel, table=True):
+    """A person. `role` is one of admin, staff, user; `plan_id` the tier."""
+
+    __tablename__ = "users"
+
+    id: str = Field(default_factory=new_id, primary_key=True)
+    tenant_id: str = Field(foreign_key="tenant.id", index=True)
+    email: str = Field(unique=True, description="lower case")
+    name: str = ""
+    password_hash: str = Field(description="argon2id, with its parameters")
+    role: str = "user"
+    plan_id: str = Field(foreign_key="plan.id", index=True)
+    created_at: int = big()
+    disabled_at: int | None = big(nullable=True)
+
+
+class BrowserSession(SQLModel, table=True):
+    """A signed-in browser. The cookie holds a random token, this row only its SHA-256."""
+
+    __tablename__ = "browser_session"
+
+    id: str = Field(primary_key=True, description="SHA-256 of the cookie's token, hex")
+    user_id: str = Field(foreign_key="users.id", index=True)
+    created_at: int = big()
+    expires_at: int = big()
+
+
+class ApiKey(SQLModel, table=True):
+    """A program's key. The key is shown once; this row keeps its SHA-256 and its first characters."""
+
+    __tablename__ = "api_key"
+
+    id: str = Field(default_factory=new_id, primary_key=True)
+    user_id: str = Field(foreign_key="users.id", index=True)
+    name: str
+    prefix: str
+    digest: str = Field(unique=True)
+    created_at: int = big()
+    last_used_at: int | None = big(nullable=True)
+    revoked_at: int | None = big(nullable=True)

@@ -1,0 +1,28 @@
+"""What the checks refused, and what a person decided about it."""
+
+from sqlalchemy import Index
+from sqlmodel import Field, SQLModel
+
+from chat_app.data.ids import new_id
+from chat_app.data.tables.columns import big, text
+
+
+class Review(SQLModel, table=True):
+    """One refusal that waits for, or has, a person's decision (`upheld` or `overturned`)."""
+
+    __tablename__ = "review"
+    __table_args__ = (Index("review_by_decision", "decision", "created_at"),)
+
+    id: str = Field(default_factory=new_id, primary_key=True)
+    tenant_id: str
+    user_id: str
+    generation_id: str
+    stage: str = Field(description="input or output")
+    category: str
+    rule: str
+    content: str = text()
+    created_at: int = big()
+    decision: str | None = None
+    decided_by: str | None = None
+    decided_at: int | None = big(nullable=True)
+    note: str = text()

@@ -1,0 +1,49 @@
+"""Connections to Valkey or Redis for the generation log, leases and limits. Knows no key.
+
+One server (or a primary with replicas and failover) is meant, not a cluster: a script touches keys of many slots.
+"""
+
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+PREFIX = "parley:"
+CONNECT_S = 2.0
+ANSWER_S = 5.0
+
+_NOT_NOW = (BusyLoadingError, ConnectionError, OutOfMemoryError, ReadOnlyError, TimeoutError)
+_NOT_NOW_WORDS = ("MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "BUSY", "OOM", "LOADING", "READONLY")
+
+
+def connect(url: str, *, connections: int = 8, answer_s: float = ANSWER_S, attempts: int = 1) -> Any:
+    """A client of redis-py, typed as Any since its own types are wrong in places. It answers bytes.
+
+    `url` begins with redis://, rediss://, unix:// or valkey://; connections are made when they are needed. With
+    more than one attempt a command may be carried out twice, when its answer was lost.
+    """
+    if url.startswith("valkey"):
+        url = url.replace("valkeys://", "rediss://", 1).replace("valkey://", "redis://", 1)
+    retry = Retry(ExponentialBackoff(cap=0.5, base=0.02), attempts - 1) if attempts > 1 else Retry(NoBackoff(), 0)
+    over_tcp = {} if url.startswith("unix") else {"socket_keepalive": True, "socket_connect_timeout": CONNECT_S}
+    pool = BlockingConnectionPool.from_url(
+        url, max_connections=connections, timeout=ANSWER_S, socket_timeout=answer_s, retry=retry, **over_tcp
+    )
+    return Redis.from_pool(pool)
+
+
+def not_now(error: BaseException) -> bool:
+    """Whether the server cannot be reached or cannot take this now, rather than that we asked for nonsense."""
+    if isinstance(error, _NOT_NOW) or (isinstance(error, OSError) and not isinstance(error, RedisError)):
+        return True
+    return isinstance(error, ResponseError) and str(error).startswith(_NOT_NOW_WORDS)

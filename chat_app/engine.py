@@ -1,0 +1,69 @@
+"""What a turn asks of inference, and how inference's troubles sound to a person. It does not know any engine."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from chat_app.ask import TurnError
+from inference.protocol import (
+    BadRequest,
+    Chunk,
+    ContextTooLong,
+    EngineError,
+    Message,
+    ModelCard,
+    Overloaded,
+    Request,
+)
+
+
+class Engine(Protocol):
+    """What a turn asks of inference. `inference.continuation.SteadyClient` is one."""
+
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]: ...
+
+    async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int: ...
+
+    async def models(self) -> list[ModelCard]: ...
+
+
+async def until(stop: asyncio.Event, stream: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """The stream until it ends or `stop` is set; either way it is closed at once, which frees the engine's slot."""
+    stopping = asyncio.ensure_future(stop.wait())
+    coming: asyncio.Future[Chunk | None] | None = None
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(stream, None))
+            await asyncio.wait({coming, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                return
+            chunk = coming.result()
+            if chunk is None:
+                return
+            yield chunk
+    finally:
+        stopping.cancel()
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+        await stream.aclose()
+
+
+def trouble(error: EngineError) -> TurnError:
+    """An engine's error in a person's words."""
+    match error:
+        case ContextTooLong():
+            return TurnError("context_too_long", "This conversation is too long for the model. Start a new chat.")
+        case BadRequest():
+            return TurnError("bad_input", f"The model cannot take this request: {error}")
+        case Overloaded():
+            return TurnError(
+                "engine_unavailable",
+                "The model is busy right now. Try again in a moment.",
+                503,
+                error.retry_after,
+            )
+        case _:
+            return TurnError(
+                "engine_unavailable", "The model is not available right now. Try again in a moment.", 503, 5
+            )

@@ -1,0 +1,157 @@
+"""A chat completion as a program asks for it: OpenAI's fields, strictly read, into what a turn takes.
+
+Fields that change nothing here are ignored; those that would change the meaning of the answer and that we do
+not have are refused, because an answer that silently means something else is worse than none.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from chat_app.gateway.errors import ApiError
+from inference.protocol import Message, Sampling
+
+MOST_MESSAGES = 2_000
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+# Field → the values of it that mean nothing; any other is refused.
+_NOTHING: tuple[Any, ...] = (None, False, 0, [], {}, "")
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("tools", "functions", "logprobs", "top_logprobs", "logit_bias", "audio"), _NOTHING),
+    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar"), _NOTHING),
+    "web_search_options": (None,),
+    "response_format": (None, {"type": "text"}),
+    "modalities": (None, ["text"]),
+    "n": (None, 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """What a program wants. `messages` and `sampling` are the turn's; a `max_tokens` of 0 means: as long as
+    plan, model and deployment allow."""
+
+    model: str
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    stream: bool
+    include_usage: bool
+
+
+def read_completion(raw: bytes) -> CompletionRequest:
+    """Read a request's body. Raises `ApiError` (400), which names the field that is wrong."""
+    body = _validated(_object(raw))
+    messages = tuple(_message(index, message) for index, message in enumerate(body.messages))
+    if messages[-1].role != "user":
+        raise _bad(f"messages[{len(messages) - 1}].role", "the last message must be the user's")
+    if body.stream_options is not None and not body.stream:
+        raise _bad("stream_options", "is only allowed together with “stream”: true")
+    plain = Sampling(max_tokens=0)
+    sampling = Sampling(
+        max_tokens=body.max_completion_tokens or body.max_tokens or 0,
+        temperature=plain.temperature if body.temperature is None else body.temperature,
+        top_p=plain.top_p if body.top_p is None else body.top_p,
+        seed=body.seed,
+        stop=tuple(body.stop or ()),
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+    )
+    include_usage = bool(body.stream_options and body.stream_options.include_usage)
+    return CompletionRequest(body.model or "", messages, sampling, bool(body.stream), include_usage)
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise ValueError("must be text or a list of text parts")
+    return "".join(map(_part, content))
+
+
+def _part(part: Any) -> str:
+    if not isinstance(part, dict) or part.get("type") != "text":
+        raise ValueError("only parts of the type “text” are supported here")
+    text = part.get("text")
+    if not isinstance(text, str):
+        raise ValueError("a text part needs its text")
+    return text
+
+
+def _listed(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
+
+
+StopString = Annotated[str, Field(min_length=1, max_length=200)]
+Stops = Annotated[list[StopString], Field(max_length=4)]
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class _Message(_Read):
+    role: str
+    content: Annotated[str, BeforeValidator(_text)]
+
+
+class _StreamOptions(_Read):
+    include_usage: bool | None = None
+
+
+class _Body(_Read):
+    model: str | None = None
+    messages: list[_Message] = Field(min_length=1, max_length=MOST_MESSAGES)
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: Annotated[Stops | None, BeforeValidator(_listed)] = None
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    user: str | None = Field(None, max_length=512)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    if not raw.strip():
+        raise ApiError(400, "invalid_json", "The request has no body. Send a JSON object.")
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, "invalid_json", f"The body is not valid JSON: {error}.") from None
+    if not isinstance(body, dict):
+        raise ApiError(400, "invalid_json", "The body must be a JSON object.")
+    for field, harmless in _UNSUPPORTED.items():
+        if field in body and body[field] not in harmless:
+            raise _bad(field, "is not supported here; leave it out", code="unsupported_parameter")
+    return body
+
+
+def _validated(fields: dict[str, Any]) -> _Body:
+    try:
+        return _Body.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise _bad(_path(first["loc"]), first["msg"].removeprefix("Value error, ")) from None
+
+
+def _message(index: int, message: _Message) -> Message:
+    role = _ROLES.get(message.role)
+    if role is None:
+        raise _bad(f"messages[{index}].role", "must be system, developer, user or assistant")
+    return Message(role, message.content)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
+def _bad(param: str, words: str, code: str = "bad_input") -> ApiError:
+    return ApiError(400, code, f"{param}: {words}.", param=param)

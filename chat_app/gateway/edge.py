@@ -1,0 +1,95 @@
+"""What holds for every request to the API and the sign-in routes: an id, a bounded body, and that it is counted.
+
+Plain ASGI, so streams stay streams. Pages and sockets pass untouched. It does not know what a request wants.
+"""
+
+import re
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from chat_app.data.ids import new_id
+from chat_app.gateway.errors import api_error
+from chat_app.telemetry.measured_http import MeasuredHttp
+
+logger = structlog.get_logger(__name__)
+
+MOST_BYTES = {"/v1/": 4 * 1024 * 1024, "/auth/": 64 * 1024}
+"""Largest body under a prefix. 200,000 characters fit, each escaped: they get the clearer answer that counts
+characters."""
+
+_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+
+
+class TooLarge(HTTPException):
+    """The body is larger than the address takes."""
+
+    def __init__(self) -> None:
+        # What was not read of it stands in the way of a next request on this connection.
+        super().__init__(413, headers={"Connection": "close"})
+
+
+class Edge:
+    """Wraps the gateway's app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._measured = MeasuredHttp(app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        most = _most(scope["path"]) if scope["type"] == "http" else None
+        if most is None:
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given if _ID.fullmatch(given) else new_id().encode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        started = False
+
+        async def named(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        with bound_contextvars(request_id=request_id.decode()):
+            if _declared(headers) > most:
+                await api_error(TooLarge()).response()(scope, receive, named)
+                return
+            try:
+                await self._measured(scope, _bounded(receive, most), named)
+            except Exception as error:
+                logger.error("unforeseen error", exc_info=error)
+                if started:
+                    raise
+                await api_error(error).response()(scope, receive, named)
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    taken = 0
+
+    async def bounded() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > most:
+            raise TooLarge
+        return message
+
+    return bounded
+
+
+def _most(path: str) -> int | None:
+    for prefix, most in MOST_BYTES.items():
+        if path.startswith(prefix):
+            return most
+    return None
+
+
+def _declared(headers: dict[bytes, bytes]) -> int:
+    length = headers.get(b"content-length", b"0")
+    return int(length) if length.isdigit() else 0

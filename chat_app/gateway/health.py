@@ -1,0 +1,83 @@
+"""What operators' programs ask: is it alive, is it ready, and its figures."""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from chat_app.gateway.caller import GetParley, is_this_machine
+from chat_app.gateway.errors import ApiError
+from chat_app.telemetry.metrics import REGISTRY
+from chat_app.wiring import Parley
+
+PATIENCE_S = 2.0
+"""How long each part may take to answer before it counts as failing."""
+
+
+def routes(get_parley: GetParley) -> Sequence[BaseRoute]:
+    """The routes, over the running instance."""
+
+    async def healthz(request: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:
+        try:
+            parley = get_parley()
+        except RuntimeError:
+            return _json({"status": "starting"}, 503)
+        body = await _state(parley)
+        return _json(body, 503 if body["status"] == "failing" else 200)
+
+    async def metrics(request: Request) -> Response:
+        token = get_parley().settings.metrics_token.get_secret_value()
+        if token:
+            given = request.headers.get("authorization", "")
+            if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+                raise ApiError(401, "invalid_token", "Send the metrics token.", headers={"WWW-Authenticate": "Bearer"})
+        elif not is_this_machine(request):
+            raise ApiError(403, "not_local", "Set PARLEY_METRICS_TOKEN to read the figures from another machine.")
+        return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return [
+        Route("/healthz", healthz, methods=["GET"]),
+        Route("/readyz", readyz, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
+    ]
+
+
+async def _state(parley: Parley) -> dict[str, Any]:
+    """Every part's state. Without storage nothing works (`failing`). Without an engine pages do, and answers
+    say what is wrong (`degraded`): taking such a replica out of service would turn a clear message into an
+    unclear one."""
+    database, log, leases, engine = await asyncio.gather(
+        _works(parley.db.query("SELECT 1")),
+        _works(parley.log.read("readyz")),
+        _works(parley.leases.held(["readyz"])),
+        _works(parley.client.models()),
+    )
+    stored = database == log == leases == "ok"
+    status = "failing" if not stored else "ok" if engine == "ok" else "degraded"
+    parts = {"database": database, "log": log, "leases": leases, "engine": engine}
+    own = {"engine_process": parley.supervisor.state} if parley.supervisor else {}
+    return {"status": status, **parts, **own}
+
+
+async def _works(asked: Awaitable[object]) -> str:
+    """`ok`, or why not: without addresses or other details, since anybody may ask."""
+    try:
+        await asyncio.wait_for(asked, PATIENCE_S)
+    except TimeoutError:
+        return "no answer"
+    except Exception as error:
+        return type(error).__name__
+    return "ok"
+
+
+def _json(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, {"Cache-Control": "no-store"}, "application/json")

@@ -1,0 +1,129 @@
+"""Signing in, up and out: three forms, since only an HTTP answer can set a cookie that scripts cannot read.
+
+`POST /auth/login` (email, password), `/auth/signup` (email, password, name), `/auth/logout`. All take `next`,
+the path to go to afterwards, and `back`, the path of the page with the form, to which a failure returns with
+`?error=<code>` (and `&wait=<seconds>` for too_many_attempts). Nothing that was typed is ever put into an
+address.
+"""
+
+from collections.abc import Collection, Sequence
+from urllib.parse import urlencode, urlsplit
+
+import orjson
+import structlog
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from chat_app.accounts.cookies import clear_cookie, set_cookie, token_from
+from chat_app.accounts.identity import AccountError
+from chat_app.gateway.caller import GetParley, address, by_cookie
+from chat_app.gateway.errors import STORAGE, ApiError
+from chat_app.gateway.origins import is_trusted
+from chat_app.settings import Settings
+from chat_app.wiring import Parley
+
+logger = structlog.get_logger(__name__)
+
+
+def routes(get_parley: GetParley, pages: Collection[str] = ()) -> Sequence[BaseRoute]:
+    """The routes, over the running instance. `pages` as for `is_trusted`."""
+
+    async def login(request: Request) -> Response:
+        parley, form = await _own_form(get_parley(), request, pages)
+        return await _enter(parley, request, form, "sign_in")
+
+    async def signup(request: Request) -> Response:
+        parley, form = await _own_form(get_parley(), request, pages)
+        return await _enter(parley, request, form, "sign_up")
+
+    async def logout(request: Request) -> Response:
+        parley, form = await _own_form(get_parley(), request, pages)
+        await _forget(parley, request)
+        response = _to(request, _path(form, "next") or "/")
+        response.headers["Set-Cookie"] = clear_cookie(secure=_secure(parley.settings, request))
+        return response
+
+    async def session(request: Request) -> Response:
+        parley = get_parley()
+        who = await by_cookie(parley, request)
+        user = who and {
+            "id": who.user_id,
+            "email": who.email,
+            "name": who.name,
+            "role": who.role,
+            "plan": who.plan_id,
+        }
+        body = {"user": user, "signup": parley.settings.signup, "first": await parley.accounts.is_empty()}
+        return Response(orjson.dumps(body), headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+    return [
+        Route("/auth/login", login, methods=["POST"]),
+        Route("/auth/signup", signup, methods=["POST"]),
+        Route("/auth/logout", logout, methods=["POST"]),
+        Route("/auth/session", session, methods=["GET"]),
+    ]
+
+
+async def _enter(parley: Parley, request: Request, form: FormData, way: str) -> Response:
+    email, password, name = (str(form.get(field, "")) for field in ("email", "password", "name"))
+    accounts, hit, caller = parley.accounts, parley.limits.hit, address(request)
+    try:
+        if way == "sign_up":
+            token = await accounts.sign_up(email, password, name, address=caller, hit=hit)
+        else:
+            token = await accounts.sign_in(email, password, address=caller, hit=hit)
+        await _forget(parley, request)
+    except AccountError as error:
+        return _back(request, form, error.code, error.retry_after)
+    except STORAGE as error:
+        logger.warning("storage unavailable", error=str(error))
+        return _back(request, form, "storage_unavailable")
+    response = _to(request, _path(form, "next") or "/")
+    response.headers["Set-Cookie"] = set_cookie(
+        token, parley.settings.session_days, secure=_secure(parley.settings, request)
+    )
+    return response
+
+
+async def _own_form(parley: Parley, request: Request, pages: Collection[str]) -> tuple[Parley, FormData]:
+    """The posted form, if one of our own pages posted it. Raises `ApiError` (403)."""
+    if not is_trusted(request, parley.settings, pages):
+        raise ApiError(403, "foreign_origin", "This form was sent from another site.")
+    return parley, await request.form(max_files=0, max_fields=20)
+
+
+async def _forget(parley: Parley, request: Request) -> None:
+    """End the session that the browser had."""
+    token = token_from(request.headers.get("cookie", ""))
+    if token:
+        await parley.accounts.sign_out(token)
+
+
+def _back(request: Request, form: FormData, code: str, wait: int | None = None) -> Response:
+    page = _path(form, "back") or _plain_path(urlsplit(request.headers.get("referer", "")).path) or "/"
+    query = urlencode({"error": code, **({"wait": wait} if wait else {})})
+    return _to(request, f"{page}{'&' if '?' in page else '?'}{query}")
+
+
+def _to(request: Request, path: str) -> Response:
+    # To the origin that the form came from: in development pages and API live on two ports.
+    return RedirectResponse(request.headers.get("origin", "") + path, 303, {"Cache-Control": "no-store"})
+
+
+def _path(form: FormData, field: str) -> str:
+    return _plain_path(str(form.get(field, "")))
+
+
+def _plain_path(path: str) -> str:
+    """The path if it leads to this site, else nothing: browsers read `//host` and `/\\host` as other
+    sites."""
+    leads_here = path.startswith("/") and path[1:2] not in ("/", "\\") and path.isprintable() and len(path) < 500
+    return path if leads_here else ""
+
+
+def _secure(settings: Settings, request: Request) -> bool:
+    if settings.secure_cookies is not None:
+        return settings.secure_cookies
+    return (settings.public_url or str(request.url)).startswith("https://")

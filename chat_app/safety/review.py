@@ -1,0 +1,95 @@
+"""The queue of refusals that a person looks at, and what they decided.
+
+A refusal is recorded in the transaction that ends its turn. A decision changes no turn: it says whether the rule was
+right, so that rules can be corrected. It does not know rules, nor who may see the queue.
+"""
+
+from typing import Literal
+
+from sqlmodel import col, select
+
+from chat_app.data.db.base import Database, Statement
+from chat_app.data.ids import new_id, now_ms
+from chat_app.data.tables.safety import Review
+from chat_app.safety.verdict import Verdict
+
+Decision = Literal["upheld", "overturned"]
+DECISIONS: tuple[Decision, ...] = ("upheld", "overturned")
+LONGEST_NOTE = 2_000
+
+
+class ReviewError(Exception):
+    """The decision cannot be recorded. `code` is not_found, decided or bad_decision; the message is for a person."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Reviews:
+    """The review queue of one installation."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def refusal(self, tenant_id: str, user_id: str, generation_id: str, verdict: Verdict, content: str) -> Statement:
+        """Put a refusal into the queue, with the text that it is about."""
+        return Statement(
+            "INSERT INTO review"
+            " (id, tenant_id, user_id, generation_id, stage, category, rule, content, created_at, note)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '')",
+            (
+                new_id(),
+                tenant_id,
+                user_id,
+                generation_id,
+                verdict.stage,
+                verdict.category,
+                verdict.rule,
+                content.replace("\x00", ""),
+                now_ms(),
+            ),
+        )
+
+    async def waiting(self, limit: int = 50) -> list[Review]:
+        """Refusals without a decision, the oldest first."""
+        async with self._db.session() as session:
+            rows = await session.exec(
+                select(Review)
+                .where(col(Review.decision).is_(None))
+                .order_by(col(Review.created_at), col(Review.id))
+                .limit(limit)
+            )
+            return list(rows.all())
+
+    async def decided(self, limit: int = 50) -> list[Review]:
+        """Refusals with a decision, the latest decision first."""
+        async with self._db.session() as session:
+            rows = await session.exec(
+                select(Review)
+                .where(col(Review.decision).is_not(None))
+                .order_by(col(Review.decided_at).desc(), col(Review.id).desc())
+                .limit(limit)
+            )
+            return list(rows.all())
+
+    async def decide(self, review_id: str, decision: str, by: str, note: str = "") -> None:
+        """Record a person's decision, once. `by` is their user id. Raises `ReviewError`."""
+        if decision not in DECISIONS:
+            raise ReviewError("bad_decision", f"A refusal is either {' or '.join(DECISIONS)}.")
+        if len(note) > LONGEST_NOTE:
+            raise ReviewError("bad_decision", f"A note has at most {LONGEST_NOTE:,} characters.")
+        [touched] = await self._db.batch(
+            Statement(
+                "UPDATE review SET decision = $2, decided_by = $3, decided_at = $4, note = $5"
+                " WHERE id = $1 AND decision IS NULL RETURNING id",
+                (review_id, decision, by, now_ms(), note.replace("\x00", "").strip()),
+            )
+        )
+        if touched:
+            return
+        known = await self._db.query("SELECT decided_by FROM review WHERE id = $1", review_id)
+        if known:
+            raise ReviewError("decided", "Somebody has decided this one already. Reload the page.")
+        raise ReviewError("not_found", "This refusal is no longer in the queue.")

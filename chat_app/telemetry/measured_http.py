@@ -1,0 +1,48 @@
+"""Counts HTTP requests by route and status. Plain ASGI, so streams stay streams; sockets pass untouched.
+
+A route is a template (`/v1/generations/{id}`), never an address that somebody typed: the number of figures stays
+small and holds nothing private. It does not know what a request wants.
+"""
+
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chat_app.telemetry.metrics import HTTP, HTTP_SECONDS
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class MeasuredHttp:
+    """Wraps an app whose routes Starlette resolves."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, status = time.perf_counter(), 500
+        path = scope["path"]
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                HTTP_SECONDS.labels(_route(scope, path)).observe(time.perf_counter() - begun)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            HTTP.labels(method, _route(scope, path), str(status)).inc()
+
+
+def _route(scope: Scope, path: str) -> str:
+    if "endpoint" not in scope:
+        return "unmatched"
+    for name, value in (scope.get("path_params") or {}).items():
+        path = path.replace(str(value), f"{{{name}}}")
+    return path

@@ -1,0 +1,49 @@
+"""The questions that are asked before a chat is renamed or deleted."""
+
+# mypy: disable-error-code="no-any-return,attr-defined,operator,misc,import-untyped,arg-type,union-attr,index"
+# Reflex evaluates this file once, into JavaScript: a state's attributes are expressions here, which types cannot tell.
+
+import reflex as rx
+
+from chat_app.ui.components.form import field
+from chat_app.ui.state.chat import Chat
+
+
+def dialogs() -> rx.Component:
+    """The dialog that is open, if one is."""
+    return rx.match(Chat.dialog, ("rename", _rename()), ("delete", _delete()), rx.fragment())
+
+
+def _rename() -> rx.Component:
+    return _dialog(
+        "Rename this chat",
+        rx.el.form(
+            field("Title", "title", default_value=Chat.dialog_title, auto_focus=True, max_length=120, required=True),
+            _buttons(rx.el.button("Rename", type="submit", class_name="button")),
+            on_submit=Chat.rename,
+        ),
+    )
+
+
+def _delete() -> rx.Component:
+    return _dialog(
+        "Delete this chat?",
+        rx.el.p("“", Chat.dialog_title, "” will be gone for good.", dir="auto"),
+        _buttons(rx.el.button("Delete", type="button", class_name="button danger", on_click=Chat.delete)),
+    )
+
+
+def _dialog(title: str, *children: rx.Component) -> rx.Component:
+    return rx.el.dialog(
+        rx.el.h2(title),
+        *children,
+        class_name="dialog",
+        custom_attrs={"data-modal": "", "aria-label": title},
+    )
+
+
+def _buttons(act: rx.Component) -> rx.Component:
+    cancel = rx.el.button(
+        "Cancel", type="button", class_name="button plain", on_click=Chat.close_dialog, custom_attrs={"data-cancel": ""}
+    )
+    return rx.el.div(cancel, act, class_name="buttons")

@@ -1,0 +1,153 @@
+"""Questions and answers in the transcript, with what can be done with them."""
+
+# mypy: disable-error-code="no-any-return,attr-defined,operator,misc,import-untyped,arg-type,union-attr,index"
+# Reflex evaluates this file once, into JavaScript: a state's attributes are expressions here, which types cannot tell.
+
+import reflex as rx
+
+from chat_app.ui.components.browser import CopyButton, block, tail
+from chat_app.ui.components.icon import icon
+from chat_app.ui.components.shell import icon_button
+from chat_app.ui.state.chat import Chat
+from chat_app.ui.state.entry import Entry, Fact
+
+
+def message(entry: rx.Var[Entry]) -> rx.Component:
+    """A finished message."""
+    return rx.fragment(
+        rx.cond(
+            entry.role == "user",
+            question(text=entry.parts),
+            answer(
+                parts=entry.parts,
+                status=entry.status,
+                error=entry.error,
+                receipt=entry.receipt,
+                answer_id=entry.id,
+            ),
+        ),
+        key=entry.id,
+    )
+
+
+@rx.memo
+def question(text: rx.Var[list[str]]) -> rx.Component:
+    """What the person said, as they typed it."""
+    return rx.el.article(
+        rx.el.h3("You said", class_name="unseen"),
+        rx.el.div(text.join(""), class_name="bubble", dir="auto", custom_attrs={"data-question": ""}),
+        class_name="question",
+    )
+
+
+@rx.memo
+def answer(
+    parts: rx.Var[list[str]],
+    status: rx.Var[str],
+    error: rx.Var[str],
+    receipt: rx.Var[list[Fact]],
+    answer_id: rx.Var[str],
+) -> rx.Component:
+    """An answer that is followed by others."""
+    return rx.el.article(
+        rx.el.h3("Parley said", class_name="unseen"),
+        rx.el.div(rx.foreach(parts, lambda part: block(source=part)), class_name="prose"),
+        outcome(status, error),
+        rx.el.div(
+            CopyButton.create(text=parts, label="Copy the answer"),
+            receipt_button(receipt, answer_id),
+            class_name="actions",
+        ),
+        class_name="answer",
+    )
+
+
+def live_answer() -> rx.Component:
+    """The last answer: written before the reader's eyes, or just finished."""
+    live = Chat.live
+    running = (live.status == "queued") | (live.status == "streaming")
+    empty = (Chat.tail == "") & (Chat.finished.length() == 0)
+    return rx.cond(
+        live.id != "",
+        rx.el.article(
+            rx.el.h3("Parley said", class_name="unseen"),
+            rx.el.div(
+                rx.foreach(Chat.finished, lambda part: block(source=part)),
+                rx.cond(Chat.tail != "", tail(source=Chat.tail)),
+                class_name="prose",
+                custom_attrs={"data-answer": ""},
+            ),
+            rx.cond(
+                running,
+                rx.cond(
+                    empty,
+                    rx.el.div(
+                        rx.el.span(),
+                        rx.el.span(),
+                        rx.el.span(),
+                        class_name="thinking",
+                        role="status",
+                        custom_attrs={"aria-label": "The answer is coming"},
+                    ),
+                ),
+                rx.fragment(
+                    outcome(live.status, live.error, retry=True),
+                    rx.el.div(
+                        rx.cond(
+                            ~empty,
+                            CopyButton.create(
+                                text=rx.Var.create([Chat.finished.join(""), Chat.tail]), label="Copy the answer"
+                            ),
+                        ),
+                        rx.cond(
+                            live.status != "failed",
+                            icon_button(
+                                "again", "Answer again", on_click=Chat.regenerate, custom_attrs={"data-regenerate": ""}
+                            ),
+                        ),
+                        receipt_button(live.receipt, live.id),
+                        class_name="actions",
+                    ),
+                ),
+            ),
+            class_name="answer live",
+            custom_attrs={
+                "data-id": live.id,
+                "data-status": live.status,
+                "aria-busy": rx.cond(running, "true", "false"),
+            },
+            key=live.id,
+        ),
+    )
+
+
+def outcome(status: rx.Var[str], error: rx.Var[str], *, retry: bool = False) -> rx.Component:
+    """Why an answer is not a whole one."""
+    again = rx.el.button("Try again", type="button", class_name="button small", on_click=Chat.regenerate)
+    return rx.match(
+        status,
+        (
+            "failed",
+            rx.el.div(rx.el.p(error), again if retry else rx.fragment(), class_name="outcome failed", role="alert"),
+        ),
+        ("refused", rx.el.div(icon("shield"), rx.el.p(error), class_name="outcome refused", role="alert")),
+        ("stopped", rx.el.p("You stopped this answer.", class_name="outcome stopped")),
+        rx.fragment(),
+    )
+
+
+def receipt_button(receipt: rx.Var[list[Fact]], answer_id: rx.Var[str]) -> rx.Component:
+    """What the answer turned out to be: model, tokens, times, cost."""
+    menu = f"receipt-{answer_id}"
+    return rx.cond(
+        receipt.length() > 0,
+        rx.fragment(
+            icon_button("receipt", "Receipt", custom_attrs={"popoverTarget": menu}),
+            rx.el.div(
+                rx.el.h4("Receipt"),
+                rx.el.dl(rx.foreach(receipt, lambda fact: rx.el.div(rx.el.dt(fact.label), rx.el.dd(fact.value)))),
+                class_name="menu receipt",
+                custom_attrs={"popover": "auto", "id": menu},
+            ),
+        ),
+    )

@@ -1,0 +1,166 @@
+"""`/account`: what the person has left this month, their API keys, their password."""
+
+# mypy: disable-error-code="no-any-return,attr-defined,operator,misc,import-untyped,arg-type,union-attr,index"
+# Reflex evaluates this file once, into JavaScript: a state's attributes are expressions here, which types cannot tell.
+
+import reflex as rx
+from reflex_base.constants.base import LiteralColorMode
+from reflex_base.style import color_mode, set_color_mode
+
+from chat_app.ui.components.browser import CopyButton
+from chat_app.ui.components.form import field
+from chat_app.ui.components.shell import page, sign_out
+from chat_app.ui.state.account import Account, KeyLine
+from chat_app.ui.state.visitor import Visitor
+
+
+def account() -> rx.Component:
+    """The page."""
+    return page(
+        rx.el.main(
+            rx.el.h1("Account"),
+            rx.el.p(Visitor.name, " · ", Visitor.email, class_name="lead"),
+            _allowance(),
+            _keys(),
+            _appearance(),
+            _password(),
+            rx.el.section(
+                rx.el.h2("Sign out"),
+                rx.el.p("On this browser. Your chats stay."),
+                sign_out("Sign out", class_name="button plain"),
+            ),
+            id="main",
+            class_name="sheet",
+        ),
+        title=rx.el.span("Account"),
+    )
+
+
+def _allowance() -> rx.Component:
+    return rx.el.section(
+        rx.el.h2("This month"),
+        rx.el.p(
+            rx.el.strong(Account.used, custom_attrs={"data-used": ""}),
+            " of ",
+            rx.el.strong(Account.limit, custom_attrs={"data-limit": ""}),
+            " tokens used on the plan ",
+            rx.el.strong(Account.plan, custom_attrs={"data-plan": ""}),
+            ".",
+            rx.cond(Account.held != "", f" {Account.held} more are held for answers that are being written.", ""),
+        ),
+        rx.cond(
+            Account.limit != "unlimited",
+            rx.fragment(
+                rx.el.progress(
+                    value=Account.percent,
+                    max=100,
+                    class_name="bar-of-month",
+                    custom_attrs={"aria-label": "Used this month"},
+                ),
+                rx.el.small("Renewed on ", Account.resets, " (UTC)."),
+            ),
+        ),
+    )
+
+
+def _keys() -> rx.Component:
+    return rx.el.section(
+        rx.el.h2("API keys"),
+        rx.el.p(
+            "Programs use a key as you, on your plan. The address is ",
+            rx.el.code(
+                rx.Var("typeof location === 'undefined' ? '/v1' : location.origin + '/v1'"),
+                suppress_hydration_warning=True,
+            ),
+            "; any OpenAI client works.",
+        ),
+        rx.cond(
+            Account.new_key != "",
+            rx.el.div(
+                rx.el.p("This is your new key. Copy it now: it is not shown again."),
+                rx.el.div(
+                    rx.el.code(Account.new_key, custom_attrs={"data-new-key": ""}),
+                    CopyButton.create(text=Account.new_key, label="Copy the key"),
+                    class_name="secret",
+                ),
+                class_name="new-key",
+                role="status",
+            ),
+        ),
+        rx.cond(Account.trouble != "", rx.el.p(Account.trouble, class_name="trouble", role="alert")),
+        rx.cond(
+            Account.keys.length() > 0,
+            rx.el.ul(rx.foreach(Account.keys, _key), class_name="lines"),
+        ),
+        rx.el.form(
+            field("Name of a new key", "name", placeholder="for example: my script", max_length=100),
+            rx.el.button("Make a key", type="submit", class_name="button"),
+            on_submit=Account.make_key,
+            reset_on_submit=True,
+            class_name="row-form",
+        ),
+    )
+
+
+def _key(key: rx.Var[KeyLine]) -> rx.Component:
+    return rx.el.li(
+        rx.el.div(
+            rx.el.strong(key.name),
+            rx.el.code(f"{key.prefix}…"),
+            rx.el.small(f"made {key.made} · last used {key.used}"),
+        ),
+        rx.cond(
+            Account.revoking == key.id,
+            rx.el.button(
+                "Revoke for good", type="button", class_name="button danger small", on_click=Account.revoke(key.id)
+            ),
+            rx.el.button("Revoke", type="button", class_name="button plain small", on_click=Account.ask_revoke(key.id)),
+        ),
+        key=key.id,
+    )
+
+
+def _appearance() -> rx.Component:
+    def choice(mode: LiteralColorMode, label: str) -> rx.Component:
+        return rx.el.button(
+            label,
+            type="button",
+            on_click=set_color_mode(mode),
+            custom_attrs={"aria-pressed": rx.cond(color_mode == mode, "true", "false")},
+        )
+
+    return rx.el.section(
+        rx.el.h2("Appearance"),
+        rx.el.div(
+            choice("system", "As the system"),
+            choice("light", "Light"),
+            choice("dark", "Dark"),
+            class_name="choices",
+            role="group",
+            custom_attrs={"aria-label": "Theme"},
+        ),
+    )
+
+
+def _password() -> rx.Component:
+    return rx.el.section(
+        rx.el.h2("Password"),
+        rx.el.form(
+            rx.el.input(type="hidden", name="username", value=Visitor.email, auto_complete="username"),
+            field("Current password", "current", type="password", required=True, auto_complete="current-password"),
+            field("New password", "new", type="password", required=True, min_length=8, auto_complete="new-password"),
+            field("New password again", "again", type="password", required=True, auto_complete="new-password"),
+            rx.cond(
+                Account.password_said != "",
+                rx.el.p(
+                    Account.password_said,
+                    class_name=rx.cond(Account.password_changed, "said", "trouble"),
+                    role="status",
+                ),
+            ),
+            rx.el.button("Change the password", type="submit", class_name="button"),
+            on_submit=Account.change_password,
+            reset_on_submit=True,
+            class_name="narrow",
+        ),
+    )

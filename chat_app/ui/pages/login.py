@@ -1,0 +1,85 @@
+"""`/login`: sign in, sign up, and on the first visit the administrator's account. Plain forms for the gateway."""
+
+# mypy: disable-error-code="no-any-return,attr-defined,operator,misc,import-untyped,arg-type,union-attr,index"
+# Reflex evaluates this file once, into JavaScript: a state's attributes are expressions here, which types cannot tell.
+
+import reflex as rx
+
+from chat_app.ui.components.browser import Behaviour
+from chat_app.ui.components.form import PostForm, api, field
+from chat_app.ui.components.icon import logo
+from chat_app.ui.components.shell import theme_button
+from chat_app.ui.state.login import Login
+
+
+def login() -> rx.Component:
+    """The page."""
+    return rx.el.div(
+        Behaviour.create(),
+        rx.el.div(theme_button(), class_name="corner"),
+        rx.el.main(
+            logo(),
+            rx.match(
+                Login.mode,
+                ("first", _first()),
+                ("sign-up", _sign_up()),
+                ("sign-in", _sign_in()),
+                rx.fragment(),
+            ),
+            id="main",
+            class_name="door",
+        ),
+        class_name="entrance",
+    )
+
+
+def _sign_in() -> rx.Component:
+    return rx.fragment(
+        rx.el.h1("Welcome back"),
+        _form("/auth/login", "Sign in", _email(), _password("current-password")),
+        rx.cond(
+            Login.may_sign_up,
+            rx.el.p("New here? ", rx.el.a("Create an account", href=Login.other_way, class_name="link")),
+        ),
+    )
+
+
+def _sign_up() -> rx.Component:
+    return rx.fragment(
+        rx.el.h1("Create your account"),
+        _form("/auth/signup", "Create account", _name(), _email(), _password("new-password")),
+        rx.el.p("You have an account? ", rx.el.a("Sign in", href=Login.other_way, class_name="link")),
+    )
+
+
+def _first() -> rx.Component:
+    return rx.fragment(
+        rx.el.h1("Welcome to Parley"),
+        rx.el.p("Create the first account. It becomes the administrator’s.", class_name="lead"),
+        _form("/auth/signup", "Create the administrator’s account", _name(), _email(), _password("new-password")),
+    )
+
+
+def _form(action: str, button: str, *fields: rx.Component) -> rx.Component:
+    return PostForm.create(
+        rx.cond(Login.error != "", rx.el.p(Login.error, class_name="trouble", role="alert")),
+        rx.el.input(type="hidden", name="next", value=Login.next),
+        rx.el.input(type="hidden", name="back", value=Login.here),
+        *fields,
+        rx.el.button(button, type="submit", class_name="button wide"),
+        action=api(action),
+    )
+
+
+def _name() -> rx.Component:
+    return field("Name", "name", auto_complete="name", max_length=100)
+
+
+def _email() -> rx.Component:
+    return field("E-mail", "email", type="email", required=True, auto_complete="username", auto_focus=True)
+
+
+def _password(purpose: str) -> rx.Component:
+    new = purpose == "new-password"
+    hint = "At least 8 characters." if new else ""
+    return field("Password", "password", type="password", required=True, auto_complete=purpose, hint=hint)

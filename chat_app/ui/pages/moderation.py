@@ -1,0 +1,94 @@
+"""`/admin/moderation`: what the checks refused, and what people decided about it."""
+
+# mypy: disable-error-code="no-any-return,attr-defined,operator,misc,import-untyped,arg-type,union-attr,index"
+# Reflex evaluates this file once, into JavaScript: a state's attributes are expressions here, which types cannot tell.
+
+import reflex as rx
+
+from chat_app.ui.components.form import field
+from chat_app.ui.components.shell import page
+from chat_app.ui.state.review_desk import ReviewDesk, ReviewLine
+
+
+def moderation() -> rx.Component:
+    """The page."""
+    return page(
+        rx.el.main(
+            rx.el.h1("Moderation"),
+            rx.el.p(
+                "What the checks refused. Say whether each refusal was right; what you decide is recorded"
+                " with your name and changes no answer.",
+                class_name="lead",
+            ),
+            rx.cond(ReviewDesk.trouble != "", rx.el.p(ReviewDesk.trouble, class_name="trouble", role="alert")),
+            rx.el.section(
+                rx.el.h2("Waiting"),
+                rx.cond(
+                    ReviewDesk.waiting.length() > 0,
+                    rx.el.div(rx.foreach(ReviewDesk.waiting, _waiting), class_name="reviews"),
+                    rx.el.p("Nothing waits."),
+                ),
+            ),
+            rx.el.section(
+                rx.el.h2("Decided"),
+                rx.cond(
+                    ReviewDesk.decided.length() > 0,
+                    rx.el.div(rx.foreach(ReviewDesk.decided, _decided), class_name="reviews"),
+                    rx.el.p("Nothing yet."),
+                ),
+            ),
+            id="main",
+            class_name="sheet",
+        ),
+        title=rx.el.span("Moderation"),
+    )
+
+
+def _waiting(review: rx.Var[ReviewLine]) -> rx.Component:
+    return rx.el.article(
+        _about(review),
+        rx.el.form(
+            rx.el.input(type="hidden", name="review_id", value=review.id),
+            field("Note", "note", max_length=2000, placeholder="Why (optional)"),
+            rx.el.label(
+                rx.el.span("Decision", class_name="label"),
+                rx.el.select(
+                    rx.el.option("Uphold: the refusal was right", value="upheld"),
+                    rx.el.option("Overturn: it was wrong", value="overturned"),
+                    name="decision",
+                ),
+                class_name="field",
+            ),
+            rx.el.button("Record", type="submit", class_name="button"),
+            on_submit=ReviewDesk.decide,
+            class_name="row-form",
+        ),
+        key=review.id,
+        class_name="review",
+        custom_attrs={"data-review": review.id},
+    )
+
+
+def _decided(review: rx.Var[ReviewLine]) -> rx.Component:
+    return rx.el.article(
+        _about(review),
+        rx.el.p(
+            rx.el.span(review.decision, class_name=f"tag {review.decision}"),
+            rx.cond(review.note != "", f" “{review.note}”", ""),
+            rx.el.small(" ", review.decided),
+        ),
+        key=review.id,
+        class_name="review",
+    )
+
+
+def _about(review: rx.Var[ReviewLine]) -> rx.Component:
+    return rx.fragment(
+        rx.el.p(
+            rx.el.span(review.stage, class_name="tag"),
+            rx.el.span(review.category, class_name="tag"),
+            rx.el.code(review.rule),
+            rx.el.small(" ", review.at),
+        ),
+        rx.el.blockquote(review.content, dir="auto"),
+    )

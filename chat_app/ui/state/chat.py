@@ -1,0 +1,362 @@
+"""The chat page: the threads beside it, the thread that is shown, and the answer that is being written.
+
+The thread's finished messages are one list, sent when it changes; the running answer is apart from them, as finished
+blocks and a tail, so that a token costs neither. A new question moves the last answer into the list.
+"""
+
+# ruff: noqa: RUF012 - Reflex copies a state's defaults for each page.
+
+import asyncio
+from contextlib import aclosing, suppress
+from typing import Any
+
+import reflex as rx
+from reflex.event import EventSpec
+
+from chat_app.accounts.identity import Identity
+from chat_app.ask import readable
+from chat_app.data.db.base import DatabaseUnavailable
+from chat_app.data.log.base import LogUnavailable
+from chat_app.sessions.generations import NotFound
+from chat_app.turn import Started, TurnError
+from chat_app.ui.frames import Frame, frames
+from chat_app.ui.markdown import Blocks
+from chat_app.ui.state.entry import RUNNING, Entry, ThreadGroup, entry, facts, grouped, shown
+from chat_app.ui.state.open_pages import Turn, open_pages
+from chat_app.ui.state.visitor import Visitor, text_of
+from chat_app.wiring import parley
+from inference.protocol import EngineError
+
+WINDOW = 40
+THREADS = 200
+RETRY_S = 1.0
+"""Until a page looks again for its answer when the stores could not be read."""
+ASK_AGAIN_S = 2.0
+"""How often a page that follows an answer asks whether its person is still signed in."""
+
+LOOK_S = 0.5
+"""Between two looks at the state of our own engine: a look at a variable, while a page is open."""
+
+ACCEPTED = rx.call_function("window.parley?.accepted")
+GIVE_BACK = rx.call_function("window.parley?.giveBack")
+"""The composer keeps what was sent until it hears one of these."""
+
+
+class Chat(Visitor):
+    """What the chat page shows."""
+
+    groups: list[ThreadGroup] = []
+    shown_id: str = ""
+    """The thread that is shown; empty for a new chat."""
+    messages: list[Entry] = []
+    has_earlier: bool = False
+    missing: bool = False
+    """The address names no thread of this person."""
+    models: list[str] = []
+    model: str = ""
+    """The person's choice; empty until models are known."""
+    live: Entry = Entry()
+    """The last answer, while it is written and until the next question."""
+    finished: list[str] = []
+    tail: str = ""
+    trouble: str = ""
+    """Why the last question was not taken."""
+    engine: str = "ready"
+    engine_error: str = ""
+    dialog: str = ""
+    dialog_id: str = ""
+    dialog_title: str = ""
+    _moving_to: str = ""
+    """Socket and thread that this page is being redirected to."""
+
+    # Opening -------------------------------------------------------------------------------------------------------
+
+    @rx.event
+    async def open(self) -> EventSpec | list[Any] | None:
+        """The address changed or the page (re)connected: show what it names, from the database."""
+        section, _, thread_id = self.router.url.path.strip("/").partition("/")
+        expected, self._moving_to = self._moving_to, ""
+        if expected == f"{self.router.session.session_id} {thread_id}" and self.shown_id == thread_id:
+            return None  # We went there ourselves, over this very socket, with everything shown already.
+        who = await self._enter()
+        if who is None:
+            return self._to_sign_in()
+        self.missing = section not in ("", "c")
+        await self._load(who, thread_id if section == "c" else "")
+        await self._load_threads(who)
+        return [Chat.watch_engine, *([Chat.follow] if self.live.running else [])]
+
+    @rx.event
+    async def leave(self) -> None:
+        """Another page is shown, with the list of threads beside it."""
+        who = await self._identity()
+        if who is not None:
+            await self._load(who, "")
+            await self._load_threads(who)
+
+    @rx.event
+    async def load_earlier(self) -> None:
+        """Show more of a long thread's beginning."""
+        who = await self._present()
+        if who is None or not self.messages or not self.has_earlier:
+            return
+        try:
+            view = await parley().threads.open(who, self.shown_id, WINDOW, before=self.messages[0].id)
+        except NotFound:
+            self.missing = True
+            return
+        self.messages = [*map(entry, view.messages), *self.messages]
+        self.has_earlier = view.has_earlier
+
+    # Asking --------------------------------------------------------------------------------------------------------
+
+    @rx.event
+    async def send(self, form: dict[str, Any]) -> EventSpec | list[Any]:
+        """Ask the question in the composer; it gets its text back if it could not be asked."""
+        text = text_of(form, "text")
+        who = await self._present()
+        if who is None or self.live.running:
+            return GIVE_BACK
+        self.trouble = ""
+        try:
+            started = await parley().turns.say(who, text, self.shown_id or None, self.model)
+        except TurnError as error:
+            self.trouble = error.message
+            self.missing = error.code == "not_found"
+            return GIVE_BACK
+        self._keep_live()
+        self.messages.append(Entry(started.question_id or "", "user", [readable(text, len(text))]))
+        return [ACCEPTED, *self._begin(started)]
+
+    @rx.event
+    async def regenerate(self) -> list[Any]:
+        """Answer the last question anew."""
+        who = await self._present()
+        if who is None or self.live.running or not self.live.id:
+            return []
+        self.trouble = ""
+        try:
+            started = await parley().turns.regenerate(who, self.live.id, self.model)
+        except TurnError as error:
+            self.trouble = error.message
+            return []
+        return self._begin(started)
+
+    @rx.event
+    async def stop(self) -> None:
+        """Stop the running answer; what was written stays."""
+        who = await self._present()
+        if who is None or not self.live.running:
+            return
+        try:
+            await parley().turns.stop(who, self.live.generation_id)
+        except TurnError as error:
+            self.trouble = error.message
+
+    @rx.event
+    async def choose_model(self, model: str) -> None:
+        """Answer with this model from now on."""
+        if await self._present() is not None and model in self.models:
+            self.model = model
+
+    # Following -----------------------------------------------------------------------------------------------------
+
+    @rx.event(background=True)
+    async def follow(self) -> EventSpec | None:
+        """Show the running answer as it is written. One at a time per page; ends with the page or its session."""
+        turn = open_pages.take(self.router.session.client_token, "follow")
+        try:
+            await self._follow(turn, self.live.generation_id)
+        except (DatabaseUnavailable, LogUnavailable):
+            await asyncio.sleep(RETRY_S)
+            if open_pages.has(turn):
+                return Chat.follow
+        finally:
+            open_pages.leave(turn)
+        return None
+
+    async def _follow(self, turn: Turn, generation_id: str) -> None:
+        who, cut, asked = await self._identity(), Blocks(), _now()
+        if who is None or not await _is_theirs(who, generation_id):
+            return
+        pieces = parley().viewer.follow(generation_id)
+        async with aclosing(frames(pieces, lambda: len(cut.tail))) as coming:
+            async for frame in coming:
+                cut.feed(frame.text)
+                if _now() - asked > ASK_AGAIN_S:
+                    who, asked = await self._identity(), _now()
+                if not open_pages.has(turn):
+                    return
+                ended = await self._ended(who, generation_id, frame)
+                async with self:
+                    if self.live.generation_id != generation_id:
+                        return
+                    self._show(cut, ended)
+                    if who is None:
+                        self._say_gone()
+                        return
+
+    @rx.event(background=True)
+    async def watch_engine(self) -> None:
+        """Say when the engine that this process supervises is starting or restarting; offer its models once it runs."""
+        if (who := await self._identity()) is None:
+            return
+        turn = open_pages.take(self.router.session.client_token, "watch")
+        supervisor, last, offered = parley().supervisor, "", False
+        while open_pages.has(turn):
+            now = supervisor.state if supervisor else "ready"
+            if now != last:
+                last = now
+                async with self:
+                    self.engine = now
+                    self.engine_error = supervisor.error if supervisor and who.is_staff else ""
+            if now == "ready" and not offered and (names := await _model_names()):
+                offered = True
+                async with self:
+                    self._offer(names)
+            await asyncio.sleep(LOOK_S)
+        open_pages.leave(turn)
+
+    # Threads -------------------------------------------------------------------------------------------------------
+
+    @rx.event
+    def ask_rename(self, thread_id: str, title: str) -> None:
+        """Open the dialog that renames a thread."""
+        self.dialog, self.dialog_id, self.dialog_title = "rename", thread_id, title
+
+    @rx.event
+    def ask_delete(self, thread_id: str, title: str) -> None:
+        """Open the dialog that deletes a thread."""
+        self.dialog, self.dialog_id, self.dialog_title = "delete", thread_id, title
+
+    @rx.event
+    def close_dialog(self) -> None:
+        """Do neither."""
+        self.dialog = ""
+
+    @rx.event
+    async def rename(self, form: dict[str, Any]) -> None:
+        """Give the thread of the dialog another title."""
+        self.dialog = ""
+        who = await self._present()
+        if who is None:
+            return
+        try:
+            await parley().threads.rename(who, self.dialog_id, text_of(form, "title"))
+        except NotFound:
+            self.notice = "This chat does not exist any more."
+        await self._load_threads(who)
+
+    @rx.event
+    async def delete(self) -> EventSpec | None:
+        """Delete the thread of the dialog; a new chat takes its place if it was shown."""
+        self.dialog = ""
+        who = await self._present()
+        if who is None:
+            return None
+        with suppress(NotFound):  # Deleted is deleted, whoever did it.
+            await parley().threads.delete(who, self.dialog_id)
+        await self._load_threads(who)
+        return rx.redirect("/") if self.dialog_id == self.shown_id else None
+
+    @rx.event
+    async def refresh_threads(self) -> None:
+        """Read the list of threads anew."""
+        who = await self._present()
+        if who is not None:
+            await self._load_threads(who)
+
+    # Parts of the above --------------------------------------------------------------------------------------------
+
+    async def _load(self, who: Identity, thread_id: str) -> None:
+        open_pages.cancel(self.router.session.client_token, "follow")
+        seen = self.live.generation_id, self.finished, self.tail
+        self.shown_id = self.trouble = ""
+        self.messages, self.has_earlier = [], False
+        self.live, self.finished, self.tail = Entry(), [], ""
+        if not thread_id:
+            return
+        try:
+            view = await parley().threads.open(who, thread_id, WINDOW)
+        except NotFound:
+            self.missing = True
+            return
+        self.shown_id, self.has_earlier = thread_id, view.has_earlier
+        self.messages = [entry(message) for message in view.messages]
+        self.model = view.model or self.model
+        self._offer(self.models)
+        if self.messages and self.messages[-1].role == "assistant":
+            self.live = self.messages.pop()
+            self.finished = self.live.parts
+            if self.live.running and self.live.generation_id == seen[0]:
+                _, self.finished, self.tail = seen  # The page only reconnected: no need to blink.
+
+    async def _load_threads(self, who: Identity) -> None:
+        lines = await parley().threads.recent(who, THREADS)
+        self.groups = grouped(lines, self._zone())
+
+    def _offer(self, names: list[str]) -> None:
+        self.models = names
+        default = parley().settings.default_model
+        if names and self.model not in names:
+            self.model = default if default in names else names[0]
+
+    def _keep_live(self) -> None:
+        """The last answer takes its place among the other messages."""
+        if self.live.id:
+            self.messages.append(shown(self.live, self.finished, self.tail))
+            self.live = Entry()
+
+    def _begin(self, started: Started) -> list[Any]:
+        """Show the place of the coming answer, and what has to happen for it."""
+        self.live = Entry(started.answer_id or "", status="queued", generation_id=started.generation_id)
+        self.finished, self.tail = [], ""
+        thread_id = started.thread_id or ""
+        newest = bool(self.groups) and self.groups[0].threads[0].id == thread_id
+        events: list[Any] = [Chat.follow] if newest else [Chat.follow, Chat.refresh_threads]
+        if self.shown_id == thread_id:
+            return events
+        self.shown_id, self._moving_to = thread_id, f"{self.router.session.session_id} {thread_id}"
+        return [rx.redirect(f"/c/{thread_id}", replace=True), *events]
+
+    def _show(self, cut: Blocks, ended: Entry | None) -> None:
+        if len(cut.finished) != len(self.finished):
+            self.finished = list(cut.finished)
+        self.tail = cut.tail
+        if ended is not None:
+            self.live = ended
+        elif self.live.status == "queued":
+            self.live.status = "streaming"
+
+    async def _ended(self, who: Identity | None, generation_id: str, frame: Frame) -> Entry | None:
+        """The answer as its row has it, once its last text is here."""
+        if frame.end is None or who is None:
+            return None
+        view = await parley().generations.view(who, generation_id)
+        status = frame.end if view.status in RUNNING else view.status
+        return Entry(
+            view.message_id or "",
+            status=status,
+            error=view.error,
+            receipt=facts(view.receipt),
+            generation_id=generation_id,
+        )
+
+
+async def _is_theirs(who: Identity, generation_id: str) -> bool:
+    try:
+        await parley().generations.view(who, generation_id)
+    except NotFound:
+        return False
+    return True
+
+
+async def _model_names() -> list[str]:
+    try:
+        return [card.id for card in await parley().engine.models()]
+    except EngineError:
+        return []
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

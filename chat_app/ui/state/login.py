@@ -1,0 +1,67 @@
+"""The sign-in page. The forms go to the gateway over HTTP; it returns here with the code of what went wrong."""
+
+from urllib.parse import urlencode
+
+import reflex as rx
+from reflex.event import EventSpec
+
+from chat_app.ui.state.visitor import Visitor
+from chat_app.wiring import parley
+
+_WORDS = {
+    "bad_credentials": "The e-mail address or the password is not right.",
+    "bad_email": "This is not an e-mail address.",
+    "bad_name": "The name has at most 100 characters.",
+    "bad_password": "A password needs 8 to 512 characters.",
+    "email_taken": "There is an account with this e-mail address already. Sign in instead.",
+    "signup_closed": "New accounts are made by the administrator here.",
+    "account_disabled": "This account has been disabled. Ask your administrator.",
+    "storage_unavailable": "Parley cannot reach its database right now. Try again in a moment.",
+    "plan_unknown": "New accounts should get a plan that does not exist. Tell the administrator.",
+}
+
+
+class Login(Visitor):
+    """Which of the forms is shown, and what went wrong with the last one."""
+
+    mode: str = ""
+    error: str = ""
+    next: str = "/"
+    here: str = "/login"
+    other_way: str = "/login"
+    may_sign_up: bool = False
+
+    @rx.event
+    async def open(self) -> EventSpec | None:
+        """Show the right form; somebody who is signed in goes on."""
+        asked = self.router.url.query_parameters
+        self.next = _plain(asked.get("next", "")) or "/"
+        if await self._identity() is not None:
+            return rx.redirect(self.next, replace=True)
+        first = await parley().accounts.is_empty()
+        self.may_sign_up = parley().settings.signup == "open"
+        up = asked.get("new") == "1" and self.may_sign_up
+        self.mode = "first" if first else "sign-up" if up else "sign-in"
+        self.error = words(asked.get("error", ""), asked.get("wait", ""))
+        self.here = self._address(new=up)
+        self.other_way = self._address(new=not up)
+        return None
+
+    def _address(self, *, new: bool) -> str:
+        query = {**({"new": "1"} if new else {}), **({"next": self.next} if self.next != "/" else {})}
+        return "/login" + (f"?{urlencode(query)}" if query else "")
+
+
+def words(code: str, wait: str = "") -> str:
+    """What a code means; for one that is unknown here, that something went wrong."""
+    if not code:
+        return ""
+    if code == "too_many_attempts":
+        seconds = wait if wait.isdecimal() else "60"
+        return f"Too many attempts. Wait {seconds} seconds and try again."
+    return _WORDS.get(code, "That did not work. Try again.")
+
+
+def _plain(path: str) -> str:
+    """The path if it leads to this site."""
+    return path if path.startswith("/") and path[1:2] not in ("/", "\\") and path.isprintable() else ""

@@ -1,0 +1,111 @@
+"""Who looks at the page. Every event asks anew: its caller may be signed out by now, or be no browser at all.
+
+Reflex makes every method of a state that has no underscore an event that anybody may call.
+"""
+
+from datetime import tzinfo
+from typing import Any
+from urllib.parse import quote
+
+import reflex as rx
+from reflex.event import EventSpec
+
+from chat_app.accounts.cookies import token_from
+from chat_app.accounts.identity import Identity
+from chat_app.ui import words
+from chat_app.wiring import parley
+
+SESSION_ENDED = "You are signed out: your session has ended."
+
+
+class Visitor(rx.State):
+    """The person behind this page, for display. Rights are never decided by these values."""
+
+    name: str = ""
+    email: str = ""
+    is_admin: bool = False
+    is_staff: bool = False
+    ready: bool = False
+    """Whether the page knows who looks at it and may show itself."""
+    denied: str = ""
+    """Why this person may not see this page."""
+    gone: str = ""
+    """Set once the session has ended under an open page."""
+    door: str = "/login"
+    """Where to sign in again, and come back from."""
+    notice: str = ""
+    """Something that went wrong, in plain words, until it is closed."""
+    tz: str = rx.LocalStorage("", name="parley.tz")
+
+    async def _identity(self) -> Identity | None:
+        """Who calls, as the database has it now; None for nobody."""
+        token = token_from(self.router.headers.cookie)
+        return await parley().accounts.by_cookie(token) if token else None
+
+    async def _present(self) -> Identity | None:
+        """Who calls; for nobody the page says that the session has ended, and keeps what it shows."""
+        who = await self._identity()
+        if who is None:
+            self._say_gone()
+        else:
+            self.gone = ""
+        return who
+
+    def _say_gone(self) -> None:
+        """The session has ended under the open page."""
+        self.gone, self.door = SESSION_ENDED, self._door()
+
+    async def _enter(self, role: str = "user") -> Identity | None:
+        """Who opens a page. None, with `denied` set, for a person without the role (user, staff, admin)."""
+        who = await self._identity()
+        if who is None:
+            self.reset()  # type: ignore[no-untyped-call]  # Whoever sits here now shall not see what the person before them saw.
+            return None
+        self.ready = True
+        self.gone = self.denied = self.notice = ""
+        self.name, self.email = who.name, who.email
+        self.is_admin, self.is_staff = who.is_admin, who.is_staff
+        if not _has_role(who, role):
+            needed = "administrators" if role == "admin" else "staff"
+            self.denied = f"This page is for {needed}. You are signed in as {who.email}."
+            return None
+        return who
+
+    async def _present_as(self, role: str) -> Identity | None:
+        """Who calls, if they have the role; else the page says so."""
+        who = await self._present()
+        if who is None or _has_role(who, role):
+            return who
+        self.denied = "You may not do this any more: your role has changed."
+        return None
+
+    def _to_sign_in(self) -> EventSpec:
+        """Where somebody without a session goes."""
+        return rx.redirect(self._door(), replace=True)
+
+    def _door(self) -> str:
+        here = self.router.url.path
+        return f"/login?next={quote(here)}" if here not in ("", "/") else "/login"
+
+    @rx.event
+    def close_notice(self) -> None:
+        """The person has read it."""
+        self.notice = ""
+
+    @rx.event
+    def tell(self, message: str) -> None:
+        """Show a message. Called by the handler of unexpected errors; harmless if a client does."""
+        self.notice = message
+
+    def _zone(self) -> tzinfo:
+        return words.zone(self.tz)
+
+
+def _has_role(who: Identity, role: str) -> bool:
+    return {"user": True, "staff": who.is_staff, "admin": who.is_admin}[role]
+
+
+def text_of(form: dict[str, Any], field: str) -> str:
+    """A form's field as text, whatever a client sent."""
+    value = form.get(field, "")
+    return value if isinstance(value, str) else ""

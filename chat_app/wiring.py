@@ -1,0 +1,161 @@
+"""Builds Parley from its settings: the only place that knows every room.
+
+`parley()` is the process's one instance; `lifespan()` starts and stops it. Embedded, the process holds its home
+directory alone; with Redis any number of replicas run side by side.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from chat_app.accounts.people import Accounts
+from chat_app.billing.ledger import Ledger
+from chat_app.billing.plans import Plans
+from chat_app.data.db import open_database
+from chat_app.data.db.base import Database
+from chat_app.data.home import hold_home
+from chat_app.data.leases import open_leases
+from chat_app.data.leases.base import Leases
+from chat_app.data.limits import open_limits
+from chat_app.data.limits.base import Limits
+from chat_app.data.log import open_log
+from chat_app.data.log.base import GenerationLog
+from chat_app.data.migrations import migrate
+from chat_app.safety.review import Reviews
+from chat_app.sessions.generations import Generations
+from chat_app.sessions.ownership import Ownership
+from chat_app.sessions.threads import Threads
+from chat_app.sessions.viewer import Viewer
+from chat_app.settings import Settings
+from chat_app.settings import settings as read_settings
+from chat_app.telemetry import logs, metrics
+from chat_app.telemetry.events import Events
+from chat_app.telemetry.exporter import Exporter
+from chat_app.telemetry.measured_log import MeasuredLog
+from chat_app.turn import Turns
+from inference.client import InferenceClient
+from inference.continuation import SteadyClient
+from inference.supervisor import Supervisor
+
+
+@dataclass(slots=True)
+class Parley:
+    """Every part of a running Parley."""
+
+    settings: Settings
+    db: Database
+    log: GenerationLog
+    leases: Leases
+    limits: Limits
+    client: InferenceClient
+    engine: SteadyClient
+    supervisor: Supervisor | None
+    accounts: Accounts
+    plans: Plans
+    ledger: Ledger
+    threads: Threads
+    generations: Generations
+    ownership: Ownership
+    viewer: Viewer
+    reviews: Reviews
+    events: Events
+    exporter: Exporter
+    turns: Turns
+
+
+def build(settings: Settings) -> Parley:
+    """Wire every part; nothing is opened yet."""
+    db, log, leases, limits = (
+        open_database(settings),
+        MeasuredLog(open_log(settings)),
+        open_leases(settings),
+        open_limits(settings),
+    )
+    supervisor = None
+    if not settings.inference_url:
+        supervisor = Supervisor(settings.home, engine=settings.inference_engine, model=settings.default_model)
+    address = supervisor.address if supervisor else settings.inference_url
+    key = supervisor.key if supervisor else settings.inference_key.get_secret_value()
+    client = InferenceClient(address, key)
+    engine = SteadyClient(client)
+    plans, ledger, reviews = Plans(db, settings.default_plan), Ledger(db), Reviews(db)
+    threads, generations = Threads(db), Generations(db)
+    events = Events(db, settings)
+    ownership = Ownership(leases, generations, settings.lease_ms)
+    turns = Turns(
+        settings=settings,
+        db=db,
+        log=log,
+        limits=limits,
+        engine=engine,
+        ownership=ownership,
+        plans=plans,
+        ledger=ledger,
+        threads=threads,
+        generations=generations,
+        reviews=reviews,
+        events=events,
+    )
+    return Parley(
+        settings=settings,
+        db=db,
+        log=log,
+        leases=leases,
+        limits=limits,
+        client=client,
+        engine=engine,
+        supervisor=supervisor,
+        accounts=Accounts(db, settings),
+        plans=plans,
+        ledger=ledger,
+        threads=threads,
+        generations=generations,
+        ownership=ownership,
+        viewer=Viewer(log, generations),
+        reviews=reviews,
+        events=events,
+        exporter=Exporter(db, leases, settings),
+        turns=turns,
+    )
+
+
+_current: Parley | None = None
+
+
+def parley() -> Parley:
+    """The instance of this process. Raises `RuntimeError` outside its lifespan."""
+    if _current is None:
+        raise RuntimeError("Parley is not running in this process")
+    return _current
+
+
+@asynccontextmanager
+async def lifespan(settings: Settings | None = None) -> AsyncIterator[Parley]:
+    """Run Parley for as long as the block lasts. Raises `HomeInUse` if another one holds the home directory."""
+    global _current
+    settings = settings or read_settings()
+    logs.configure(settings.log_level)
+    async with AsyncExitStack() as stack:
+        if settings.embedded:
+            stack.enter_context(hold_home(settings.home))
+        await asyncio.to_thread(migrate, settings)
+        made = build(settings)
+        for part in (made.db, made.log, made.leases, made.limits):
+            await part.start()
+            stack.push_async_callback(part.close)
+        stack.push_async_callback(made.client.close)
+        if made.supervisor is not None:
+            await made.supervisor.start()
+            stack.push_async_callback(made.supervisor.close)
+        await made.plans.seed()
+        await made.ownership.start(made.turns.work)
+        metrics.ACTIVE.set_function(lambda: made.ownership.running)
+        stack.push_async_callback(made.ownership.close)
+        await made.exporter.start()
+        stack.push_async_callback(made.exporter.close)
+        _current = made
+        try:
+            yield made
+        finally:
+            _current = None

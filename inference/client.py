@@ -1,0 +1,173 @@
+"""How a program speaks with an inference service: HTTP + SSE in the OpenAI shape, over a pooled aiohttp session.
+
+Works with our own service and, for `stream`, with any OpenAI-compatible server. Lean on purpose: it lies between every
+token and its reader. Knows nothing of how engines are started or chosen.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
+
+import aiohttp
+import orjson
+
+from inference.protocol import Chunk, EngineDied, EngineError, Finish, Message, ModelCard, Request, Usage
+from inference.sse import Events
+from inference.wire import (
+    GONE,
+    card_in,
+    completion_body,
+    conversation,
+    error_event,
+    error_from,
+    error_in,
+    finish_in,
+    usage_in,
+    words,
+)
+
+# Shorter than any server's own (uvicorn: 5 s), so that a pooled connection is never one the server is just closing.
+KEEP_ALIVE_S = 4.0
+# How a pooled connection looks that the server closed nevertheless. Nothing was answered, so asking again is harmless.
+STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+
+
+class InferenceClient:
+    """A client of one service. `url` is its root ("http://127.0.0.1:4000"), or a function that gives the present one
+    ("" while there is none), since an engine that was restarted has a new address. One instance serves a whole process.
+
+    `read_timeout`: seconds of silence after which a stream counts as dead. Raises only `EngineError`s.
+    """
+
+    def __init__(
+        self, url: str | Callable[[], str], key: str = "", *, read_timeout: float = 120.0, connect_timeout: float = 5.0
+    ) -> None:
+        self._url = url
+        self._headers = {"Content-Type": "application/json"}
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """The answer, chunk by chunk; the last chunk has `finish`.
+
+        Closing the generator (`aclose`, `contextlib.aclosing`) or cancelling its reader closes the connection at once,
+        which is how a stop reaches the engine. A connection that is refused, cut, silent for too long, or that ends
+        without a finish raises `EngineDied`; everything yielded before that stands.
+        """
+        headers = {"X-Request-Id": request.request_id, "X-Parley-Weight": str(request.weight)}
+        response = await self._send("POST", "/v1/chat/completions", completion_body(request), headers)
+        try:
+            events = Events()
+            finish: Finish | None = None
+            usage: Usage | None = None
+            async for data in response.content.iter_any():
+                text, tokens, done = "", 0, False
+                for payload in events.feed(data):
+                    if payload == b"[DONE]":
+                        done = True
+                        break
+                    event = orjson.loads(payload)
+                    if error := error_event(event):
+                        raise error
+                    usage = usage_in(event) or usage
+                    for choice in event.get("choices") or ():
+                        piece = (choice.get("delta") or {}).get("content") or ""
+                        text += piece
+                        # Ours says how many tokens an event holds; elsewhere an event with text is one.
+                        tokens += event.get("tokens", 1 if piece else 0)
+                        finish = finish_in(choice) or finish
+                if done:
+                    break
+                if text:
+                    yield Chunk(text, tokens)
+                    text, tokens = "", 0
+            else:
+                text, tokens = "", 0
+            if finish is None:
+                raise EngineDied("the engine closed the stream in the middle of the answer")
+            yield Chunk(text, tokens, finish, usage)
+        except GONE as error:
+            raise EngineDied(f"the connection to the engine broke: {words(error)}") from error
+        except orjson.JSONDecodeError as error:
+            raise EngineDied("the engine sent something that is not JSON") from error
+        finally:
+            response.close()
+
+    async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int:
+        """Tokens of the prompt that these messages make, template and generation prompt included.
+
+        With `continue_from` also those of an answer's beginning, exactly as `stream` would send it.
+        """
+        body = orjson.dumps({"model": model, **conversation(messages, continue_from)})
+        try:
+            return int((await self._json("POST", "/tokenize", body))["count"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError("this engine's /tokenize does not answer with a count") from error
+
+    async def models(self) -> list[ModelCard]:
+        """The models that the service lists."""
+        listed = await self._json("GET", "/v1/models")
+        return [card_in(entry) for entry in listed.get("data") or ()]
+
+    async def health(self) -> bool:
+        """Whether the service is up and warm. Never raises."""
+        try:
+            response = await self._send("GET", "/health")
+        except EngineError:
+            return False
+        response.close()
+        return True
+
+    async def close(self) -> None:
+        """Drops all connections; running streams end with `EngineDied`."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _send(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> aiohttp.ClientResponse:
+        url = self._url if isinstance(self._url, str) else self._url()
+        if not url:
+            raise EngineDied("the engine is not running yet")
+        try:
+            try:
+                response = await self._pool().request(method, url.rstrip("/") + path, data=body, headers=headers)
+            except STALE as error:
+                if isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+                response = await self._pool().request(method, url.rstrip("/") + path, data=body, headers=headers)
+            if response.status == 200:
+                return response
+            raw = await response.read()
+        except GONE as error:
+            raise EngineDied(f"the engine cannot be reached: {words(error)}") from error
+        except aiohttp.InvalidURL as error:
+            raise EngineError(f"the engine's address is no address: {url}") from error
+        except aiohttp.ClientError as error:
+            raise EngineError(f"the engine's answer was not understood: {words(error)}") from error
+        if path == "/tokenize" and response.status in (404, 405, 501) and b"model_not_found" not in raw:
+            raise EngineError("this engine cannot count tokens: it has no /tokenize")
+        raise error_from(response.status, error_in(raw), response.headers.get("Retry-After"))
+
+    async def _json(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        response = await self._send(method, path, body)
+        try:
+            answer = orjson.loads(await response.read())
+        except GONE as error:
+            raise EngineDied(f"the connection to the engine broke: {words(error)}") from error
+        except orjson.JSONDecodeError as error:
+            raise EngineError(f"{path} did not answer with JSON") from error
+        if not isinstance(answer, dict):
+            raise EngineError(f"{path} did not answer with an object")
+        return answer
+
+    def _pool(self) -> aiohttp.ClientSession:
+        # Made on first use: a session belongs to the loop that is running.
+        if self._session is None or self._session.closed:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+            self._session = aiohttp.ClientSession(
+                connector=connector, headers=self._headers, timeout=self._timeout, auto_decompress=False
+            )
+        return self._session

@@ -1,0 +1,84 @@
+"""A client whose streams survive the engine: when it dies in mid-answer, the answer goes on from the text so far.
+
+Wraps an `InferenceClient`. What was yielded stands; nothing is yielded twice. It does not restart engines: it waits
+until one answers at the client's address.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from inference.client import InferenceClient
+from inference.protocol import Chunk, EngineDied, Message, ModelCard, Overloaded, Request, Usage
+
+
+class SteadyClient:
+    """`patience` is how many seconds without any progress an engine that is gone or busy is waited for."""
+
+    def __init__(self, client: InferenceClient, patience: float = 60.0) -> None:
+        self._client = client
+        self._patience = patience
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """The answer, however many engines it takes. Raises what the client raises once patience is at an end.
+
+        The last chunk's usage is of the whole answer from `request.continue_from` on: its `completion_tokens` count
+        what was yielded here.
+        """
+        text, tokens, died = request.continue_from, 0, False
+        progressed_at, pause = time.monotonic(), 0.05
+        while True:
+            left = request.sampling.max_tokens - tokens
+            if died and left <= 0:  # It died between its last token and its word that this was the last.
+                yield Chunk("", 0, "length", None)
+                return
+            part = replace(request, continue_from=text, sampling=replace(request.sampling, max_tokens=left))
+            try:
+                async with aclosing(self._client.stream(part)) as chunks:
+                    async for chunk in chunks:
+                        text += chunk.text
+                        tokens += chunk.tokens
+                        progressed_at, pause = time.monotonic(), 0.05
+                        if chunk.finish and died and chunk.usage is not None:
+                            chunk = replace(chunk, usage=_whole(chunk.usage, tokens))
+                        yield chunk
+                        if chunk.finish:
+                            return
+            except EngineDied:
+                died = died or tokens > 0
+                if time.monotonic() - progressed_at > self._patience:
+                    raise
+                await asyncio.sleep(pause)
+            except Overloaded as error:
+                if time.monotonic() - progressed_at > self._patience:
+                    raise
+                await asyncio.sleep(min(error.retry_after, 1.0))
+            pause = min(pause * 2, 1.0)
+
+    async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int:
+        """As the client's, but waits for an engine that is just being started. Shorter patience: a person waits."""
+        deadline = time.monotonic() + min(self._patience, 20.0)
+        while True:
+            try:
+                return await self._client.count(model, messages, continue_from)
+            except (EngineDied, Overloaded):
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def models(self) -> list[ModelCard]:
+        """As the client's, with the same patience as `count`."""
+        deadline = time.monotonic() + min(self._patience, 20.0)
+        while True:
+            try:
+                return await self._client.models()
+            except (EngineDied, Overloaded):
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+
+def _whole(usage: Usage, tokens: int) -> Usage:
+    return replace(usage, completion_tokens=tokens)

@@ -1,0 +1,1 @@
+"""Engines: what really makes tokens. All look like `base.Engine`; only `python -m inference` chooses one."""

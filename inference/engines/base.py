@@ -1,0 +1,69 @@
+"""What every engine must do. Knows no HTTP, no queue, no clients."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from inference.protocol import Chunk, Message, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can carry, once loaded.
+
+    `context`: tokens that one request may hold, prompt and answer together. `slots`: requests that run at once.
+    `kv_tokens`: tokens that all running requests may hold together; 0 when every slot has a whole context of its own.
+    """
+
+    model: str
+    engine: str
+    context: int
+    slots: int
+    kv_tokens: int = 0
+    quantization: str = ""
+
+
+class Engine(Protocol):
+    """One model, loaded or not. Every method raises only `inference.protocol.EngineError`s.
+
+    The service never has more than `slots` streams open and never asks for more tokens than `context` holds.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def load(self) -> None:
+        """Load the model and run it once, so that the first user finds it warm."""
+        ...
+
+    async def unload(self) -> None:
+        """Give back everything. Open streams end with `EngineDied`."""
+        ...
+
+    async def health(self) -> bool:
+        """Whether it is loaded and answers."""
+        ...
+
+    async def apply_template(self, messages: Sequence[Message], continue_from: str = "") -> str:
+        """The prompt as the model reads it, up to and with the beginning of the answer."""
+        ...
+
+    async def tokenize(self, text: str) -> list[int]:
+        """The tokens of a text as it stands, without template."""
+        ...
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of tokens."""
+        ...
+
+    async def prompt(self, messages: Sequence[Message], continue_from: str = "") -> list[int]:
+        """The tokens that `stream` will read for this conversation. Cheap when asked again: engines keep the last."""
+        ...
+
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """The answer, first chunk at once; the last has `finish` and `usage`.
+
+        Closing the generator stops the engine and returns when its slot is free: within one decode step, or within
+        one batch of the prompt.
+        """
+        ...

@@ -1,0 +1,137 @@
+"""An engine without a model: exact text, exact pace, failures on demand. Tokens are words.
+
+For tests and for looking at the product where no model is. It goes through the same service as every other engine.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from inference.engines.base import Capabilities
+from inference.engines.script import PIECES, Script, script_in, scripted_text
+from inference.protocol import (
+    BadRequest,
+    Chunk,
+    ContextTooLong,
+    EngineDied,
+    EngineError,
+    Finish,
+    Message,
+    Overloaded,
+    Request,
+    Usage,
+)
+from inference.stops import StopFilter
+
+__all__ = ["ScriptedEngine", "scripted_text"]
+
+CONTEXT = 32_768
+BURST = 64  # Tokens per chunk when there is no pace to keep.
+REFUSALS: dict[str, Callable[[], EngineError]] = {
+    "overloaded": lambda: Overloaded("the script says: overloaded", 1.0),
+    "context": lambda: ContextTooLong("the script says: too long"),
+    "bad": lambda: BadRequest("the script says: bad request"),
+    "died": lambda: EngineDied("the script says: died"),
+}
+
+
+class ScriptedEngine:
+    """`model` is the name it answers to; `rate` the pace of answers that no directive sets."""
+
+    def __init__(
+        self,
+        model: str = "scripted",
+        slots: int = 256,
+        rate: float = 0.0,
+        context: int = CONTEXT,
+        die: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGKILL),
+    ) -> None:
+        self._capabilities = Capabilities(model, "scripted", context, slots)
+        self._rate = rate
+        self._die = die
+        self._loaded = False
+        self._vocabulary: dict[str, int] = {}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    async def load(self) -> None:
+        self._loaded = True
+
+    async def unload(self) -> None:
+        self._loaded = False
+
+    async def health(self) -> bool:
+        return self._loaded
+
+    async def apply_template(self, messages: Sequence[Message], continue_from: str = "") -> str:
+        lines = [f"{message.role}: {message.content}" for message in messages]
+        return "\n".join([*lines, f"assistant: {continue_from}" if continue_from else "assistant:"])
+
+    async def tokenize(self, text: str) -> list[int]:
+        return [self._vocabulary.setdefault(piece, len(self._vocabulary)) for piece in PIECES.findall(text)]
+
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        pieces = list(self._vocabulary)
+        if not all(0 <= token < len(pieces) for token in tokens):
+            raise BadRequest("there is no such token")
+        return "".join(pieces[token] for token in tokens)
+
+    async def prompt(self, messages: Sequence[Message], continue_from: str = "") -> list[int]:
+        # Numbers are enough: nothing reads them, and a vocabulary of everything ever asked would grow for ever.
+        return list(range(len(PIECES.findall(await self.apply_template(messages, continue_from)))))
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        script = script_in(request.messages, self._rate)
+        if script.refuse:
+            raise REFUSALS.get(script.refuse, REFUSALS["bad"])()
+        told, rest = _go_on(script, request.continue_from)
+        pieces = rest[: request.sampling.max_tokens]
+        finish: Finish = "stop" if len(pieces) == len(rest) else "length"
+        prompt_tokens = len(await self.prompt(request.messages, request.continue_from))
+        stops = StopFilter(request.sampling.stop)
+        await asyncio.sleep(script.prefill_s)
+        clock = asyncio.get_running_loop().time
+        began, sent, text, new = clock(), 0, "", 0
+        while sent < len(pieces) and not stops.hit:
+            if new:
+                yield Chunk(text, new)
+                text, new = "", 0
+            if sent or not request.continue_from:
+                await self._trouble(script, told + sent)
+            await asyncio.sleep(began + sent / script.rate - clock() if script.rate else 0.0)
+            due = int((clock() - began) * script.rate) + 1 if script.rate else sent + BURST
+            due = min(max(due, sent + 1), _until_trouble(script, told + sent) - told, len(pieces))
+            while sent < due and not stops.hit:
+                text += stops.feed(pieces[sent])
+                sent, new = sent + 1, new + 1
+        yield Chunk(text + stops.end(), new, "stop" if stops.hit else finish, Usage(prompt_tokens, sent))
+
+    async def _trouble(self, script: Script, at: int) -> None:
+        if at == script.die_at:
+            self._die()
+        if at == script.drop_at:
+            raise EngineDied("the script says: drop")
+        if at == script.stall_at:
+            await asyncio.Event().wait()
+
+
+def _go_on(script: Script, told: str) -> tuple[int, list[str]]:
+    """How many whole tokens `told` holds, and the tokens behind it; the first may be the rest of a broken one."""
+    at, pieces = 0, script.pieces
+    if not "".join(pieces).startswith(told):
+        raise BadRequest("continue_from is not the beginning of the scripted answer")
+    for number, piece in enumerate(pieces):
+        if at + len(piece) > len(told):
+            return number, [piece[len(told) - at :], *pieces[number + 1 :]]
+        at += len(piece)
+    return len(pieces), []
+
+
+def _until_trouble(script: Script, at: int) -> int:
+    """The next position after `at` at which something goes wrong; far away if nothing does."""
+    places = (script.die_at, script.drop_at, script.stall_at)
+    return min((place for place in places if place is not None and place > at), default=sys.maxsize)

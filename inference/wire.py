@@ -1,0 +1,153 @@
+"""The OpenAI shape in JSON, as a client writes and reads it: requests, usage, models, errors.
+
+Knows no sockets. `continue_from` travels as vLLM has it: a final assistant message with `continue_final_message`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+import orjson
+
+from inference.protocol import (
+    BadRequest,
+    ContextTooLong,
+    EngineDied,
+    EngineError,
+    Finish,
+    Message,
+    ModelCard,
+    ModelNotFound,
+    Overloaded,
+    Request,
+    Usage,
+)
+
+GONE = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError, TimeoutError)
+
+
+def completion_body(request: Request) -> bytes:
+    """The JSON body of a streamed chat completion."""
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": request.model,
+        **conversation(request.messages, request.continue_from),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+    }
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    if sampling.stop:
+        body["stop"] = sampling.stop
+    if sampling.presence_penalty:
+        body["presence_penalty"] = sampling.presence_penalty
+    if sampling.frequency_penalty:
+        body["frequency_penalty"] = sampling.frequency_penalty
+    if request.user:
+        body["user"] = request.user
+    return orjson.dumps(body)
+
+
+def error_from(status: int, error: dict[str, Any], retry_after: str | None = None) -> EngineError:
+    """The typed error that an HTTP status and an OpenAI-shaped error object stand for."""
+    message = str(error.get("message") or f"the engine answered with status {status}")
+    kinds = {str(error.get("code")), str(error.get("type"))}
+    if kinds & {"context_length_exceeded", "exceed_context_size_error"}:
+        return ContextTooLong(message)
+    if "engine_died" in kinds:
+        return EngineDied(message)
+    if status in (429, 503):
+        return Overloaded(message, _seconds(retry_after))
+    if status == 404:
+        return ModelNotFound(message)
+    if status in (400, 413, 422):
+        return BadRequest(message)
+    if status in (401, 403):
+        return EngineError(f"the engine refused our key: {message}")
+    return EngineDied(message) if status >= 500 else EngineError(message)
+
+
+def error_in(raw: bytes) -> dict[str, Any]:
+    """The error object in the body of a refused request, whatever the body is."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return {"message": raw[:200].decode("utf-8", "replace")} if raw else {}
+    error = body.get("error", body) if isinstance(body, dict) else body
+    return error if isinstance(error, dict) else {"message": str(error)}
+
+
+def error_event(event: Any) -> EngineError | None:
+    """The error that an event in mid-stream reports, if it does, or is, if it is no object."""
+    if not isinstance(event, dict):
+        return EngineDied("the engine sent something that is no event")
+    error = event.get("error")
+    if not error:
+        return None
+    if not isinstance(error, dict):
+        return EngineError(str(error))
+    status = next((value for key in ("status", "code") if isinstance(value := error.get(key), int)), 500)
+    return error_from(status, error)
+
+
+def conversation(messages: Sequence[Message], continue_from: str) -> dict[str, Any]:
+    """The messages, and vLLM's two switches when the last of them is an answer to go on with."""
+    sent = [_message(message) for message in messages]
+    if not continue_from:
+        return {"messages": sent}
+    sent.append({"role": "assistant", "content": continue_from})
+    return {"messages": sent, "continue_final_message": True, "add_generation_prompt": False}
+
+
+def _message(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}
+
+
+def finish_in(choice: dict[str, Any]) -> Finish | None:
+    """Why a choice ended; None while it goes on. Reasons that are not ours count as "stop"."""
+    reason = choice.get("finish_reason")
+    if not reason:
+        return None
+    return "length" if reason == "length" else "stop"
+
+
+def usage_in(event: dict[str, Any]) -> Usage | None:
+    """The usage that an event or an answer carries."""
+    usage = event.get("usage")
+    if not usage:
+        return None
+    details = usage.get("prompt_tokens_details") or {}
+    return Usage(
+        int(usage.get("prompt_tokens") or 0),
+        int(usage.get("completion_tokens") or 0),
+        int(details.get("cached_tokens") or 0),
+    )
+
+
+def card_in(entry: dict[str, Any]) -> ModelCard:
+    """A model as `/v1/models` lists it: ours, vLLM's and llama.cpp's ways of naming the window."""
+    context = entry.get("max_model_len") or (entry.get("meta") or {}).get("n_ctx_train") or 0
+    return ModelCard(
+        id=str(entry.get("id")),
+        context=int(context),
+        engine=str(entry.get("engine") or entry.get("owned_by") or ""),
+        ready=bool(entry.get("ready", True)),
+        quantization=str(entry.get("quantization") or ""),
+    )
+
+
+def _seconds(header: str | None) -> float:
+    try:
+        return max(0.0, float(header or 1.0))
+    except ValueError:
+        return 1.0
+
+
+def words(error: BaseException) -> str:
+    """What a socket's error means, never empty."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__

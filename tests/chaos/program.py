@@ -1,0 +1,90 @@
+"""A program that asks and follows its answer whatever happens to the servers: plain HTTP, nothing of Parley inside."""
+
+import http.client
+import json
+import time
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+
+@dataclass(slots=True)
+class Program:
+    """`url` is of any replica; it may change while an answer is followed."""
+
+    url: str
+    key: str
+    seen: str = ""
+    ended: dict[str, object] = field(default_factory=dict)
+
+    def ask(self, question: str, model: str = "", tokens: int = 4000) -> str:
+        """Begin an answer that goes on without us; answers its generation id."""
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": question}],
+            "stream": True,
+            "max_tokens": tokens,
+            "temperature": 0,
+        }
+        connection = self._connect()
+        headers = {**self._headers(), "Content-Type": "application/json", "x-parley-detach": "true"}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        response = connection.getresponse()
+        if response.status != 200:
+            raise AssertionError(f"{response.status}: {response.read()!r}")
+        generation = response.getheader("X-Parley-Generation")
+        connection.close()
+        assert generation
+        return generation
+
+    def follow(self, generation: str, at_least: int | None = None, patience: float = 60) -> str:
+        """Read on from what was seen, over as many connections as it takes, to the end or to `at_least` characters.
+
+        Every piece has to continue exactly what was seen: a gap or an overlap is an error.
+        """
+        deadline = time.monotonic() + patience
+        while not self.ended and (at_least is None or len(self.seen) < at_least):
+            assert time.monotonic() < deadline, f"no end in sight after {len(self.seen)} characters"
+            try:
+                self._read(generation, at_least)
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.1)
+        return self.seen
+
+    def _read(self, generation: str, at_least: int | None) -> None:
+        connection = self._connect()
+        try:
+            connection.request(
+                "GET", f"/v1/generations/{generation}/events?offset={len(self.seen)}", headers=self._headers()
+            )
+            response = connection.getresponse()
+            if response.status >= 500:
+                time.sleep(0.1)
+                return
+            assert response.status == 200, f"{response.status}: {response.read()!r}"
+            kind = ""
+            for raw in response:
+                line = raw.decode().rstrip("\n")
+                if line.startswith("event: "):
+                    kind = line[7:]
+                elif line.startswith("data: "):
+                    data = json.loads(line[6:])
+                    if kind == "end":
+                        self.ended = data
+                        return
+                    if kind == "error":
+                        return
+                    assert data["offset"] == len(self.seen), "a piece does not continue what was seen"
+                    self.seen += data["text"]
+                    if at_least is not None and len(self.seen) >= at_least:
+                        return
+                elif not line:
+                    kind = ""
+        finally:
+            connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        return http.client.HTTPConnection("127.0.0.1", parts.port, timeout=10)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}

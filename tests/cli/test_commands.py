@@ -1,0 +1,126 @@
+"""Accounts and keys from the command line, on both databases, also while the server runs."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chat_app.settings import Settings
+from chat_app.wiring import lifespan
+from tests.cli.conftest import Run
+
+ADA = ("--email", "ada@example.org")
+PASSWORD = "correct horse battery\n"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], autouse=True)
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "postgresql":
+        monkeypatch.setenv("PARLEY_DATABASE_URL", request.getfixturevalue("postgres_url"))
+
+
+def test_an_account_and_a_key_from_nothing(run: Run) -> None:
+    made = run("users", "create", *ADA, "--role", "user", "--password-stdin", stdin=PASSWORD)
+    assert (made.exit_code, made.stdout) == (0, "Made ada@example.org (admin, plan enterprise).\n")
+    key = run("keys", "create", *ADA, "--name", "laptop")
+    assert key.exit_code == 0
+    assert key.stdout.startswith("sk-parley-")
+    assert len(key.stdout.split()) == 1
+    listed = run("keys", "list", *ADA).stdout
+    assert "laptop" in listed
+    assert key.stdout.strip() not in listed
+    assert run("keys", "revoke", *ADA, key.stdout.strip()).exit_code == 0
+    assert "laptop" not in run("keys", "list", *ADA).stdout
+    again = run("keys", "revoke", *ADA, key.stdout.strip())
+    assert again.exit_code == 1
+    assert "0 keys" in again.stderr
+
+
+def test_administering_people(run: Run) -> None:
+    run("users", "create", "--email", "root@example.org", "--password-stdin", stdin=PASSWORD)
+    run("users", "create", *ADA, "--name", "Ada Lovelace", "--password-stdin", stdin=PASSWORD)
+    assert run("users", "role", *ADA, "staff").exit_code == 0
+    assert run("users", "plan", *ADA, "pro").exit_code == 0
+    assert run("users", "disable", *ADA).exit_code == 0
+    [line] = [line for line in run("users", "list").stdout.splitlines() if "ada@example.org" in line]
+    assert all(word in line for word in ("Ada Lovelace", "staff", "pro", "disabled"))
+    assert "root@" not in run("users", "list", "lovelace").stdout
+    assert run("users", "enable", *ADA).exit_code == 0
+    assert "disabled" not in run("users", "list").stdout
+    assert run("users", "password", *ADA, "--password-stdin", stdin="another password\n").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "said"),
+    [
+        (("users", "create", "--email", "nonsense", "--password-stdin"), PASSWORD, "not an e-mail address"),
+        (("users", "create", *ADA, "--password-stdin"), "short\n", "at least 8"),
+        (("users", "create", *ADA, "--password-stdin"), "", "at least 8"),
+        (("users", "create", *ADA), "", "--password-stdin"),
+        (("users", "create", *ADA, "--role", "root", "--password-stdin"), PASSWORD, "root"),
+        (("users", "role", *ADA, "admin"), "", "There is no account ada@example.org"),
+        (("users", "plan", "--email", "root@example.org", "gold"), "", "There is no such plan"),
+        (("users", "disable", "--email", "root@example.org"), "", "only administrator"),
+        (("keys", "create", *ADA), "", "There is no account ada@example.org"),
+    ],
+)
+def test_what_cannot_be_done_is_said_on_stderr(run: Run, words: tuple[str, ...], stdin: str, said: str) -> None:
+    run("users", "create", "--email", "root@example.org", "--password-stdin", stdin=PASSWORD)
+    result = run(*words, stdin=stdin)
+    assert result.exit_code != 0
+    assert said in " ".join(result.stderr.split())
+    assert result.stdout == ""
+    assert "Traceback" not in result.output
+
+
+def test_the_database_is_migrated_on_request_and_twice(run: Run) -> None:
+    for _ in range(2):
+        result = run("migrate")
+        assert result.exit_code == 0
+        assert "present schema" in result.stdout
+
+
+def test_an_export_of_nothing_says_so(run: Run) -> None:
+    result = run("export")
+    assert result.exit_code == 0
+    assert "Nothing new to export" in result.stdout
+
+
+def test_help_names_every_command(run: Run) -> None:
+    words = run("--help").stdout
+    assert all(command in words for command in ("users", "keys", "migrate", "doctor", "export", "serve"))
+
+
+def test_a_setting_that_makes_no_sense_is_named(run: Run) -> None:
+    result = run("users", "list", PARLEY_SESSION_DAYS="many")
+    assert result.exit_code == 1
+    assert "PARLEY_SESSION_DAYS" in result.stderr
+
+
+def test_it_works_while_the_server_runs(run: Run, scripted_engine: str, tmp_path: Path) -> None:
+    """As a program of its own, beside a Parley that holds the home directory."""
+
+    async def beside() -> None:
+        database = os.environ.get("PARLEY_DATABASE_URL", "")
+        chosen = Settings(
+            home=tmp_path / "home", database_url=database, inference_url=scripted_engine, export_minutes=0
+        )
+        async with lifespan(chosen) as parley:
+            await asyncio.to_thread(program, "users", "create", *ADA, "--password-stdin")
+            key = await asyncio.to_thread(program, "keys", "create", *ADA)
+            who = await parley.accounts.by_key(key.strip())
+            assert who is not None
+            assert who.is_admin
+            assert await parley.accounts.sign_in("ada@example.org", PASSWORD.strip())
+
+    def program(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "chat_app", *words], input=PASSWORD, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    asyncio.run(beside())

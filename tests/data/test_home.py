@@ -1,0 +1,62 @@
+"""One process per home directory."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from chat_app.data.home import HomeInUse, hold_home
+from chat_app.data.migrations import ROOT
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from chat_app.data.home import hold_home
+with hold_home(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_makes_the_directory_for_its_owner_only(tmp_path: Path) -> None:
+    home = tmp_path / "a" / "home"
+    with hold_home(home):
+        assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_is_free_again_after_the_block(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(KeyError), hold_home(tmp_path):
+            raise KeyError
+    with hold_home(tmp_path), pytest.raises(HomeInUse), hold_home(tmp_path):
+        pass
+
+
+def test_another_process_is_named_and_its_death_frees_the_home(tmp_path: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(HomeInUse) as refusal, hold_home(tmp_path):
+            pass
+        for words in ("Another Parley", str(other.pid), str(tmp_path), "PARLEY_REDIS_URL", "exactly one app worker"):
+            assert words in str(refusal.value)
+    finally:
+        other.kill()
+        other.wait()
+    with hold_home(tmp_path):
+        pass
+
+
+def test_a_child_does_not_keep_the_home(tmp_path: Path) -> None:
+    with hold_home(tmp_path):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+    try:
+        time.sleep(0.05)
+        with hold_home(tmp_path):
+            pass
+    finally:
+        child.kill()
+        child.wait()

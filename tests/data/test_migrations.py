@@ -1,0 +1,106 @@
+"""The schema: made from nothing, the same as the tables say, by several at once, on both databases."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Connection
+
+from alembic import command
+from chat_app.data.db import open_database
+from chat_app.data.db.base import DatabaseUnavailable
+from chat_app.data.migrations import ROOT, configured, migrate, run_in_transaction
+from chat_app.settings import Settings
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, home: Path) -> Settings:
+    """Settings that name a database without any table."""
+    url = request.getfixturevalue("empty_postgres_url") if request.param == "postgresql" else ""
+    return Settings(home=home, database_url=SecretStr(url))
+
+
+async def tables(settings: Settings) -> set[str]:
+    database = open_database(settings)
+    await database.start()
+    find = (
+        "SELECT name FROM sqlite_master WHERE type = 'table'"
+        if database.dialect == "sqlite"
+        else "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public'"
+    )
+    rows = await database.query(find)
+    await database.close()
+    return {row["name"] for row in rows}
+
+
+def test_models_and_migrations_agree(empty: Settings) -> None:
+    migrate(empty)
+    run_in_transaction(empty, lambda connection: command.check(configured(connection)))
+
+
+def test_again_changes_nothing(empty: Settings) -> None:
+    migrate(empty)
+    before = asyncio.run(tables(empty))
+    migrate(empty)
+    assert asyncio.run(tables(empty)) == before
+    assert {"thread", "message", "generation", "ledger", "alembic_version"} <= before
+
+
+def test_down_and_up_again(empty: Settings) -> None:
+    migrate(empty)
+    before = asyncio.run(tables(empty))
+    run_in_transaction(empty, lambda connection: command.downgrade(configured(connection), "base"))
+    assert asyncio.run(tables(empty)) == {"alembic_version"}
+    migrate(empty)
+    assert asyncio.run(tables(empty)) == before
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    url = settings.database_url.get_secret_value()
+    return {**os.environ, "PARLEY_HOME": str(settings.home), "PARLEY_DATABASE_URL": url}
+
+
+def test_two_replicas_at_once(empty: Settings) -> None:
+    code = "from chat_app.data.migrations import migrate; from chat_app.settings import settings; migrate(settings())"
+    running = [subprocess.Popen([sys.executable, "-c", code], env=environment(empty), cwd=ROOT) for _ in range(2)]
+    assert [process.wait(150) for process in running] == [0, 0]
+    run_in_transaction(empty, lambda connection: command.check(configured(connection)))
+
+
+def test_plain_alembic(empty: Settings) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        env=environment(empty),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    run_in_transaction(empty, lambda connection: command.check(configured(connection)))
+
+
+def test_a_failed_migration_leaves_no_trace(empty: Settings) -> None:
+    def half(connection: Connection) -> None:
+        command.upgrade(configured(connection), "head")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_transaction(empty, half)
+    assert asyncio.run(tables(empty)) == set()
+    migrate(empty)
+
+
+def test_no_server(home: Path) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        migrate(Settings(home=home, database_url=SecretStr("postgresql://parley@127.0.0.1:1/none")))
+
+
+def test_damaged_file(home: Path) -> None:
+    (home / "parley.db").write_bytes(b"no database at all " * 100)
+    with pytest.raises(DatabaseUnavailable, match="not a database"):
+        migrate(Settings(home=home))

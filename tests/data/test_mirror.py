@@ -1,0 +1,90 @@
+"""A mirror whose history is read while text keeps coming, in every order that hypothesis finds."""
+
+import asyncio
+from contextlib import aclosing
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chat_app.data.log import mirror as mirrors
+from chat_app.data.log.base import Piece
+from chat_app.data.log.mirror import Mirror, Mirrors
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    pieces=st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=12),
+    arrives=st.lists(st.integers(0, 6), min_size=13, max_size=13),
+    reads=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20)), min_size=20, max_size=20),
+    deaf=st.integers(0, 12),
+    offset=st.integers(0, 4),
+    kept=st.sampled_from([0, 0, 1, 3]),
+)
+def test_every_order_gives_the_exact_text(
+    pieces: list[str], arrives: list[int], reads: list[tuple[int, int]], deaf: int, offset: int, kept: int
+) -> None:
+    """Posts arrive late but in order, the first `deaf` of them never; a history is as old as its read took."""
+    whole = "".join(pieces)
+
+    async def run() -> str:
+        stored, end = "", None
+        left = iter(reads * 10)
+
+        async def history(_: str) -> Piece:
+            before, after = next(left)
+            for _ in range(before):
+                await asyncio.sleep(0)
+            piece = Piece(0, stored, end)
+            for _ in range(after):
+                await asyncio.sleep(0)
+            return piece
+
+        known = Mirrors(history)
+        posts: asyncio.Queue[Piece] = asyncio.Queue()
+
+        async def listen() -> None:
+            while True:
+                post = await posts.get()
+                for _ in range(arrives[post.offset % len(arrives)]):
+                    await asyncio.sleep(0)
+                mirror = known.get("g")
+                if mirror is not None and not mirror.feed(post.offset, post.text, post.end) and mirror.loaded:
+                    known.refresh("g", mirror)
+
+        async def view() -> str:
+            seen = ""
+            async with aclosing(known.tail("g", offset)) as tail:
+                async for piece in tail:
+                    assert piece.offset == offset + len(seen)
+                    seen += piece.text
+            return seen
+
+        listening, viewer = asyncio.create_task(listen()), asyncio.create_task(view())
+        for n, text in enumerate([*pieces, ""]):
+            last = n == len(pieces)
+            post = Piece(len(stored), text, "done" if last else None)
+            stored, end = stored + text, post.end
+            if n >= deaf or last:
+                posts.put_nowait(post)
+            for _ in range(arrives[n] // 2):
+                await asyncio.sleep(0)
+        for _ in range(600):  # turns of the loop: nothing here waits for anything else
+            await asyncio.sleep(0)
+        listening.cancel()
+        assert viewer.done(), "the tail hangs"
+        return viewer.result()
+
+    most, mirrors.MOST_AHEAD = mirrors.MOST_AHEAD, kept
+    try:
+        assert asyncio.run(run()) == whole[offset:]
+    finally:
+        mirrors.MOST_AHEAD = most
+
+
+def test_feeding_again_changes_nothing() -> None:
+    mirror = Mirror()
+    for offset, text in [(0, "abc"), (0, "abc"), (1, "bcd"), (2, "c"), (4, "ef"), (0, "abcdefg")]:
+        assert mirror.feed(offset, text)
+    assert mirror.text() == "abcdefg"
+    assert [mirror.since(n) for n in (0, 3, 6)] == [Piece(0, "abcdefg"), Piece(3, "defg"), Piece(6, "g")]
+    assert mirror.since(7) is None

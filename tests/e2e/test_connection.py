@@ -1,0 +1,96 @@
+"""Sessions that end and sockets that break, while somebody types and an answer is written."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.app import RunningApp
+from tests.chaos.wire import Wire
+from tests.e2e.conftest import ANSWER, COMPOSER, Tabs, answered, ask, finished, shot, words_of
+from tests.parley import expected, script
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_session_that_ends_in_the_middle_is_told_and_nothing_typed_is_lost(
+    tabs: Tabs, person: Callable[[str], str], app: RunningApp
+) -> None:
+    cookie = person("grace")
+    email = json.loads(app.request("GET", "/auth/session", Cookie=cookie)[2])["user"]["email"]
+    page = tabs.open(cookie)
+    ask(page, question := script(tokens=400, rate=40))
+    expect(page.locator(f"{ANSWER} .block").first).to_be_visible()
+    page.locator(COMPOSER).fill("my next thought")
+    status, _, _ = app.request("POST", "/auth/logout", {}, Cookie=cookie)  # As from another tab.
+    assert status == 303
+    expect(page.locator("[data-signed-out]")).to_contain_text("your session has ended")
+    shown = words_of(page)
+    page.wait_for_timeout(500)
+    assert words_of(page) == shown  # It has stopped following.
+    page.locator(COMPOSER).press("Enter")
+    expect(page.locator(COMPOSER)).to_have_value("my next thought")
+    shot(page, "signed-out")
+
+    page.get_by_role("link", name="Sign in again").click()
+    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/c/*")
+    expect(page.locator(COMPOSER)).to_have_value("my next thought")
+    finished(page)
+    assert words_of(page) == expected(question).split()
+
+
+def test_a_question_sent_without_a_session_is_given_back(
+    tabs: Tabs, person: Callable[[str], str], app: RunningApp
+) -> None:
+    cookie = person("grace")
+    page = tabs.open(cookie)
+    expect(page.locator(COMPOSER)).to_be_visible()
+    app.request("POST", "/auth/logout", {}, Cookie=cookie)
+    ask(page, "typed with care")
+    expect(page.locator("[data-signed-out]")).to_be_visible()
+    expect(page.locator(COMPOSER)).to_have_value("typed with care")
+    assert page.locator("[data-question]").count() == 0
+
+
+def test_a_lost_connection_is_told_and_nothing_is_sent_into_it(
+    tabs: Tabs, person: Callable[[str], str], app: RunningApp
+) -> None:
+    cookie = person("grace")
+    with Wire(app.port) as wire:
+        tabs.url = wire.url
+        page = tabs.open(cookie)
+        ask(page, question := script(tokens=150, rate=50))
+        expect(page.locator(f"{ANSWER} .block").first).to_be_visible()
+        wire.cut()
+        expect(page.locator("[data-offline]")).to_contain_text("The connection to the server is lost")
+        shot(page, "offline")
+        page.locator(COMPOSER).fill("typed meanwhile")
+        page.locator(COMPOSER).press("Enter")
+        expect(page.locator(COMPOSER)).to_have_value("typed meanwhile")
+        wire.mend()
+        expect(page.locator("[data-offline]")).to_have_count(0)
+        finished(page)
+        assert words_of(page) == expected(question).split()
+        page.locator(COMPOSER).press("Enter")
+        expect(page.locator("[data-question]").last).to_have_text("typed meanwhile")
+        finished(page)
+        page.close()
+    tabs.complaints.clear()  # The browser tells each failed attempt to connect.
+
+
+def test_an_engine_that_dies_is_told_until_it_is_back(
+    tabs: Tabs, person: Callable[[str], str], app: RunningApp
+) -> None:
+    page = tabs.open(person("grace"))
+    expect(page.locator(COMPOSER)).to_be_visible()
+    expect(page.locator("select.picker")).to_be_visible()
+    app.kill9_engine()
+    expect(page.locator(".engine")).to_contain_text("engine is restarting")
+    shot(page, "engine")
+    expect(page.locator(".engine")).to_have_count(0, timeout=20_000)
+    answered(page, question := script(tokens=30))
+    assert words_of(page) == expected(question).split()

@@ -1,0 +1,155 @@
+"""Services to test against: real processes with each engine, and scripted ones inside the test's own process."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from inference.client import InferenceClient
+from inference.engines.scripted import ScriptedEngine
+from inference.protocol import Chunk, Message, Request, Sampling
+from inference.server import application
+from inference.service import Service
+
+KEY = "test-key"
+
+
+@dataclass(slots=True)
+class Live:
+    """A running service. `kind` is its engine, `long` a question that takes it seconds to answer."""
+
+    url: str
+    model: str
+    kind: str
+    long: str
+
+    def client(self, **options: Any) -> InferenceClient:
+        return InferenceClient(self.url, KEY, **options)
+
+    async def status(self) -> dict[str, Any]:
+        async with aiohttp.ClientSession() as http:
+            answer = await http.get(f"{self.url}/status", headers={"Authorization": f"Bearer {KEY}"})
+            return dict(await answer.json())
+
+
+def request(text: str, model: str = "scripted", **sampling: Any) -> Request:
+    """A question at temperature 0."""
+    continue_from = sampling.pop("continue_from", "")
+    chosen = Sampling(**{"max_tokens": 40, "temperature": 0.0, "seed": 1, **sampling})
+    return Request(model, (Message("user", text),), chosen, continue_from=continue_from)
+
+
+def script(**directive: Any) -> str:
+    return json.dumps({"script": directive})
+
+
+async def collect(client: InferenceClient, asked: Request) -> list[Chunk]:
+    return [chunk async for chunk in client.stream(asked)]
+
+
+def text_of(chunks: list[Chunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
+
+
+def spawn(folder: Path, *flags: str, timeout: float = 60.0) -> tuple["subprocess.Popen[bytes]", str]:
+    """`python -m inference` as a child, and its address once it is warm."""
+    file, log = folder / "address.json", folder / "engine.log"
+    (folder / "key").write_text(KEY)
+    command = [sys.executable, "-m", "inference", "--address-file", str(file), "--key-file", str(folder / "key")]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*command, "--parent-pipe", *flags], stdin=subprocess.PIPE, stdout=output, stderr=output
+        )
+    deadline = time.monotonic() + timeout
+    while not file.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise RuntimeError(log.read_text())
+        time.sleep(0.02)
+    return process, str(json.loads(file.read_text())["url"])
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The bundled model, for real."""
+    process, url = spawn(tmp_path_factory.mktemp("llama"))
+    yield Live(url, "smollm2-135m-instruct", "llama_cpp", "Write a long story about a ship and its crew.")
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="session")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The scripted engine in its own process, with as few slots as the real one."""
+    process, url = spawn(tmp_path_factory.mktemp("scripted"), "--engine", "scripted", "--slots", "8")
+    yield Live(url, "scripted", "scripted", script(tokens=400, rate=40))
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(params=["scripted", pytest.param("llama", marks=pytest.mark.model)])
+def live(request: pytest.FixtureRequest) -> Live:
+    """Every engine in turn: the conformance suite's subject."""
+    found: Live = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+async def client(live: Live) -> AsyncIterator[InferenceClient]:
+    made = live.client()
+    yield made
+    await made.close()
+
+
+StartService = Callable[..., Awaitable[tuple[Service, str]]]
+
+
+@pytest.fixture
+async def start_service() -> AsyncIterator[StartService]:
+    """Starts a service on a scripted engine inside this process, and gives it with its address."""
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            *, key: str = "", queue_limit: int = 256, load: bool = True, **engine: Any
+        ) -> tuple[Service, str]:
+            service = Service(ScriptedEngine(**engine), queue_limit)
+            if load:
+                await service.start()
+            return service, await _serve(stack, application(service, key))
+
+        yield start
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+StartServer = Callable[[Handler], Awaitable[str]]
+
+
+@pytest.fixture
+async def start_server() -> AsyncIterator[StartServer]:
+    """Serves one handler at every path: somebody else's server."""
+    async with AsyncExitStack() as stack:
+
+        async def start(handler: Handler) -> str:
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", handler)
+            return await _serve(stack, app)
+
+        yield start
+
+
+async def _serve(stack: AsyncExitStack, app: web.Application) -> str:
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.2)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    return f"http://{host}:{port}"

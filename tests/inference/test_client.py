@@ -1,0 +1,255 @@
+"""The client against servers that die, dawdle, or are somebody else's."""
+
+import asyncio
+import json
+import time
+
+import orjson
+import pytest
+from aiohttp import web
+
+from inference.client import InferenceClient
+from inference.protocol import (
+    BadRequest,
+    Chunk,
+    ContextTooLong,
+    EngineDied,
+    EngineError,
+    Message,
+    Overloaded,
+    Request,
+    Sampling,
+    Usage,
+)
+from tests.inference.conftest import Handler, StartServer, StartService, collect, request, script, text_of
+
+
+def event(text: str | None, finish: str | None = None) -> bytes:
+    delta = {} if text is None else {"content": text}
+    return b"data: " + orjson.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}) + b"\n\n"
+
+
+def sends(*writes: bytes, pause: float = 0.02) -> Handler:
+    async def handler(http: web.Request) -> web.StreamResponse:
+        return await sse(http, *writes, pause=pause)
+
+    return handler
+
+
+async def sse(http: web.Request, *writes: bytes, pause: float = 0.02) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(http)
+    for data in writes:
+        await response.write(data)
+        await asyncio.sleep(pause)
+    return response
+
+
+async def test_several_events_of_one_read_are_one_chunk(start_server: StartServer) -> None:
+    url = await start_server(sends(event("a") + event("b") + event("c"), event("d", "stop")))
+    client = InferenceClient(url)
+    assert await collect(client, request("x")) == [Chunk("abc", 3), Chunk("d", 1), Chunk("", 0, "stop", None)]
+    await client.close()
+
+
+async def test_events_may_be_cut_anywhere(start_server: StartServer) -> None:
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}\r\n\r\n'
+    whole = (
+        b": hello\n\n" + event("né") + b"event: x\n" + event("🌲") + event(None, "length") + usage + b"data: [DONE]\n\n"
+    )
+    url = await start_server(sends(*(whole[at : at + 1] for at in range(len(whole))), pause=0))
+    client = InferenceClient(url)
+    chunks = await collect(client, request("x"))
+    assert text_of(chunks) == "né🌲"
+    assert chunks[-1].finish == "length"
+    assert chunks[-1].usage == Usage(3, 2)
+    await client.close()
+
+
+async def test_what_is_sent_is_what_openai_and_vllm_take(start_server: StartServer) -> None:
+    seen: list[tuple[str, dict[str, object]]] = []
+
+    async def handler(http: web.Request) -> web.StreamResponse:
+        seen.append((http.headers.get("Authorization", ""), await http.json()))
+        return await sse(http, event("ok", "stop"), b"data: [DONE]\n\n")
+
+    client = InferenceClient(await start_server(handler), "secret")
+    sampling = Sampling(9, 0.5, 0.8, 3, ("END",), 0.1, 0.2)
+    asked = Request("m", (Message("system", "s"), Message("user", "u")), sampling, "so far", "id1", "user1", 4)
+    await collect(client, asked)
+    assert seen == [
+        (
+            "Bearer secret",
+            {
+                "model": "m",
+                "messages": [
+                    {"role": "system", "content": "s"},
+                    {"role": "user", "content": "u"},
+                    {"role": "assistant", "content": "so far"},
+                ],
+                "continue_final_message": True,
+                "add_generation_prompt": False,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                "max_tokens": 9,
+                "temperature": 0.5,
+                "top_p": 0.8,
+                "seed": 3,
+                "stop": ["END"],
+                "presence_penalty": 0.1,
+                "frequency_penalty": 0.2,
+                "user": "user1",
+            },
+        )
+    ]
+    await client.close()
+
+
+async def test_nobody_there() -> None:
+    client = InferenceClient("http://127.0.0.1:9")
+    with pytest.raises(EngineDied):
+        await collect(client, request("x"))
+    with pytest.raises(EngineDied):
+        await client.count("m", [Message("user", "x")])
+    assert not await client.health()
+    nowhere = InferenceClient(lambda: "")
+    with pytest.raises(EngineDied, match="not running"):
+        await collect(nowhere, request("x"))
+    assert not await nowhere.health()
+    await client.close()
+
+
+async def test_an_end_without_a_finish_is_a_death(start_server: StartServer) -> None:
+    client = InferenceClient(await start_server(sends(event("half"))))
+    got: list[Chunk] = []
+    with pytest.raises(EngineDied):
+        async for chunk in client.stream(request("x")):
+            got.append(chunk)
+    assert text_of(got) == "half"
+    await client.close()
+
+
+async def test_a_reset_in_mid_stream_is_a_death(start_server: StartServer) -> None:
+    async def handler(http: web.Request) -> web.StreamResponse:
+        response = await sse(http, event("half"))
+        assert http.transport is not None
+        http.transport.abort()
+        return response
+
+    client = InferenceClient(await start_server(handler))
+    got: list[Chunk] = []
+    with pytest.raises(EngineDied):
+        async for chunk in client.stream(request("x")):
+            got.append(chunk)
+    assert text_of(got) == "half"
+    await client.close()
+
+
+async def test_silence_is_a_death(start_server: StartServer) -> None:
+    client = InferenceClient(await start_server(sends(event("half"), pause=30)), read_timeout=0.2)
+    began = time.monotonic()
+    with pytest.raises(EngineDied, match="time"):
+        await collect(client, request("x"))
+    assert time.monotonic() - began < 2
+    await client.close()
+
+
+async def test_the_scripted_engine_drops_and_goes_on_exactly(start_service: StartService) -> None:
+    _, url = await start_service()
+    client = InferenceClient(url)
+    question = script(tokens=80, rate=400, seed=3, drop_at=31)
+    whole = text_of(await collect(client, request(script(tokens=80, seed=3), max_tokens=100)))
+    got: list[Chunk] = []
+    with pytest.raises(EngineDied):
+        async for chunk in client.stream(request(question, max_tokens=100)):
+            got.append(chunk)
+    assert sum(chunk.tokens for chunk in got) == 31
+    rest = await collect(client, request(question, max_tokens=100, continue_from=text_of(got)))
+    assert text_of(got) + text_of(rest) == whole
+    assert rest[-1].usage is not None
+    assert rest[-1].usage.completion_tokens == 49
+    await client.close()
+
+
+async def test_refusals_keep_their_type(start_service: StartService) -> None:
+    _, url = await start_service()
+    client = InferenceClient(url)
+    kinds: dict[str, type[EngineError]] = {
+        "overloaded": Overloaded,
+        "context": ContextTooLong,
+        "bad": BadRequest,
+        "died": EngineDied,
+    }
+    for refuse, kind in kinds.items():
+        with pytest.raises(kind) as caught:
+            await collect(client, request(script(refuse=refuse)))
+        assert caught.value.retryable == kind.retryable
+    await client.close()
+
+
+async def test_errors_of_other_servers_are_understood(start_server: StartServer) -> None:
+    answers = {
+        "llama": (400, {"error": {"code": 400, "type": "exceed_context_size_error", "message": "too long"}}),
+        "vllm": (400, {"object": "error", "message": "no", "type": "BadRequestError", "code": 400}),
+        "proxy": (502, "<html>Bad Gateway</html>"),
+        "busy": (429, {"error": {"message": "later"}}),
+    }
+
+    async def handler(http: web.Request) -> web.StreamResponse:
+        status, body = answers[(await http.json())["model"]]
+        text = body if isinstance(body, str) else json.dumps(body)
+        return web.Response(status=status, text=text, headers={"Retry-After": "7"})
+
+    client = InferenceClient(await start_server(handler))
+    for model, kind in {"llama": ContextTooLong, "vllm": BadRequest, "proxy": EngineDied, "busy": Overloaded}.items():
+        with pytest.raises(kind) as caught:
+            await collect(client, request("x", model))
+        if isinstance(caught.value, Overloaded):
+            assert caught.value.retry_after == 7.0
+    await client.close()
+
+
+async def test_an_error_in_mid_stream_is_raised(start_server: StartServer) -> None:
+    error = b'data: {"error": {"message": "the cache is full", "code": 500}}\n\n'
+    client = InferenceClient(await start_server(sends(event("half"), error)))
+    with pytest.raises(EngineDied, match="cache is full"):
+        await collect(client, request("x"))
+    await client.close()
+
+
+async def test_a_server_that_cannot_count_says_so(start_server: StartServer) -> None:
+    async def handler(http: web.Request) -> web.StreamResponse:
+        raise web.HTTPNotFound
+
+    client = InferenceClient(await start_server(handler))
+    with pytest.raises(EngineError, match="cannot count"):
+        await client.count("m", [Message("user", "x")])
+    await client.close()
+
+
+async def test_a_pooled_connection_that_was_closed_is_replaced() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        body = event("ok", "stop") + b"data: [DONE]\n\n"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await reader.read(1)  # It says nothing of closing, and closes when the next request comes.
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        client = InferenceClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for _ in range(3):
+            assert text_of(await collect(client, request("x"))) == "ok"
+        await client.close()
+
+
+async def test_connections_are_reused(start_service: StartService) -> None:
+    _, url = await start_service()
+    client = InferenceClient(url)
+    for _ in range(5):
+        await collect(client, request(script(tokens=3)))
+    connector = client._pool().connector
+    assert connector is not None
+    assert sum(map(len, connector._conns.values())) == 1
+    await client.close()

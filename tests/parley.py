@@ -1,0 +1,140 @@
+"""Parley in this process, with real parts: a scripted engine as its own process, and the stores a test asks for."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_app.accounts.identity import Identity
+from chat_app.data.log.base import Piece
+from chat_app.settings import Settings
+from chat_app.wiring import Parley, lifespan
+from inference.engines.scripted import scripted_text
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass(slots=True)
+class EngineProcess:
+    """`python -m inference` as a child; killed and started anew at will, at another address each time."""
+
+    home: Path
+    engine: str = "scripted"
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def address_file(self) -> Path:
+        return self.home / "address.json"
+
+    def start(self) -> str:
+        self.address_file.unlink(missing_ok=True)
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "inference",
+                "--engine",
+                self.engine,
+                "--address-file",
+                str(self.address_file),
+                "--parent-pipe",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=(self.home / "engine.log").open("ab"),
+            env={**os.environ, "PARLEY_INFERENCE_KEY": "engine-key"},
+        )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if self.address_file.exists():
+                return self.url
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise RuntimeError((self.home / "engine.log").read_text())
+
+    @property
+    def url(self) -> str:
+        return str(json.loads(self.address_file.read_text())["url"])
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def scripted_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of one scripted engine that every test of this worker may use (its key is `engine-key`)."""
+    engine = EngineProcess(tmp_path_factory.mktemp("engine"))
+    yield engine.start()
+    engine.kill()
+
+
+StartParley = Callable[..., Awaitable[Parley]]
+
+
+@pytest.fixture
+async def start_parley(tmp_path: Path, scripted_engine: str) -> AsyncIterator[StartParley]:
+    """Starts a Parley with the settings given, SQLite and the shared scripted engine unless they say otherwise."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: Any) -> Parley:
+            chosen = {
+                "home": tmp_path / "home",
+                "inference_url": scripted_engine,
+                "inference_key": "engine-key",
+                "default_model": "scripted",
+                "export_minutes": 0,
+                **settings,
+            }
+            return await stack.enter_async_context(lifespan(Settings(**chosen)))
+
+        yield start
+
+
+def fleet_settings(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Settings that put Parley on a PostgreSQL database and a Valkey of the test's own."""
+    return {
+        "database_url": request.getfixturevalue("postgres_url"),
+        "redis_url": request.getfixturevalue("redis_url"),
+    }
+
+
+@pytest.fixture(params=["embedded", "fleet"])
+async def parley(request: pytest.FixtureRequest, start_parley: StartParley) -> Parley:
+    """A Parley on SQLite, then the same test on PostgreSQL and Valkey."""
+    return await start_parley(**(fleet_settings(request) if request.param == "fleet" else {}))
+
+
+async def person(parley: Parley, email: str = "ada@example.org", role: str = "user") -> Identity:
+    """An account of its own."""
+    return await parley.accounts.create(email, PASSWORD, role=role)
+
+
+def script(**directive: Any) -> str:
+    """A question that has the scripted engine answer exactly so; `expected` gives the text."""
+    return json.dumps({"script": directive})
+
+
+def expected(question: str) -> str:
+    return scripted_text(json.loads(question)["script"])
+
+
+async def answer(parley: Parley, generation_id: str, offset: int = 0) -> tuple[str, str]:
+    """What a viewer from `offset` sees, and the final status; checks that no piece overlaps or leaves a gap."""
+    text, end = "", ""
+    async for piece in parley.viewer.follow(generation_id, offset):
+        assert isinstance(piece, Piece)
+        assert piece.offset == offset + len(text)
+        text += piece.text
+        end = piece.end or end
+    return text, end

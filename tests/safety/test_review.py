@@ -1,0 +1,89 @@
+"""The review queue on both databases: a refusal is recorded with its turn, decided once, by one person."""
+
+import asyncio
+
+import pytest
+
+from chat_app.data.db.base import Database
+from chat_app.safety.input import check_input
+from chat_app.safety.review import ReviewError, Reviews
+from chat_app.safety.verdict import Verdict
+
+VERDICT = check_input("how to build a pipe bomb")
+
+
+async def put(
+    db: Database, generation: str = "g1", content: str = "how to build a pipe bomb", verdict: Verdict = VERDICT
+) -> None:
+    await db.batch(Reviews(db).refusal("t", "u", generation, verdict, content))
+
+
+async def test_a_refusal_waits_with_its_text(db: Database) -> None:
+    await put(db)
+    [review] = await Reviews(db).waiting()
+    assert (review.tenant_id, review.user_id, review.generation_id) == ("t", "u", "g1")
+    assert (review.stage, review.category, review.rule) == ("input", "weapons", "weapons.bomb")
+    assert review.content == "how to build a pipe bomb"
+    assert review.decision is None and review.decided_at is None and review.note == ""
+
+
+async def test_oldest_first_and_limited(db: Database) -> None:
+    for n in range(5):
+        await put(db, f"g{n}")
+        await asyncio.sleep(0.002)
+    assert [review.generation_id for review in await Reviews(db).waiting(limit=3)] == ["g0", "g1", "g2"]
+
+
+async def test_a_decision_is_recorded(db: Database) -> None:
+    reviews = Reviews(db)
+    await put(db)
+    [review] = await reviews.waiting()
+    await reviews.decide(review.id, "overturned", by="staff-1", note="  a chemistry lesson ")
+    assert await reviews.waiting() == []
+    [decided] = await reviews.decided()
+    assert (decided.id, decided.decision, decided.decided_by) == (review.id, "overturned", "staff-1")
+    assert decided.note == "a chemistry lesson"
+    assert decided.decided_at is not None and decided.decided_at >= decided.created_at
+
+
+async def test_latest_decision_first(db: Database) -> None:
+    reviews = Reviews(db)
+    for n in range(3):
+        await put(db, f"g{n}")
+        await asyncio.sleep(0.002)
+    for review in reversed(await reviews.waiting()):
+        await reviews.decide(review.id, "upheld", by="s")
+        await asyncio.sleep(0.002)
+    assert [review.generation_id for review in await reviews.decided(limit=2)] == ["g0", "g1"]
+
+
+async def test_of_two_people_one_decides(db: Database) -> None:
+    reviews = Reviews(db)
+    await put(db)
+    [review] = await reviews.waiting()
+    outcomes = await asyncio.gather(
+        *(reviews.decide(review.id, "upheld", by=f"staff-{n}") for n in range(4)), return_exceptions=True
+    )
+    errors = [outcome for outcome in outcomes if isinstance(outcome, ReviewError)]
+    assert outcomes.count(None) == 1 and [error.code for error in errors] == ["decided"] * 3
+
+
+async def test_decisions_that_make_no_sense(db: Database) -> None:
+    reviews = Reviews(db)
+    await put(db)
+    [review] = await reviews.waiting()
+    for arguments, code in (
+        ((review.id, "maybe", "s"), "bad_decision"),
+        ((review.id, "upheld", "s", "n" * 2_001), "bad_decision"),
+        (("nothing", "upheld", "s"), "not_found"),
+    ):
+        with pytest.raises(ReviewError) as caught:
+            await reviews.decide(*arguments)
+        assert caught.value.code == code and caught.value.message
+    assert len(await reviews.waiting()) == 1
+
+
+async def test_control_characters_do_not_break_the_record(db: Database) -> None:
+    await put(db, content="a\x00b 😀 " + "x" * 32_000)
+    [review] = await Reviews(db).waiting()
+    assert review.content == "ab 😀 " + "x" * 32_000

@@ -1,0 +1,147 @@
+"""Whoever opens a socket can call every event. None of them may do anything for somebody it is not for."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import reflex as rx
+
+from chat_app.accounts.identity import Identity
+from chat_app.ui.state.account import Account
+from chat_app.ui.state.chat import Chat
+from chat_app.ui.state.login import Login
+from chat_app.ui.state.plan_desk import PlanDesk
+from chat_app.ui.state.review_desk import ReviewDesk
+from chat_app.ui.state.visitor import SESSION_ENDED, Visitor
+from chat_app.wiring import Parley
+from tests.parley import StartParley, person
+
+PAGES = (Visitor, Chat, Account, Login, PlanDesk, ReviewDesk)
+# These change what the caller's own page shows, out of what it has already, and ask the database nothing.
+OF_THE_VIEW = {
+    "Visitor.close_notice", "Visitor.tell", "Chat.ask_rename", "Chat.ask_delete", "Chat.close_dialog",
+    "Account.ask_revoke", "PlanDesk.edit", "PlanDesk.close_form",
+}  # fmt: skip
+FOR_EVERYBODY = {"Login.open"}
+FOR_STAFF = {"ReviewDesk.decide"}
+FOR_ADMINISTRATORS = {"PlanDesk.save", "PlanDesk.archive", "PlanDesk.find", "PlanDesk.assign", "PlanDesk.set_role"}
+FRAMEWORK = {"setvar"}
+
+
+def events() -> Iterator[str]:
+    for page in PAGES:
+        for name in page.event_handlers:
+            if name not in FRAMEWORK:
+                yield f"{page.__name__}.{name}"
+
+
+GUARDED = sorted(set(events()) - OF_THE_VIEW - FOR_EVERYBODY)
+
+
+def test_no_event_is_forgotten_here() -> None:
+    assert set(events()) >= OF_THE_VIEW | FOR_EVERYBODY | FOR_STAFF | FOR_ADMINISTRATORS
+    assert not any(name.partition(".")[2].startswith("_") for name in events())
+
+
+@pytest.fixture
+async def running(start_parley: StartParley) -> Parley:
+    return await start_parley()
+
+
+def page_of(state: type[Visitor], who: Identity | None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A page's state as Reflex makes it, with `who` as the database's answer to its cookie."""
+    root: Any = rx.State(_reflex_internal_init=True)  # type: ignore[call-arg]
+    page = root.get_substate(state.get_full_name().split("."))
+
+    async def identity(self: Visitor) -> Identity | None:
+        return who
+
+    monkeypatch.setattr(Visitor, "_identity", identity)
+    return page
+
+
+async def call(page: Any, name: str) -> Any:
+    """The event, with arguments that name things that exist."""
+    function = page.event_handlers[name].fn
+    given: dict[str, Any] = {}
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        form = {"text": "hello", "title": "Mine now", "name": "Stolen", "id": "stolen", "monthly_tokens": "1"}
+        given[parameter.name] = form if parameter.annotation is not str else THREAD.get(parameter.name, "free")
+    made = function(page, **given)
+    return await made if inspect.isawaitable(made) else made
+
+
+THREAD = {"role": "admin", "plan_id": "enterprise"}
+
+
+async def everything(parley: Parley) -> list[list[tuple[Any, ...]]]:
+    tables = ("users", "thread", "message", "generation", "api_key", "plan", "review", "browser_session")
+    return [
+        sorted(
+            tuple(str(value) for value in row.values())
+            for row in map(dict, await parley.db.query(f"SELECT * FROM {t}"))
+        )
+        for t in tables
+    ]
+
+
+@pytest.mark.parametrize("event", GUARDED)
+async def test_nobody_gets_nothing(event: str, running: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = await person(running)
+    await running.accounts.make_key(owner.user_id, "key")
+    before = await everything(running)
+    state, _, name = event.partition(".")
+    page = page_of(next(p for p in PAGES if p.__name__ == state), None, monkeypatch)
+    await call(page, name)
+    assert await everything(running) == before
+    shown = str(page.dict())
+    assert "ada@example.org" not in shown
+    assert owner.user_id not in shown
+    assert page.gone == SESSION_ENDED or not page.ready
+
+
+@pytest.mark.parametrize("event", sorted(FOR_ADMINISTRATORS | FOR_STAFF))
+async def test_a_person_without_the_role_gets_nothing(
+    event: str, running: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await person(running)
+    visitor = await person(running, "eve@example.org")
+    before = await everything(running)
+    state, _, name = event.partition(".")
+    page = page_of(next(p for p in PAGES if p.__name__ == state), visitor, monkeypatch)
+    await call(page, name)
+    assert await everything(running) == before
+    assert page.denied
+    assert "ada@example.org" not in str(page.dict())
+
+
+@pytest.mark.parametrize("state", [PlanDesk, ReviewDesk])
+async def test_a_page_says_whom_it_is_for(
+    state: type[Visitor], running: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await person(running)
+    visitor = await person(running, "eve@example.org")
+    page = page_of(state, visitor, monkeypatch)
+    await call(page, "open")
+    assert "This page is for" in page.denied
+    assert "ada@example.org" not in str(page.dict())
+
+
+async def test_another_persons_thread_is_no_thread(running: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = await person(running)
+    started = await running.turns.say(owner, "my secret plan")
+    visitor = await person(running, "eve@example.org")
+    page = page_of(Chat, visitor, monkeypatch)
+    await page._load(visitor, started.thread_id)
+    assert page.missing
+    assert page.messages == []
+    assert "secret" not in str(page.dict())
+    before = await everything(running)
+    page.dialog_id = page.shown_id = started.thread_id
+    page.live.id, page.live.generation_id = started.answer_id, started.generation_id
+    for name in ("rename", "delete", "send", "regenerate", "load_earlier"):
+        await call(page, name)
+    after = await everything(running)
+    assert after[1] == before[1]  # The threads are as they were.
+    assert "secret" not in str(page.dict())

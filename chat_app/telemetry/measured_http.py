@@ -4,6 +4,7 @@ A route is a template (`/v1/generations/{id}`), never an address that somebody t
 small and holds nothing private. It does not know what a request wants.
 """
 
+import inspect
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,8 +42,15 @@ class MeasuredHttp:
 
 
 def _route(scope: Scope, path: str) -> str:
-    if "endpoint" not in scope:
+    """The route's template; `pages` for the apps that are mounted beside the routes."""
+    endpoint = scope.get("endpoint")
+    if endpoint is None:
         return "unmatched"
+    if not inspect.isroutine(endpoint):
+        return "pages"
     for name, value in (scope.get("path_params") or {}).items():
-        path = path.replace(str(value), f"{{{name}}}")
+        if path.endswith(f"/{value}"):  # The last segment, or the whole rest of the address.
+            path = f"{path[: len(path) - len(str(value))]}{{{name}}}"
+        else:
+            path = path.replace(f"/{value}/", f"/{{{name}}}/", 1)
     return path

@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from chat_app.data.log.base import Piece, StaleOwner
@@ -147,3 +147,18 @@ def test_routes_are_templates(change: Change) -> None:
     client.request("STRANGE", "/broken")
     published = generate_latest(REGISTRY).decode()
     assert "secret-id" not in published and "example.org" not in published and "STRANGE" not in published
+
+
+def test_what_is_mounted_beside_the_routes_is_one_figure(change: Change) -> None:
+    async def page(_: Request) -> Response:
+        return PlainTextResponse("a page")
+
+    mounted = Mount("", app=Starlette(routes=[Mount("", app=PlainTextResponse("a file"))]))
+    client = TestClient(MeasuredHttp(Starlette(routes=[Route("/v/{v}", page), mounted])))
+    change.of("parley_http_requests_total", method="GET", route="pages", status="200")
+    change.of("parley_http_requests_total", method="GET", route="/v/{v}", status="200")
+    for path in ("/c/secret-thread", "/", "/v/v"):
+        assert client.get(path).status_code == 200
+    assert change.of("parley_http_requests_total", method="GET", route="pages", status="200") == 2
+    assert change.of("parley_http_requests_total", method="GET", route="/v/{v}", status="200") == 1
+    assert "secret-thread" not in generate_latest(REGISTRY).decode()

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +35,7 @@ NOBODY = 65534
 PATIENCE_S = 30.0
 
 
-class Server:
+class Server(ABC):
     """A server process on a fixed local port that can go away and come back."""
 
     def __init__(self) -> None:
@@ -43,11 +44,13 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.remove)
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """The command line that starts it."""
 
+    @abstractmethod
     def answers(self) -> bool:
-        raise NotImplementedError
+        """Whether it takes requests now."""
 
     def start(self) -> None:
         """Start it, or start it again on the same port and the same files; returns once it answers."""

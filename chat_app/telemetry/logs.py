@@ -38,7 +38,17 @@ _MASKS = (
     (re.compile(r"\b(?:sk-|sk_|rk_|pk_|gh[pousr]_|github_pat_|xox\w-|AKIA|ASIA|AIza|eyJ|hf_)[\w./+=-]{8,}"), "[key]"),
 )
 
-_QUIET = ("asyncio", "aiosqlite", "httpx", "httpcore", "watchfiles", "multipart", "hypercorn", "granian.access")
+_QUIET = (
+    "alembic",
+    "asyncio",
+    "aiosqlite",
+    "httpx",
+    "httpcore",
+    "watchfiles",
+    "multipart",
+    "hypercorn",
+    "granian.access",
+)
 
 
 def configure(level: str = "info", *, stream: TextIO | None = None, as_json: bool | None = None) -> None:

@@ -29,23 +29,34 @@ class Engine(Protocol):
 
 async def until(stop: asyncio.Event, stream: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
     """The stream until it ends or `stop` is set; either way it is closed at once, which frees the engine's slot."""
-    stopping = asyncio.ensure_future(stop.wait())
-    coming: asyncio.Future[Chunk | None] | None = None
+    reader = asyncio.current_task()
+    assert reader is not None
+    waiting = interrupted = False
+
+    # One task for the whole answer rather than one a chunk: this is the hot path.
+    async def interrupt() -> None:
+        nonlocal interrupted
+        await stop.wait()
+        if waiting:  # Else the reader is busy with a chunk, which it finishes first.
+            interrupted = reader.cancel()
+
+    interrupting = asyncio.create_task(interrupt())
     try:
-        while True:
-            coming = asyncio.ensure_future(anext(stream, None))
-            await asyncio.wait({coming, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if stopping.done():
-                return
-            chunk = coming.result()
+        while not stop.is_set():
+            waiting = True
+            try:
+                chunk = await anext(stream, None)
+            except asyncio.CancelledError:
+                if interrupted and reader.uncancel() == 0:
+                    return
+                raise
+            finally:
+                waiting = False
             if chunk is None:
                 return
             yield chunk
     finally:
-        stopping.cancel()
-        if coming is not None:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+        interrupting.cancel()
         await stream.aclose()
 
 

@@ -65,6 +65,13 @@ class Settings(BaseSettings):
     flush_ms: int = Field(
         20, ge=1, le=1_000, description="Interval at which the generation log is flushed, in milliseconds."
     )
+    gather_ms: int = Field(
+        100,
+        ge=0,
+        le=1_000,
+        description="Most milliseconds that the engine gathers text into one piece: 40 for each answer that runs, up"
+        " to this. 0: every token for itself.",
+    )
     lease_ms: int = Field(
         5_000,
         ge=500,

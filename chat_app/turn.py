@@ -300,7 +300,14 @@ class Turns:
         screen = OutputScreen(released=pen.text)
         stop = self.log.stop_requested(job.id)
         request = Request(
-            job.model, prompt.window.messages, prompt.sampling, pen.text, job.id, job.user_id, prompt.weight
+            job.model,
+            prompt.window.messages,
+            prompt.sampling,
+            continue_from=pen.text,
+            request_id=job.id,
+            user=job.user_id,
+            weight=prompt.weight,
+            gather_ms=self.settings.gather_ms,
         )
         try:
             if pen.text:  # Taken over: what the earlier owner delivered counts, as the engine counts it.

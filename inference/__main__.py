@@ -13,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
+import uvloop
 from aiohttp import web
 
 from inference import catalog
@@ -32,7 +33,7 @@ def main() -> None:
         key = _key(flags)
         if flags.parent_pipe:
             threading.Thread(target=_end_with_parent, daemon=True).start()
-        asyncio.run(_serve(flags, key))
+        uvloop.run(_serve(flags, key))
     except EngineError as error:
         sys.exit(f"inference: {error}")
     except KeyboardInterrupt:

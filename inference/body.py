@@ -73,7 +73,7 @@ class Completion(Conversation):
         return self.stream_options is not None and self.stream_options.include_usage
 
     def request(self, headers: Mapping[str, str]) -> Request:
-        """The request; its id and weight are in headers, which other servers ignore."""
+        """The request; its id, weight and gathering are in headers, which other servers ignore."""
         messages, continue_from = self.split()
         stop = () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         default = Sampling(0)
@@ -92,7 +92,8 @@ class Completion(Conversation):
             continue_from=continue_from,
             request_id=headers.get("X-Request-Id", ""),
             user=self.user or "",
-            weight=_weight(headers.get("X-Parley-Weight", "1")),
+            weight=_count(headers.get("X-Parley-Weight", ""), 1),
+            gather_ms=_count(headers.get("X-Parley-Gather-Ms", ""), 0),
         )
 
 
@@ -140,5 +141,5 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _weight(header: str) -> int:
-    return int(header) if header.isdecimal() and 1 <= int(header) <= 1000 else 1
+def _count(header: str, default: int) -> int:
+    return int(header) if header.isascii() and header.isdecimal() and 1 <= int(header[:9]) <= 1000 else default

@@ -55,7 +55,11 @@ class InferenceClient:
         which is how a stop reaches the engine. A connection that is refused, cut, silent for too long, or that ends
         without a finish raises `EngineDied`; everything yielded before that stands.
         """
-        headers = {"X-Request-Id": request.request_id, "X-Parley-Weight": str(request.weight)}
+        headers = {
+            "X-Request-Id": request.request_id,
+            "X-Parley-Weight": str(request.weight),
+            "X-Parley-Gather-Ms": str(request.gather_ms),
+        }
         response = await self._send("POST", "/v1/chat/completions", completion_body(request), headers)
         try:
             events = Events()

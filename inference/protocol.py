@@ -39,7 +39,8 @@ class Request:
 
     `continue_from` is the text of the answer so far, when its first owner or its engine died: the engine goes on
     right behind it, and that text is not sent again. `user` (opaque) and `weight` (share of the service that this
-    user's tier is worth) are for the queue; neither changes the answer.
+    user's tier is worth) are for the queue; neither changes the answer. `gather_ms` is how long text may be gathered
+    into one chunk when many answers run: a reader that asks for it is cheaper to serve (see `pacing`).
     """
 
     model: str
@@ -49,6 +50,7 @@ class Request:
     request_id: str = ""
     user: str = ""
     weight: int = 1
+    gather_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from inference.answer import Answer, card_body, error_body
 from inference.body import Completion, Conversation, Detokenize, Tokenize, fields, parse
+from inference.pacing import FRAME_S, paced
 from inference.protocol import BadRequest, Chunk, EngineDied, EngineError, Finish, Overloaded, Usage
 from inference.service import Service
 
@@ -60,6 +61,10 @@ class _Routes:
         request = body.request(http.headers)
         answer = Answer(self._service.card().id, request.request_id)
         async with aclosing(self._service.stream(request)) as chunks:
+            if body.stream and request.gather_ms:
+                most = request.gather_ms / 1_000
+                async with aclosing(paced(chunks, lambda: min(FRAME_S * self._service.running, most))) as pieces:
+                    return await _stream(http, answer, pieces, body.wants_usage)
             if body.stream:
                 return await _stream(http, answer, chunks, body.wants_usage)
             text: list[str] = []

@@ -118,6 +118,11 @@ class Service:
         wanted = min(request.sampling.max_tokens or UNASKED, room)
         return replace(request, sampling=replace(request.sampling, max_tokens=wanted)), prompt + wanted
 
+    @property
+    def running(self) -> int:
+        """Requests at the engine right now."""
+        return self._admission.running
+
     def exposition(self) -> bytes:
         return self.metrics.exposition(self._admission.running, self._admission.waiting, self.state == "ready")
 

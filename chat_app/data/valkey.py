@@ -3,6 +3,8 @@
 One server (or a primary with replicas and failover) is meant, not a cluster: a script touches keys of many slots.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -47,3 +49,14 @@ def not_now(error: BaseException) -> bool:
     if isinstance(error, _NOT_NOW) or (isinstance(error, OSError) and not isinstance(error, RedisError)):
         return True
     return isinstance(error, ResponseError) and str(error).startswith(_NOT_NOW_WORDS)
+
+
+@contextmanager
+def reached(unavailable: type[Exception], what: str) -> Iterator[None]:
+    """Has errors that mean "not now" raised as `unavailable`; `what` is a plural: "the leases"."""
+    try:
+        yield
+    except Exception as error:
+        if not_now(error):
+            raise unavailable(f"{what} cannot be reached: {error}") from error
+        raise

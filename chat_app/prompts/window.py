@@ -13,6 +13,9 @@ from inference.protocol import Message
 STEP = 4
 """Messages dropped at a time; even, so that the window always begins with a question."""
 
+CHARS_A_TOKEN = 16
+"""More characters than this no token has on average: a longer conversation need not be counted to be known too long."""
+
 Count = Callable[[Sequence[Message]], Awaitable[int]]
 
 
@@ -43,7 +46,7 @@ async def fit(
     `reserve` is the room kept for the answer. Raises `TooLong` if the last message alone does not fit.
     """
     room = context - reserve
-    cuts = [*range(0, len(conversation) - 1, STEP), len(conversation) - 1] if conversation else [0]
+    cuts = [*range(_hopeless(conversation, context), len(conversation) - 1, STEP), max(0, len(conversation) - 1)]
     # Fewer messages are fewer tokens, so the first cut that fits is found by bisection; most turns need one count.
     low, high, best = 0, len(cuts) - 1, None
     probe = 0
@@ -60,3 +63,13 @@ async def fit(
     if best is None:
         raise TooLong(last, room)
     return best
+
+
+def _hopeless(conversation: Sequence[Message], context: int) -> int:
+    """How many of the oldest messages, in whole steps, cannot be in the window, to judge by their length alone."""
+    chars = 0
+    for at in range(len(conversation) - 1, -1, -1):
+        chars += len(conversation[at].content)
+        if chars > context * CHARS_A_TOKEN:
+            return -(-(at + 1) // STEP) * STEP
+    return 0

@@ -4,16 +4,11 @@ The generation log gives the text while it is written. When the generation has e
 or from what the log still keeps. It does not know who may look: its callers have asked.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from chat_app.data.log.base import GenerationLog, Piece
 from chat_app.sessions.generations import ENDED, Generations
-
-DOUBT_S = 3.0
-"""Silence after which the row is asked whether the answer ended without a word in the log (its owner was killed
-between the database's commit and the log's last entry)."""
 
 
 class Viewer:
@@ -35,28 +30,18 @@ class Viewer:
             yield await self._rest(generation_id, offset, status)
             return
         async with aclosing(self._log.tail(generation_id, offset)) as tail:
-            coming = asyncio.ensure_future(anext(tail, None))
-            try:
-                while True:
-                    await asyncio.wait({coming}, timeout=DOUBT_S)
-                    if not coming.done():
-                        status = await self._generations.status(generation_id)
-                        if status not in ENDED:
-                            continue
-                        # Settled, but the log was not told: nobody will write to it any more.
-                        yield await self._rest(generation_id, offset, str(status))
-                        return
-                    piece = coming.result()
-                    if piece is None:
-                        return
-                    offset = piece.offset + len(piece.text)
-                    yield piece
-                    if piece.end is not None:
-                        return
-                    coming = asyncio.ensure_future(anext(tail, None))
-            finally:
-                coming.cancel()
-                await asyncio.gather(coming, return_exceptions=True)
+            async for piece in tail:
+                if not piece.text and piece.end is None:
+                    # Silence. Perhaps its owner was killed between the database's commit and the log's last entry:
+                    # then nobody will write to the log any more.
+                    status = await self._generations.status(generation_id)
+                    if status not in ENDED:
+                        continue
+                    piece = await self._rest(generation_id, offset, str(status))
+                offset = piece.offset + len(piece.text)
+                yield piece
+                if piece.end is not None:
+                    return
 
     async def text(self, generation_id: str) -> str:
         """All that there is of the answer now."""

@@ -48,9 +48,6 @@ class MeasuredLog:
                 async for piece in pieces:
                     yield piece
 
-    async def discard(self, generation: str) -> None:
-        await self._log.discard(generation)
-
     async def request_stop(self, generation: str) -> None:
         await self._log.request_stop(generation)
 

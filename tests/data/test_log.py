@@ -318,7 +318,7 @@ async def test_closing_the_log_ends_its_tails(new_log: NewLog) -> None:
         await log.append("g", 1, 0, "x")
 
 
-# Stop and discard ----------------------------------------------------------------------------------------------------
+# Stop ----------------------------------------------------------------------------------------------------------------
 
 
 async def test_stop_reaches_the_owner(new_log: NewLog) -> None:
@@ -345,29 +345,3 @@ async def test_stop_is_seen_by_a_later_owner(new_log: NewLog) -> None:
     await other.request_stop("g")
     await log.open("g", 1)
     assert log.stop_requested("g").is_set()
-
-
-async def test_discard_forgets_the_text(new_log: NewLog) -> None:
-    log, other = await new_log(), await new_log()
-    await log.open("g", 1)
-    viewer = asyncio.create_task(watch(other, "g"))
-    await log.append("g", 1, 0, "secret")
-    await log.end("g", 1, "done")
-    assert (await asyncio.wait_for(viewer, 30))[:2] == ("secret", "done")
-    await log.discard("g")
-    assert await other.read("g") == Piece(0, "", "done")
-    assert (await asyncio.wait_for(watch(log, "g", 3), 30))[:2] == ("", "done")
-
-
-async def test_discard_of_what_runs_ends_its_tails(new_log: NewLog) -> None:
-    log, other = await new_log(), await new_log()
-    await log.open("g", 1)
-    await log.append("g", 1, 0, "secret")
-    viewers = [asyncio.create_task(watch(where, "g")) for where in (log, other)]
-    await asyncio.sleep(0.1)
-    await other.discard("g")
-    for viewer in viewers:
-        assert (await asyncio.wait_for(viewer, 30))[:2] == ("secret", "discarded")
-    with pytest.raises(StaleOwner):
-        await log.append("g", 1, 6, "more")
-    await log.discard("never")

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import aclosing
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,3 +89,18 @@ def test_feeding_again_changes_nothing() -> None:
     assert mirror.text() == "abcdefg"
     assert [mirror.since(n) for n in (0, 3, 6)] == [Piece(0, "abcdefg"), Piece(3, "defg"), Piece(6, "g")]
     assert mirror.since(7) is None
+
+
+async def test_a_tail_says_that_it_is_quiet_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirrors, "QUIET_S", 0.05)
+    known = Mirrors(_nothing)
+    mirror = known.own("g", 1, "ab", None)
+    async with aclosing(known.tail("g", 0)) as tail:
+        assert await anext(tail) == Piece(0, "ab")
+        assert [await anext(tail) for _ in range(3)] == [Piece(2, "")] * 3
+        mirror.feed(2, "c", "done")
+        assert await anext(tail) == Piece(2, "c", "done")
+
+
+async def _nothing(_: str) -> Piece:
+    return Piece(0, "")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_app.prompts.prompt import Prompt, build
-from chat_app.prompts.window import STEP, TooLong, fit
+from chat_app.prompts.window import CHARS_A_TOKEN, STEP, TooLong, fit
 from inference.protocol import Message, Sampling
 
 SYSTEM = Message("system", "be kind")
@@ -56,6 +56,20 @@ async def test_a_last_message_that_does_not_fit_is_an_error_with_numbers() -> No
         await fit([SYSTEM], conversation([500]), context=100, reserve=20, count=words)
     assert error.value.room == 80
     assert error.value.tokens == 504
+
+
+async def test_a_very_long_thread_is_not_counted_whole() -> None:
+    most = 0
+
+    async def counted(messages: Sequence[Message]) -> int:
+        nonlocal most
+        most = max(most, sum(len(message.content) for message in messages))
+        return await words(messages)
+
+    window = await fit([SYSTEM], conversation([50] * 4001), context=1000, reserve=200, count=counted)
+    assert most <= 1000 * CHARS_A_TOKEN + len(SYSTEM.content)
+    assert (window.dropped % STEP, window.tokens <= 800) == (0, True)
+    assert await words([SYSTEM, *conversation([50] * (window.kept + STEP))]) > 800
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.integers(40, 400))

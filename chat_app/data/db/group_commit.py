@@ -10,27 +10,13 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
+from chat_app.data.db.handoff import Job, T, Work, answer_all
 from chat_app.data.db.sqlite_file import FileClosed, open_file
-
-T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
 
 GROUP = 256
 """Most transactions in one commit: bounds how long the first of them waits."""
-
-
-class _Job:
-    __slots__ = ("answer", "error", "value", "work")
-
-    def __init__(self, work: Work[Any], answer: asyncio.Future[Any]) -> None:
-        self.work = work
-        self.answer = answer
-        self.value: Any = None
-        self.error: BaseException | None = None
 
 
 class Writer:
@@ -42,7 +28,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
 
@@ -81,7 +67,7 @@ class Writer:
         """
         if self._thread is None:
             raise FileClosed
-        job = _Job(work, self._loop.create_future())
+        job = Job(work, self._loop.create_future())
         self._jobs.put(job)
         value: T = await job.answer
         return value
@@ -89,7 +75,7 @@ class Writer:
     def _serve(self, connection: sqlite3.Connection) -> None:
         closing = False
         while not closing:
-            group: list[_Job] = []
+            group: list[Job] = []
             waiting = self._jobs.get()
             while waiting is not None:
                 group.append(waiting)
@@ -105,12 +91,12 @@ class Writer:
             if group:
                 self._write(connection, group)
                 try:
-                    self._loop.call_soon_threadsafe(_answer, group)
+                    self._loop.call_soon_threadsafe(answer_all, group)
                 except RuntimeError:  # the event loop is gone, and everybody who waited with it
                     closing = True
         connection.close()
 
-    def _write(self, connection: sqlite3.Connection, group: list[_Job]) -> None:
+    def _write(self, connection: sqlite3.Connection, group: list[Job]) -> None:
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
@@ -132,7 +118,7 @@ class Writer:
                 else:
                     self._write(connection, [job])
 
-    def _attempt(self, connection: sqlite3.Connection, job: _Job, alone: bool) -> None:
+    def _attempt(self, connection: sqlite3.Connection, job: Job, alone: bool) -> None:
         """Do one caller's work or undo it whole. Raises only if the transaction itself is lost."""
         if not alone:
             connection.execute("SAVEPOINT job")
@@ -155,13 +141,3 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         with contextlib.suppress(sqlite3.Error):  # it is undone on the next open at the latest
             connection.execute("ROLLBACK")
-
-
-def _answer(group: list[_Job]) -> None:
-    for job in group:
-        if job.answer.done():
-            continue
-        if job.error is None:
-            job.answer.set_result(job.value)
-        else:
-            job.answer.set_exception(job.error)

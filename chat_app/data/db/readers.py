@@ -4,16 +4,14 @@ A read sees every commit that was made before it. It knows no table.
 """
 
 import asyncio
+import queue
 import sqlite3
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
+from chat_app.data.db.handoff import Job, T, Work, answer_all
 from chat_app.data.db.sqlite_file import FileClosed, open_file
 
-T = TypeVar("T")
 THREADS = 3
 
 
@@ -23,31 +21,53 @@ class Readers:
     def __init__(self, path: Path, threads: int = THREADS) -> None:
         self._path = path
         self._count = threads
-        self._threads: ThreadPoolExecutor | None = None
-        self._of_thread = threading.local()
-        self._open: list[sqlite3.Connection] = []
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        self._threads = ThreadPoolExecutor(self._count, thread_name_prefix=f"reader {self._path.name}")
+        self._loop = asyncio.get_running_loop()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"reader {self._path.name} {n}", daemon=True)
+            for n in range(self._count)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     async def close(self) -> None:
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            await asyncio.to_thread(threads.shutdown)
-        while self._open:
-            self._open.pop().close()
+        """Read what was asked for before, then stop."""
+        threads, self._threads = self._threads, []
+        for _ in threads:
+            self._jobs.put(None)
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, work: Work[T]) -> T:
         """Answers what `work` returned. Raises `sqlite3.Error`, or `FileClosed` before `start` and after `close`."""
-        if self._threads is None:
+        if not self._threads:
             raise FileClosed
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, work)
+        job = Job(work, self._loop.create_future())
+        self._jobs.put(job)
+        value: T = await job.answer
+        return value
 
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        connection: sqlite3.Connection | None = getattr(self._of_thread, "connection", None)
-        if connection is None:
-            connection = open_file(self._path)
-            connection.execute("PRAGMA query_only=ON")
-            self._of_thread.connection = connection
-            self._open.append(connection)
-        return work(connection)
+    def _serve(self) -> None:
+        connection: sqlite3.Connection | None = None
+        while (job := self._jobs.get()) is not None:
+            if job.answer.cancelled():
+                continue
+            try:
+                connection = connection or self._open()
+                job.value = job.work(connection)
+            except BaseException as error:
+                job.error = error
+            try:
+                self._loop.call_soon_threadsafe(answer_all, [job])
+            except RuntimeError:  # the event loop is gone, and everybody who waited with it
+                break
+        if connection is not None:
+            connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = open_file(self._path)
+        connection.execute("PRAGMA query_only=ON")
+        return connection

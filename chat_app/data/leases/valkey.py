@@ -1,10 +1,11 @@
 """Leases in Valkey or Redis, for any number of processes. The server's clock decides when one has run out."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from chat_app.data.leases.base import LeasesUnavailable
-from chat_app.data.valkey import PREFIX, connect, not_now
+from chat_app.data.valkey import PREFIX, connect, reached
 
 LEASE = PREFIX + "lease:"
 FENCE = PREFIX + "fence"
@@ -54,10 +55,8 @@ class ValkeyLeases:
 
     async def start(self) -> None:
         """Raises `LeasesUnavailable`."""
-        try:
+        with _reached():
             await self._client.ping()
-        except Exception as error:
-            raise _translated(error) from error
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -78,18 +77,14 @@ class ValkeyLeases:
     async def held(self, names: Sequence[str]) -> set[str]:
         if not names:
             return set()
-        try:
+        with _reached():
             owners = await self._client.mget([LEASE + name for name in names])
-        except Exception as error:
-            raise _translated(error) from error
         return {name for name, owner in zip(names, owners, strict=True) if owner is not None}
 
     async def _call(self, script: Any, keys: list[str], args: list[Any]) -> Any:
-        try:
+        with _reached():
             return await script(keys=keys, args=args)
-        except Exception as error:
-            raise _translated(error) from error
 
 
-def _translated(error: Exception) -> Exception:
-    return LeasesUnavailable(f"the leases cannot be reached: {error}") if not_now(error) else error
+def _reached() -> AbstractContextManager[None]:
+    return reached(LeasesUnavailable, "the leases")

@@ -1,9 +1,10 @@
 """Limits in Valkey or Redis: all replicas see one count, by the server's clock. What has run out expires there."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 from chat_app.data.limits.base import LimitsUnavailable
-from chat_app.data.valkey import PREFIX, connect, not_now
+from chat_app.data.valkey import PREFIX, connect, reached
 
 RATE = PREFIX + "rate:"
 PLACES = PREFIX + "places:"
@@ -53,10 +54,8 @@ class ValkeyLimits:
 
     async def start(self) -> None:
         """Raises `LimitsUnavailable`."""
-        try:
+        with _reached():
             await self._client.ping()
-        except Exception as error:
-            raise _translated(error) from error
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -71,17 +70,13 @@ class ValkeyLimits:
         return bool(await self._call(self._enter, PLACES + key, [member, most, ttl_ms]))
 
     async def leave(self, key: str, member: str) -> None:
-        try:
+        with _reached():
             await self._client.zrem(PLACES + key, member)
-        except Exception as error:
-            raise _translated(error) from error
 
     async def _call(self, script: Any, key: str, args: list[Any]) -> Any:
-        try:
+        with _reached():
             return await script(keys=[key], args=args)
-        except Exception as error:
-            raise _translated(error) from error
 
 
-def _translated(error: Exception) -> Exception:
-    return LimitsUnavailable(f"the limits cannot be reached: {error}") if not_now(error) else error
+def _reached() -> AbstractContextManager[None]:
+    return reached(LimitsUnavailable, "the limits")

@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
+QUIET_S = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -75,13 +77,11 @@ class GenerationLog(Protocol):
     def tail(self, generation: str, offset: int = 0) -> AsyncGenerator[Piece, None]:
         """Yield the text from `offset` on, in order, each character once, until a piece with `end`.
 
+        An empty piece without `end` is a sign of life in a silence of `QUIET_S` and longer: then its reader may ask
+        elsewhere what became of the answer.
         One reader per process serves all tails. A tail that its consumer leaves (aclose) is forgotten at once.
         A slow consumer gets what it missed as one larger piece; nothing piles up for it.
         """
-        ...
-
-    async def discard(self, generation: str) -> None:
-        """Forget the text: the answer is stored elsewhere, or may no longer be kept."""
         ...
 
     async def request_stop(self, generation: str) -> None:

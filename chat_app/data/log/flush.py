@@ -1,14 +1,16 @@
 """Gathers the appends of all generations in this process and hands them over together, at most once an interval.
 
-What comes after a pause, a generation's first text and its end go at once, so that the interval adds nothing to the
-time to the first token. It does not know how text is stored.
+A generation's first text and its end go at once, so that the interval adds nothing to the time to the first token; what
+comes after a pause waits only for its neighbours of the same decode step. It does not know how text is stored.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 from chat_app.data.log.base import LogUnavailable
+
+GATHER_S = 0.002
+"""An engine gives all its streams a token in the same step: they arrive within this time and share a flush."""
 
 
 class Entry:
@@ -44,8 +46,9 @@ class Flusher:
         self._interval = interval_s
         self._store = store
         self._waiting: list[Entry] = []
-        self._wanted = asyncio.Event()
-        self._urgent = asyncio.Event()
+        self._go = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -56,8 +59,7 @@ class Flusher:
     async def close(self) -> None:
         """Store what was added before, then stop."""
         self._closing = True
-        self._wanted.set()
-        self._urgent.set()
+        self._go.set()
         if self._task is not None:
             await self._task
             self._task = None
@@ -67,23 +69,22 @@ class Flusher:
         if self._task is None or self._closing:
             raise LogUnavailable("the generation log is not open")
         self._waiting.append(entry)
-        self._wanted.set()
         if urgent:
-            self._urgent.set()
+            self._go.set()
+        elif self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(max(self._due, loop.time() + GATHER_S), self._go.set)
         await entry.stored
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        due = 0.0
         while self._waiting or not self._closing:
-            await self._wanted.wait()
-            wait = due - loop.time()
-            if wait > 0 and not self._urgent.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._urgent.wait(), wait)
-            self._wanted.clear()
-            self._urgent.clear()
-            due = loop.time() + self._interval
+            await self._go.wait()
+            self._go.clear()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._due = loop.time() + self._interval
             entries, self._waiting = self._waiting, []
             # A caller that was cancelled withdraws what has not gone out; a flush itself is never cut short.
             entries = [entry for entry in entries if not entry.stored.cancelled()]

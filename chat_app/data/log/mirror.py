@@ -8,7 +8,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from chat_app.data.log.base import LogUnavailable, Piece
+from chat_app.data.log.base import QUIET_S, LogUnavailable, Piece
 
 MOST_AHEAD = 256
 """Posts kept while what comes before them is still being read; of more, the history is read once more instead."""
@@ -156,14 +156,23 @@ class Mirrors:
         news = asyncio.Event()
         # Registered before the history is read: what is stored meanwhile comes by one of the two ways, or by both.
         mirror.waiters.add(news)
+        loop = asyncio.get_running_loop()
+        yielded_at = loop.time()
+        pulse = loop.call_later(QUIET_S, news.set)  # one in a while rather than one a piece: this is the hot path
         try:
             while True:
                 if not mirror.loaded:
                     await asyncio.shield(self.refresh(generation, mirror))
                 news.clear()
+                now = loop.time()
+                if now >= pulse.when():
+                    pulse = loop.call_later(QUIET_S, news.set)
                 piece = mirror.since(offset)
+                if piece is None and now - yielded_at >= QUIET_S:
+                    piece = Piece(offset, "")
                 if piece is not None:
                     offset = piece.offset + len(piece.text)
+                    yielded_at = now
                     yield piece
                     if piece.end is not None:
                         return
@@ -172,6 +181,7 @@ class Mirrors:
                 else:
                     await news.wait()
         finally:
+            pulse.cancel()
             mirror.waiters.discard(news)
             self._drop_unused(generation, mirror)
 

@@ -87,12 +87,6 @@ class SqliteLog:
     def tail(self, generation: str, offset: int = 0) -> AsyncGenerator[Piece, None]:
         return self._mirrors.tail(generation, offset)
 
-    async def discard(self, generation: str) -> None:
-        await self._write(lambda connection: sql.discard(connection, generation))
-        mirror = self._mirrors.get(generation)
-        if mirror is not None and mirror.end is None:
-            mirror.feed(mirror.length, "", "discarded")
-
     async def request_stop(self, generation: str) -> None:
         if generation in self._stops:
             self._stops[generation].set()

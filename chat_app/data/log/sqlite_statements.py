@@ -80,12 +80,6 @@ def read(connection: sqlite3.Connection, generation: str, offset: int) -> Piece:
     return Piece(offset, text, row[0] if row else None)
 
 
-def discard(connection: sqlite3.Connection, generation: str) -> None:
-    """Forget the text. That it was there and is closed stays known for a while, so that a late tail ends."""
-    connection.execute("DELETE FROM piece WHERE generation = ?", (generation,))
-    connection.execute("UPDATE generation SET status = coalesce(status, 'discarded') WHERE id = ?", (generation,))
-
-
 def request_stop(connection: sqlite3.Connection, generation: str) -> None:
     connection.execute(
         "INSERT INTO generation (id, fence, stop, touched_at) VALUES (?, 0, 1, ?)"

@@ -33,7 +33,6 @@ class ValkeyLog:
         self._flush = self._client.register_script(scripts.FLUSH)
         self._open = self._client.register_script(scripts.OPEN)
         self._read = self._client.register_script(scripts.READ)
-        self._discard = self._client.register_script(scripts.DISCARD)
         self._stop = self._client.register_script(scripts.STOP)
         self._flusher = Flusher(flush_ms / 1_000, self._store)
         self._mirrors = Mirrors(self._history)
@@ -91,9 +90,6 @@ class ValkeyLog:
 
     def tail(self, generation: str, offset: int = 0) -> AsyncGenerator[Piece, None]:
         return self._mirrors.tail(generation, offset)
-
-    async def discard(self, generation: str) -> None:
-        await self._call(self._discard, [generation, shard_of(generation)])
 
     async def request_stop(self, generation: str) -> None:
         self._stopped(generation)

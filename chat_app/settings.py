@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         20, ge=1, le=1_000, description="Interval at which the generation log is flushed, in milliseconds."
     )
     gather_ms: int = Field(
-        100,
+        160,
         ge=0,
         le=1_000,
         description="Most milliseconds that the engine gathers text into one piece: 40 for each answer that runs, up"

@@ -9,7 +9,7 @@ This file composes the rooms and knows none of their tables; what has to be true
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -181,7 +181,11 @@ class Turns:
     async def _let_go(self, job: Job) -> None:
         """Nothing came of it: free its place and its lease."""
         await self.ownership.release(job.id)
-        await self.limits.leave(_streams(job), job.id)
+        await self._leave(job)
+
+    async def _leave(self, job: Job) -> None:
+        with suppress(LimitsUnavailable):  # Its place frees itself in time.
+            await self.limits.leave(_streams(job), job.id)
 
     def _check(self, ask: Ask) -> Verdict:
         """2. Is what they wrote fit to be answered?"""
@@ -293,7 +297,7 @@ class Turns:
         except StaleOwner:
             logger.info("generation left to its new owner", generation=job.id)
         finally:
-            await self.limits.leave(_streams(job), job.id)
+            await self._leave(job)
 
     async def _stream(self, job: Job, prompt: Prompt, pen: Pen, progress: Progress) -> None:
         """6. The engine's text, checked, into the log, until it ends, is stopped, blocked, or cannot go on."""

@@ -22,6 +22,7 @@ from chat_app.data.limits.base import Limits
 from chat_app.data.log import open_log
 from chat_app.data.log.base import GenerationLog
 from chat_app.data.migrations import migrate
+from chat_app.engine import Line
 from chat_app.safety.review import Reviews
 from chat_app.sessions.generations import Generations
 from chat_app.sessions.ownership import Ownership
@@ -50,6 +51,7 @@ class Parley:
     limits: Limits
     client: InferenceClient
     engine: SteadyClient
+    line: Line
     supervisor: Supervisor | None
     accounts: Accounts
     plans: Plans
@@ -105,6 +107,7 @@ def build(settings: Settings) -> Parley:
         limits=limits,
         client=client,
         engine=engine,
+        line=Line(engine),
         supervisor=supervisor,
         accounts=Accounts(db, settings),
         plans=plans,

@@ -1,4 +1,7 @@
-"""`python -m inference`: one model behind one address, until it is told to stop or its parent is gone."""
+"""`python -m inference`: one model behind one address, until it is told to stop or its parent is gone.
+
+Knows the engines by name; what they do is theirs.
+"""
 
 import argparse
 import asyncio
@@ -18,6 +21,7 @@ from aiohttp import web
 
 from inference import catalog
 from inference.engines.base import Engine
+from inference.engines.remote import SLOTS, RemoteEngine
 from inference.engines.scripted import ScriptedEngine
 from inference.protocol import EngineError
 from inference.server import application
@@ -65,16 +69,24 @@ def _flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m inference",
         description="Serve one model over an OpenAI-shaped HTTP interface.",
-        epilog="The key that clients must send is read from --key-file, else from PARLEY_INFERENCE_KEY.",
+        epilog="The key that clients must send is read from --key-file, else from PARLEY_INFERENCE_KEY; the key of a "
+        "remote server from --remote-key-file, else from PARLEY_REMOTE_KEY.",
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     add("--port", type=int, default=0, help="port to listen at; 0 takes a free one (default)")
-    add("--engine", choices=("llama_cpp", "scripted"), default="llama_cpp", help="default: %(default)s")
-    add("--model", default="", help=f"name of a known model, or path of a .gguf file (default: {BUNDLED})")
+    add("--engine", choices=("llama_cpp", "remote", "scripted"), default="llama_cpp", help="default: %(default)s")
+    add(
+        "--model",
+        default="",
+        help=f"name of a known model, or path of a .gguf file (default: {BUNDLED}); "
+        "remote: its name there (default: the first that is listed)",
+    )
+    add("--url", default="", help="remote: address of the OpenAI-compatible server")
+    add("--remote-key-file", type=Path, default=None, help="remote: file that holds that server's key")
     add("--home", type=Path, default=None, help="directory for models/ and for notes on verified files")
     add("--context", type=int, default=0, help="tokens one request may hold (default: what the model was trained on)")
-    add("--slots", type=int, default=0, help="requests that run at once (default: 8, scripted 256)")
+    add("--slots", type=int, default=0, help=f"requests that run at once (default: 8, remote {SLOTS}, scripted 256)")
     add("--kv-tokens", type=int, default=16_384, help="tokens that all slots hold together (default: %(default)s)")
     add("--threads", type=int, default=0, help="threads that compute (default: what the machine has to give)")
     add("--queue", type=int, default=256, help="requests that may wait (default: %(default)s)")
@@ -88,6 +100,10 @@ def _flags() -> argparse.ArgumentParser:
 def _engine(flags: argparse.Namespace) -> Engine:
     if flags.engine == "scripted":
         return ScriptedEngine(flags.model or "scripted", flags.slots or 256, flags.rate)
+    if flags.engine == "remote":
+        if not flags.url:
+            raise EngineError("--engine remote needs the server's address: --url")
+        return RemoteEngine(flags.url, _remote_key(flags), flags.model, flags.context, flags.slots or SLOTS)
     from inference.engines.llama_cpp import LlamaCppEngine
 
     home = flags.home or Path()
@@ -115,14 +131,28 @@ def _key(flags: argparse.Namespace) -> str:
     elif str(flags.key_file) == "-":
         key = _line_of_stdin()
     else:
-        try:
-            key = flags.key_file.read_text()
-        except OSError as error:
-            raise EngineError(f"cannot read the key in {flags.key_file}: {error.strerror}") from error
+        key = _text_of(flags.key_file)
     key = key.strip()
     if not key and flags.host not in ("127.0.0.1", "::1", "localhost"):
         raise EngineError(f"refusing to listen at {flags.host} without a key")
     return key
+
+
+def _remote_key(flags: argparse.Namespace) -> str:
+    key = os.environ.get("PARLEY_REMOTE_KEY", "") if flags.remote_key_file is None else _text_of(flags.remote_key_file)
+    key = key.strip()
+    if not key.isprintable():  # A header holds one line.
+        raise EngineError("the remote server's key is not one line of text")
+    return key
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError as error:
+        raise EngineError(f"cannot read the key in {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise EngineError(f"cannot read the key in {file}: it is no text") from error
 
 
 def _line_of_stdin() -> str:

@@ -73,7 +73,7 @@ class Completion(Conversation):
         return self.stream_options is not None and self.stream_options.include_usage
 
     def request(self, headers: Mapping[str, str]) -> Request:
-        """The request; its id, weight and gathering are in headers, which other servers ignore."""
+        """The request; what is about its transport and its turn is in headers, which other servers ignore."""
         messages, continue_from = self.split()
         stop = () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         default = Sampling(0)
@@ -94,6 +94,7 @@ class Completion(Conversation):
             user=self.user or "",
             weight=_count(headers.get("X-Parley-Weight", ""), 1),
             gather_ms=_count(headers.get("X-Parley-Gather-Ms", ""), 0),
+            max_wait_ms=_count(headers.get("X-Parley-Max-Wait-Ms", ""), 0, most=86_400_000),
         )
 
 
@@ -141,5 +142,5 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _count(header: str, default: int) -> int:
-    return int(header) if header.isascii() and header.isdecimal() and 1 <= int(header[:9]) <= 1000 else default
+def _count(header: str, default: int, most: int = 1_000) -> int:
+    return int(header) if header.isascii() and header.isdecimal() and 1 <= int(header[:9]) <= most else default

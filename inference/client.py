@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from inference.protocol import Chunk, EngineDied, EngineError, Finish, Message, ModelCard, Request, Usage
+from inference.protocol import Chunk, EngineDied, EngineError, Finish, Message, ModelCard, Request, Standing, Usage
 from inference.sse import Events
 from inference.wire import (
     GONE,
@@ -35,16 +35,24 @@ class InferenceClient:
     """A client of one service. `url` is its root ("http://127.0.0.1:4000"), or a function that gives the present one
     ("" while there is none), since an engine that was restarted has a new address. One instance serves a whole process.
 
-    `read_timeout`: seconds of silence after which a stream counts as dead. Raises only `EngineError`s.
+    `read_timeout`: seconds of silence after which a stream counts as dead. `pooled` False gives every request a
+    connection of its own, so that none is ever sent twice. Raises only `EngineError`s.
     """
 
     def __init__(
-        self, url: str | Callable[[], str], key: str = "", *, read_timeout: float = 120.0, connect_timeout: float = 5.0
+        self,
+        url: str | Callable[[], str],
+        key: str = "",
+        *,
+        read_timeout: float = 120.0,
+        connect_timeout: float = 5.0,
+        pooled: bool = True,
     ) -> None:
         self._url = url
         self._headers = {"Content-Type": "application/json"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
+        self._pooled = pooled
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
         self._session: aiohttp.ClientSession | None = None
 
@@ -59,6 +67,7 @@ class InferenceClient:
             "X-Request-Id": request.request_id,
             "X-Parley-Weight": str(request.weight),
             "X-Parley-Gather-Ms": str(request.gather_ms),
+            "X-Parley-Max-Wait-Ms": str(request.max_wait_ms),
         }
         response = await self._send("POST", "/v1/chat/completions", completion_body(request), headers)
         try:
@@ -95,6 +104,10 @@ class InferenceClient:
             raise EngineDied(f"the connection to the engine broke: {words(error)}") from error
         except orjson.JSONDecodeError as error:
             raise EngineDied("the engine sent something that is not JSON") from error
+        except (AttributeError, TypeError, ValueError) as error:
+            raise EngineDied("the engine sent something that is no piece of an answer") from error
+        except RuntimeError as error:  # How aiohttp reads from a session that `close` has just closed.
+            raise EngineDied(f"the connection to the engine broke: {words(error)}") from error
         finally:
             response.close()
 
@@ -111,8 +124,23 @@ class InferenceClient:
 
     async def models(self) -> list[ModelCard]:
         """The models that the service lists."""
-        listed = await self._json("GET", "/v1/models")
-        return [card_in(entry) for entry in listed.get("data") or ()]
+        listed = await self.ask("GET", "/v1/models")
+        try:
+            return [card_in(entry) for entry in listed.get("data") or ()]
+        except (AttributeError, TypeError, ValueError) as error:
+            raise EngineError("/v1/models did not answer with a list of models") from error
+
+    async def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The JSON object that the server answers, for whatever it offers beside what has a method here."""
+        return await self._json(method, path, None if body is None else orjson.dumps(body))
+
+    async def standings(self) -> dict[str, Standing]:
+        """Every request that waits for its turn, by its id. Empty for a service that does not tell."""
+        try:
+            waiting = (await self._json("GET", "/queue"))["waiting"]
+            return {id: Standing(int(position), float(eta_s)) for id, (position, eta_s) in waiting.items()}
+        except (EngineError, KeyError, TypeError, ValueError, AttributeError):
+            return {}
 
     async def health(self) -> bool:
         """Whether the service is up and warm. Never raises."""
@@ -139,7 +167,7 @@ class InferenceClient:
             try:
                 response = await self._pool().request(method, url.rstrip("/") + path, data=body, headers=headers)
             except STALE as error:
-                if isinstance(error, aiohttp.ClientConnectorError):
+                if not self._pooled or isinstance(error, aiohttp.ClientConnectorError):
                     raise
                 response = await self._pool().request(method, url.rstrip("/") + path, data=body, headers=headers)
             if response.status == 200:
@@ -170,7 +198,10 @@ class InferenceClient:
     def _pool(self) -> aiohttp.ClientSession:
         # Made on first use: a session belongs to the loop that is running.
         if self._session is None or self._session.closed:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+            if self._pooled:
+                connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+            else:
+                connector = aiohttp.TCPConnector(limit=0, force_close=True)
             self._session = aiohttp.ClientSession(
                 connector=connector, headers=self._headers, timeout=self._timeout, auto_decompress=False
             )

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from inference.client import InferenceClient
-from inference.protocol import Chunk, EngineDied, Message, ModelCard, Overloaded, Request, Usage
+from inference.protocol import Chunk, EngineDied, Message, ModelCard, Overloaded, Request, Standing, Usage
 
 
 class SteadyClient:
@@ -78,6 +78,10 @@ class SteadyClient:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.1)
+
+    async def standings(self) -> dict[str, Standing]:
+        """As the client's."""
+        return await self._client.standings()
 
 
 def _whole(usage: Usage, tokens: int) -> Usage:

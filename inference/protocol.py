@@ -40,7 +40,8 @@ class Request:
     `continue_from` is the text of the answer so far, when its first owner or its engine died: the engine goes on
     right behind it, and that text is not sent again. `user` (opaque) and `weight` (share of the service that this
     user's tier is worth) are for the queue; neither changes the answer. `gather_ms` is how long text may be gathered
-    into one chunk when many answers run: a reader that asks for it is cheaper to serve (see `pacing`).
+    into one chunk when many answers run: a reader that asks for it is cheaper to serve (see `pacing`). `max_wait_ms` is
+    how long it may wait for its turn before it is refused as `Overloaded`; 0 is for ever.
     """
 
     model: str
@@ -51,6 +52,7 @@ class Request:
     user: str = ""
     weight: int = 1
     gather_ms: int = 0
+    max_wait_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,14 @@ class ModelCard:
     engine: str = ""
     ready: bool = True
     quantization: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a waiting request stands: `position` 1 is next. `eta_s` goes by how long others took lately."""
+
+    position: int
+    eta_s: float
 
 
 class EngineError(Exception):

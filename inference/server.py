@@ -44,6 +44,7 @@ def application(service: Service, key: str = "") -> web.Application:
             web.get("/v1/models", routes.models),
             web.post("/tokenize", routes.tokenize),
             web.post("/detokenize", routes.detokenize),
+            web.get("/queue", routes.queue),
             web.get("/health", routes.health),
             web.get("/metrics", routes.metrics),
             web.get("/status", routes.status),
@@ -63,7 +64,7 @@ class _Routes:
         async with aclosing(self._service.stream(request)) as chunks:
             if body.stream and request.gather_ms:
                 most = request.gather_ms / 1_000
-                async with aclosing(paced(chunks, lambda: min(FRAME_S * self._service.running, most))) as pieces:
+                async with aclosing(paced(chunks, lambda: min(FRAME_S * self._service.queue.running, most))) as pieces:
                     return await _stream(http, answer, pieces, body.wants_usage)
             if body.stream:
                 return await _stream(http, answer, chunks, body.wants_usage)
@@ -95,6 +96,10 @@ class _Routes:
         body = parse(Detokenize, fields(await http.read()))
         self._service.check(body.model)
         return _json({"prompt": await self._service.engine.detokenize(body.tokens)})
+
+    async def queue(self, http: web.Request) -> web.StreamResponse:
+        standings = self._service.queue.standings()
+        return _json({"waiting": {id: [at.position, at.eta_s] for id, at in standings.items()}})
 
     async def health(self, http: web.Request) -> web.StreamResponse:
         state = self._service.state

@@ -1,6 +1,6 @@
 """One engine with a queue in front: a request's life from arrival to its last token, or to its cancellation.
 
-Knows the engine's protocol and the admission's, no HTTP and no particular engine.
+Knows the engine's protocol and the queue's, no HTTP and no particular engine.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal
 
-from inference.admission import Admission
 from inference.engines.base import Engine
+from inference.fairqueue import FairQueue
 from inference.metrics import Metrics, Stage
 from inference.protocol import (
     Chunk,
@@ -38,7 +38,7 @@ class Service:
         self.state: State = "loading"
         self.error = ""
         self._queue_limit = queue_limit
-        self._admission = Admission(1, 0, 0)
+        self.queue = FairQueue(1, 0, 0)
         self._began = time.monotonic()
 
     async def start(self) -> None:
@@ -49,7 +49,7 @@ class Service:
             self.state, self.error = "failed", str(error)
             raise
         able = self.engine.capabilities
-        self._admission = Admission(able.slots, able.kv_tokens, self._queue_limit)
+        self.queue = FairQueue(able.slots, able.kv_tokens, self._queue_limit)
         self.state = "ready"
 
     async def close(self) -> None:
@@ -79,8 +79,9 @@ class Service:
         stage: Stage = "queue"
         finished = False
         try:
-            request, tokens = await self._fitted(request)
-            async with self._admission.place(request, tokens):
+            request, prompt = await self._fitted(request)
+            async with self.queue.place(request, prompt + request.sampling.max_tokens) as place:
+                place.spent = prompt
                 self.metrics.admitted(time.monotonic() - arrived)
                 stage = "prefill"
                 async with aclosing(self.engine.stream(request)) as chunks:
@@ -89,8 +90,10 @@ class Service:
                             stage = "decode"
                             self.metrics.first_token(time.monotonic() - arrived)
                         self.metrics.generated(chunk.tokens)
+                        place.spent += chunk.tokens
                         if chunk.usage:
                             self.metrics.read(chunk.usage)
+                            place.spent -= chunk.usage.cached_tokens
                         finished = chunk.finish is not None
                         yield chunk
         except EngineError as error:
@@ -108,7 +111,7 @@ class Service:
         self.metrics.ended("completed")
 
     async def _fitted(self, request: Request) -> tuple[Request, int]:
-        """The request with a `max_tokens` that fits, and how many tokens it may come to hold."""
+        """The request with a `max_tokens` that fits, and how many tokens its prompt has."""
         self.check(request.model)
         context = self.engine.capabilities.context
         prompt = len(await self.engine.prompt(request.messages, request.continue_from))
@@ -116,15 +119,10 @@ class Service:
         if room < 1:
             raise ContextTooLong(f"the prompt has {prompt} tokens; this model's window is {context} with the answer")
         wanted = min(request.sampling.max_tokens or UNASKED, room)
-        return replace(request, sampling=replace(request.sampling, max_tokens=wanted)), prompt + wanted
-
-    @property
-    def running(self) -> int:
-        """Requests at the engine right now."""
-        return self._admission.running
+        return replace(request, sampling=replace(request.sampling, max_tokens=wanted)), prompt
 
     def exposition(self) -> bytes:
-        return self.metrics.exposition(self._admission.running, self._admission.waiting, self.state == "ready")
+        return self.metrics.exposition(self.queue.running, self.queue.waiting, self.state == "ready")
 
     def status(self) -> dict[str, Any]:
         """For people and tests: what is here, what it does right now, and the totals."""
@@ -138,9 +136,9 @@ class Service:
             "context": able.context,
             "slots": able.slots,
             "kv_tokens": able.kv_tokens,
-            "running": self._admission.running,
-            "waiting": self._admission.waiting,
-            "retry_after": self._admission.retry_after,
+            "running": self.queue.running,
+            "waiting": self.queue.waiting,
+            "retry_after": self.queue.retry_after,
             "uptime_s": round(time.monotonic() - self._began, 1),
             **self.metrics.totals(),
         }

@@ -23,6 +23,8 @@ from inference.protocol import (
     Usage,
 )
 
+# vLLM has no code for it, only words.
+TOO_LONG = "maximum context length"
 GONE = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError, TimeoutError)
 
 
@@ -55,7 +57,7 @@ def error_from(status: int, error: dict[str, Any], retry_after: str | None = Non
     """The typed error that an HTTP status and an OpenAI-shaped error object stand for."""
     message = str(error.get("message") or f"the engine answered with status {status}")
     kinds = {str(error.get("code")), str(error.get("type"))}
-    if kinds & {"context_length_exceeded", "exceed_context_size_error"}:
+    if kinds & {"context_length_exceeded", "exceed_context_size_error"} or (status == 400 and TOO_LONG in message):
         return ContextTooLong(message)
     if "engine_died" in kinds:
         return EngineDied(message)
@@ -67,7 +69,7 @@ def error_from(status: int, error: dict[str, Any], retry_after: str | None = Non
         return BadRequest(message)
     if status in (401, 403):
         return EngineError(f"the engine refused our key: {message}")
-    return EngineDied(message) if status >= 500 else EngineError(message)
+    return EngineDied(message) if status >= 500 and status != 501 else EngineError(message)
 
 
 def error_in(raw: bytes) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class EngineProcess:
 
     home: Path
     engine: str = "scripted"
+    flags: tuple[str, ...] = ()
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -46,6 +47,7 @@ class EngineProcess:
                 "--address-file",
                 str(self.address_file),
                 "--parent-pipe",
+                *self.flags,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

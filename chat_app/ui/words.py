@@ -46,6 +46,13 @@ def next_month(today: date) -> str:
     return f"{(today.replace(day=1) + timedelta(days=32)).replace(day=1):%-d %B}"
 
 
+def place_in_line(position: int, eta_s: float) -> str:
+    """What somebody reads whose answer waits for its turn at the model."""
+    ahead = "You are next" if position == 1 else f"{position - 1} ahead of you"
+    wait = f"about {max(1, round(eta_s))} s" if eta_s < 90 else f"about {round(eta_s / 60)} minutes"
+    return f"The model is busy. {ahead}: {wait}."
+
+
 def receipt_lines(receipt: dict[str, Any]) -> list[tuple[str, str]]:
     """What an answer turned out to be, as labelled lines; what is not known is left out."""
     return [(label, value) for label, value in _lines(receipt) if value]

@@ -9,7 +9,6 @@ own lose text that only began like one).
 import asyncio
 import importlib
 import os
-import re
 import secrets
 import time
 from collections import OrderedDict
@@ -21,6 +20,7 @@ import aiohttp
 import orjson
 
 from inference.engines.base import Capabilities
+from inference.engines.plain import plain_text
 from inference.protocol import BadRequest, Chunk, EngineDied, EngineError, Finish, Message, Request, Usage
 from inference.sse import Events
 from inference.stops import StopFilter
@@ -35,8 +35,6 @@ BATCH = 128
 HOST_CACHE_MIB = 256  # For prompts whose slot was taken by another conversation.
 REMEMBERED_PROMPTS = 16
 SETTLE_S = 10.0
-# What a person types must never act as the template's control tokens; a zero-width space makes it plain text.
-CONTROL = re.compile(r"<(?=\|[A-Za-z0-9_]+\|>)")
 
 
 class LlamaCppEngine:
@@ -96,9 +94,9 @@ class LlamaCppEngine:
         return True
 
     async def apply_template(self, messages: Sequence[Message], continue_from: str = "") -> str:
-        plain = [{"role": m.role, "content": _plain(m.content)} for m in messages]
+        plain = [{"role": m.role, "content": plain_text(m.content)} for m in messages]
         prompt = (await self._call("POST", "/apply-template", {"messages": plain}))["prompt"]
-        return f"{prompt}{_plain(continue_from)}"
+        return f"{prompt}{plain_text(continue_from)}"
 
     async def tokenize(self, text: str) -> list[int]:
         return await self._tokens({"content": text, "add_special": False, "parse_special": False})
@@ -227,10 +225,6 @@ def spare_cores() -> int:
     """Threads for the model: all of one or two cores, else all but one, which the rest of the service needs."""
     cores = len(os.sched_getaffinity(0))
     return cores if cores <= 2 else min(cores - 1, 16)
-
-
-def _plain(text: str) -> str:
-    return CONTROL.sub("<\u200b", text)
 
 
 def _completion(request: Request, prompt: list[int]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Services to test against: real processes with each engine, and scripted ones inside the test's own process."""
 
 import json
+import secrets
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from inference import catalog
 from inference.client import InferenceClient
 from inference.engines.scripted import ScriptedEngine
 from inference.protocol import Chunk, Message, Request, Sampling
@@ -21,16 +23,23 @@ from inference.server import application
 from inference.service import Service
 
 KEY = "test-key"
+SMOLLM = "smollm2-135m-instruct"
+STORY = "Write a long story about a ship and its crew."
 
 
 @dataclass(slots=True)
 class Live:
-    """A running service. `kind` is its engine, `long` a question that takes it seconds to answer."""
+    """A running service. `kind` is whose answers it gives, `long` a question that takes it seconds to answer, `engine`
+    what it says of itself: the kind, or that it has them from elsewhere."""
 
     url: str
     model: str
     kind: str
     long: str
+    engine: str = ""
+
+    def __post_init__(self) -> None:
+        self.engine = self.engine or self.kind
 
     def client(self, **options: Any) -> InferenceClient:
         return InferenceClient(self.url, KEY, **options)
@@ -39,6 +48,14 @@ class Live:
         async with aiohttp.ClientSession() as http:
             answer = await http.get(f"{self.url}/status", headers={"Authorization": f"Bearer {KEY}"})
             return dict(await answer.json())
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Somebody else's server, and the key to it."""
+
+    url: str
+    key: str
 
 
 def request(text: str, model: str = "scripted", **sampling: Any) -> Request:
@@ -82,7 +99,7 @@ def spawn(folder: Path, *flags: str, timeout: float = 60.0) -> tuple["subprocess
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """The bundled model, for real."""
     process, url = spawn(tmp_path_factory.mktemp("llama"))
-    yield Live(url, "smollm2-135m-instruct", "llama_cpp", "Write a long story about a ship and its crew.")
+    yield Live(url, SMOLLM, "llama_cpp", STORY)
     process.kill()
     process.wait()
 
@@ -96,7 +113,67 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     process.wait()
 
 
-@pytest.fixture(params=["scripted", pytest.param("llama", marks=pytest.mark.model)])
+@pytest.fixture(scope="session")
+def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
+    """llama.cpp's own server with the bundled model, in its own process: somebody else's, but real."""
+    folder = tmp_path_factory.mktemp("llama_server")
+    file, log, key = folder / "address", folder / "server.log", secrets.token_hex(16)
+    _, path = catalog.find(SMOLLM, folder)
+    command = [sys.executable, "-m", "tests.inference.llama_server", str(path), SMOLLM, str(file)]
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output)
+    assert process.stdin is not None
+    process.stdin.write(f"{key}\n".encode())
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not file.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise RuntimeError(log.read_text(errors="replace")[-4_000:])
+        time.sleep(0.02)
+    yield Foreign(file.read_text(), key)
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="session")
+def remote_scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The remote engine in front of our own service, both processes. It sends to many more slots than it has."""
+    behind, there = spawn(tmp_path_factory.mktemp("behind"), "--engine", "scripted")
+    folder = tmp_path_factory.mktemp("remote_scripted")
+    process, url = spawn(folder, *remote_flags(folder, Foreign(there, KEY)))
+    yield Live(url, "scripted", "scripted", script(tokens=400, rate=40), "remote")
+    for child in (process, behind):
+        child.kill()
+        child.wait()
+
+
+@pytest.fixture(scope="session")
+def remote_llama(tmp_path_factory: pytest.TempPathFactory, llama_server: Foreign) -> Iterator[Live]:
+    """The remote engine in front of llama.cpp's own server, both processes."""
+    folder = tmp_path_factory.mktemp("remote_llama")
+    process, url = spawn(folder, *remote_flags(folder, llama_server))
+    yield Live(url, SMOLLM, "llama_cpp", STORY, "remote")
+    process.kill()
+    process.wait()
+
+
+def remote_flags(folder: Path, there: Foreign) -> list[str]:
+    (folder / "remote-key").write_text(there.key)
+    file = str(folder / "remote-key")
+    return ["--engine", "remote", "--url", there.url, "--remote-key-file", file, "--slots", "8"]
+
+
+MODEL = pytest.mark.model
+SUBJECTS = [
+    "scripted",
+    "remote_scripted",
+    pytest.param("llama", marks=MODEL),
+    pytest.param("remote_llama", marks=MODEL),
+]
+
+
+@pytest.fixture(params=SUBJECTS)
 def live(request: pytest.FixtureRequest) -> Live:
     """Every engine in turn: the conformance suite's subject."""
     found: Live = request.getfixturevalue(request.param)

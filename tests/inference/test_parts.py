@@ -1,6 +1,5 @@
-"""The small parts: stop strings, the queue, SSE, scripts, the catalogue."""
+"""The small parts: stop strings, SSE, scripts, the catalogue."""
 
-import asyncio
 import hashlib
 from pathlib import Path
 
@@ -9,15 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference import catalog
-from inference.admission import Admission
 from inference.catalog import Damaged, Model
 from inference.engines.script import script
 from inference.engines.scripted import scripted_text
-from inference.protocol import BadRequest, Message, ModelNotFound, Overloaded, Request, Sampling
+from inference.protocol import BadRequest, ModelNotFound
 from inference.sse import Events
 from inference.stops import StopFilter
-
-ASKED = Request("m", (Message("user", "x"),), Sampling(1))
 
 
 @given(st.text("ab<", max_size=30), st.lists(st.text("ab<", min_size=1, max_size=4), max_size=3), st.data())
@@ -50,65 +46,6 @@ def test_events_are_the_same_however_they_are_cut(payloads: list[str], data: st.
         got += events.feed(whole[at : at + size])
         at += size
     assert got == [payload.encode().strip() for payload in payloads]
-
-
-async def test_the_queue_never_exceeds_slots_or_tokens_and_keeps_order() -> None:
-    admission, began, most = Admission(3, 100, 50), [], [0, 0]
-    held = 0
-
-    async def job(number: int, tokens: int) -> None:
-        nonlocal held
-        async with admission.place(ASKED, tokens):
-            began.append(number)
-            held += tokens
-            most[:] = max(most[0], admission.running), max(most[1], held)
-            await asyncio.sleep(0.001 * (number % 4))
-            held -= tokens
-
-    sizes = [30, 60, 10, 100, 5, 5, 5, 99, 2, 40, 40, 40]
-    tasks = [asyncio.create_task(job(number, tokens)) for number, tokens in enumerate(sizes)]
-    await asyncio.sleep(0)
-    tasks[3].cancel()  # The big one at the head of the queue: who stands behind it must not wait for ever.
-    tasks[9].cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    assert began == [number for number in range(12) if number not in (3, 9)]
-    assert most[0] <= 3
-    assert most[1] <= 100
-    assert (admission.running, admission.waiting) == (0, 0)
-
-
-async def test_one_that_alone_is_too_big_still_runs_alone() -> None:
-    admission = Admission(2, 10, 5)
-    async with admission.place(ASKED, 50):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01), admission.place(ASKED, 1):
-                raise AssertionError
-    assert (admission.running, admission.waiting) == (0, 0)
-
-
-async def test_a_job_cancelled_at_the_moment_it_is_let_in_gives_its_place_back() -> None:
-    admission = Admission(1, 0, 5)
-    entered = []
-
-    async def job(number: int) -> None:
-        async with admission.place(ASKED, 1):
-            entered.append(number)
-
-    async with admission.place(ASKED, 1):
-        first, second = [asyncio.create_task(job(number)) for number in (1, 2)]
-        await asyncio.sleep(0)
-    first.cancel()  # Its place was granted as we left; it has not run since.
-    await asyncio.gather(first, second, return_exceptions=True)
-    assert (entered, admission.running) == ([2], 0)
-
-
-async def test_a_full_queue_says_when_to_come_again() -> None:
-    admission = Admission(1, 0, 0)
-    async with admission.place(ASKED, 1):
-        with pytest.raises(Overloaded) as caught:
-            async with admission.place(ASKED, 1):
-                pass
-    assert caught.value.retry_after >= 1
 
 
 def test_a_script_is_a_pure_function() -> None:

@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 from chat_app.settings import Settings
+from inference.engines.scripted import ScriptedEngine
+from inference.server import application
+from inference.service import Service
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,3 +24,11 @@ def test_every_make_target_says_what_it_does() -> None:
     assert {"run", "setup", "test", "dashboard", "notebooks", "bench", "lint", "chaos"} <= listed
     readme = (ROOT / "README.md").read_text()
     assert all(f"make {target}" in readme for target in ("run", "test"))
+
+
+def test_every_address_of_the_inference_service_is_documented() -> None:
+    documented = set(re.findall(r"`(?:GET|POST) (/[^`]*)`", (ROOT / "docs/inference.md").read_text()))
+    served = {
+        route.resource.canonical for route in application(Service(ScriptedEngine())).router.routes() if route.resource
+    }
+    assert documented == served

@@ -91,3 +91,15 @@ def test_questions_stay_whole_and_answers_come_in_blocks() -> None:
     assert entry(question).parts == [text]
     assert entry(answer).parts == ["one\n\n", "two"]
     assert entry(answer).receipt[0].value == "m"
+
+
+@pytest.mark.parametrize(
+    ("position", "eta_s", "said"),
+    [
+        (1, 0.2, "The model is busy. You are next: about 1 s."),
+        (2, 12.4, "The model is busy. 1 ahead of you: about 12 s."),
+        (40, 150, "The model is busy. 39 ahead of you: about 2 minutes."),
+    ],
+)
+def test_a_place_in_line(position: int, eta_s: float, said: str) -> None:
+    assert words.place_in_line(position, eta_s) == said

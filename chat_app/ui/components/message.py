@@ -81,13 +81,24 @@ def live_answer() -> rx.Component:
                 running,
                 rx.cond(
                     empty,
-                    rx.el.div(
-                        rx.el.span(),
-                        rx.el.span(),
-                        rx.el.span(),
-                        class_name="thinking",
-                        role="status",
-                        custom_attrs={"aria-label": "The answer is coming"},
+                    rx.fragment(
+                        rx.el.div(
+                            rx.el.span(),
+                            rx.el.span(),
+                            rx.el.span(),
+                            class_name="thinking",
+                            role="status",
+                            custom_attrs={"aria-label": "The answer is coming"},
+                        ),
+                        rx.cond(
+                            Chat.waiting != "",
+                            rx.el.p(
+                                Chat.waiting,
+                                class_name="outcome waiting",
+                                role="status",
+                                custom_attrs={"data-waiting": ""},
+                            ),
+                        ),
                     ),
                 ),
                 rx.fragment(

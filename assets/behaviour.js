@@ -1,5 +1,6 @@
 // How the page's plain elements behave, by event delegation, so that React may replace them at any time.
-//   [data-composer]    the form with the question: Enter sends, it grows, it keeps a draft, it never loses text
+//   [data-composer]    the form with the question: Enter sends, it grows, it keeps a draft, it never loses text;
+//                      what was typed is [data-for] one person, until [data-sign-out] is submitted
 //   [data-transcript]  scrolls along with an answer until the reader scrolls up
 //   [data-suggest]     a button that asks its question
 //   [data-toggle-nav], [data-close-nav]   the sidebar
@@ -7,6 +8,7 @@
 
 const DRAFT = "parley.draft:";
 const SENT = "parley.sent";
+const OWNER = "parley.owner";
 const NAV = "parley.nav";
 let installed = false;
 
@@ -63,6 +65,15 @@ function fill(text) {
   noteDraft();
 }
 
+// What one person typed is for nobody else. Whose session merely ended finds it again after signing in.
+function keepFor(person) {
+  if (!person || sessionStorage.getItem(OWNER) === person) return;
+  for (const key of Object.keys(sessionStorage)) {
+    if (key === SENT || key.startsWith(DRAFT)) sessionStorage.removeItem(key);
+  }
+  sessionStorage.setItem(OWNER, person);
+}
+
 function restoreDraft(pathname) {
   const box = composer();
   if (!box) return;
@@ -89,6 +100,7 @@ function onKey(event) {
 }
 
 function onSubmit(event) {
+  if (event.target.matches?.("[data-sign-out]")) keepFor("nobody");
   if (!event.target.matches?.("[data-composer]")) return;
   const box = composer();
   if (!box.value.trim() || find("[data-busy]") || find("[data-offline]")) {
@@ -173,6 +185,7 @@ function onChange() {
     if (box && box !== knownBox) {
       knownBox = box;
       pinned = true;
+      keepFor(box.form.dataset.for);
       restoreDraft(location.pathname);
       setTimeout(settleSent, 1500); // Also a page that was reloaded while a question was on its way.
     }

@@ -12,10 +12,10 @@ from statistics import geometric_mean
 from bench.load import Stream, Target, client, conversation, stream, throughput
 from bench.report import Row, p50
 
-ROUNDS = {1: 16, 4: 10, 8: 8, 16: 4}
+ROUNDS = {1: 14, 4: 8, 8: 6, 16: 4}
 """Streams at a time, and how many rounds of each: one round of few streams is short, and so more at chance's mercy."""
 TOKENS = 96
-TTFT_ROUNDS = 40
+TTFT_ROUNDS = 30
 SUBJECTS = (
     "rain",
     "harbours",

@@ -7,7 +7,7 @@ it was really new. Conversations come one after the other, on a server that does
 from bench.load import Messages, Target, client, stream
 from bench.report import Row, p50
 
-CONVERSATIONS = 4
+CONVERSATIONS = 3
 TURNS = 10
 ANSWER = 32
 QUESTION = (

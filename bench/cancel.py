@@ -59,7 +59,7 @@ async def _prefill(session: aiohttp.ClientSession, service: Target, at: int, who
     reader = asyncio.create_task(_read(session, service, question, asyncio.Event()))
     while not (reader.done() or (await _json(session, service, "/status"))["running"]):
         await asyncio.sleep(0.02)
-    await asyncio.sleep(whole * (0.05 + 0.4 * at / PREFILLS))
+    await asyncio.sleep(whole * (0.05 + 0.2 * at / PREFILLS))
     return await _leave(session, service, reader, "prefill")
 
 

@@ -2,7 +2,7 @@
 
     python -m bench.inference [part ...]
 
-Run it on a quiet machine; it takes some seven minutes on two cores. The environment variable LLAMA_SERVER may name a
+Run it on a quiet machine; it takes some eight minutes on two cores. The environment variable LLAMA_SERVER may name a
 `llama-server` binary, which is then a second peer. Everything is on loopback, with the bundled model or the scripted
 engine; what a large model or a GPU would show it does not know.
 """
@@ -10,6 +10,7 @@ engine; what a large model or a GPU would show it does not know.
 import argparse
 import asyncio
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -79,7 +80,10 @@ async def main() -> None:
     figures: dict[str, float | str | None] = {}
     with tempfile.TemporaryDirectory() as folder:
         for part in chosen:
+            print(f"{part} …", file=sys.stderr, flush=True)
             part_rows, part_figures = await PARTS[part](Path(folder) / part)
+            for what, measured, limit in part_rows:
+                print(f"  {what}: {measured} ({limit})", file=sys.stderr, flush=True)
             rows += part_rows
             figures |= part_figures
     show("Parley: the inference service", rows, figures)

@@ -9,12 +9,14 @@ from inference.protocol import (
     BadRequest,
     Chunk,
     ContextTooLong,
+    Damaged,
     EngineError,
     Message,
     ModelCard,
     Overloaded,
     Request,
     Standing,
+    TooLittleMemory,
 )
 
 LOOK_S = 1.0
@@ -49,6 +51,23 @@ class Line:
                 self._seen = await self._engine.standings()
                 self._seen_at = loop.time()
         return self._seen.get(generation_id)
+
+
+async def offered(engine: Engine) -> list[str]:
+    """The names of the models that can be chosen now; none while the engine does not answer."""
+    try:
+        return [card.id for card in await engine.models()]
+    except EngineError:
+        return []
+
+
+async def warm(engine: Engine, model: str) -> str:
+    """Waits until a model is loaded, if that has to be done first; gives why it cannot be, in a person's words."""
+    try:
+        await engine.count(model, [Message("user", "Hello")])
+    except EngineError as error:
+        return trouble(error).message
+    return ""
 
 
 async def until(stop: asyncio.Event, stream: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
@@ -97,6 +116,12 @@ def trouble(error: EngineError) -> TurnError:
                 "The model is busy right now. Try again in a moment.",
                 503,
                 error.retry_after,
+            )
+        case Damaged():
+            return TurnError("engine_unavailable", "This model cannot be loaded: its file is damaged.", 503, 60)
+        case TooLittleMemory():
+            return TurnError(
+                "engine_unavailable", "There is not enough memory for this model. Choose another one.", 503, 60
             )
         case _:
             return TurnError(

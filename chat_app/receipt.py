@@ -26,6 +26,8 @@ class Progress:
     finish: str = ""
     blocked: Verdict | None = None
     error: str = ""
+    code: str = ""
+    """The kind of `error`, as a `TurnError` names it."""
     taken_over: bool = False
 
     @property
@@ -78,6 +80,7 @@ def outcome(
             "dropped_messages": prompt.window.dropped,
             "attempts": job.attempts,
             "finish": progress.finish if progress.status in ("done", "stopped") else progress.status,
+            **({"code": progress.code} if progress.code else {}),
         },
     )
 

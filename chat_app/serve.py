@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -23,11 +23,13 @@ from typing import NoReturn
 from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
 from granian.server import Server
+from pydantic import ValidationError
 
 from chat_app.data import migrations
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.home import HomeInUse, hold_home
-from chat_app.settings import Settings, settings
+from chat_app.settings import Settings, settings, wrong
+from chat_app.telemetry.pseudonyms import BadKey, Pseudonyms
 from chat_app.ui.build import ROOT, BuildFailed, build, built, serving
 from inference import catalog
 from inference.protocol import EngineError
@@ -44,13 +46,15 @@ def serve(port: int = 3000, host: str = "127.0.0.1", workers: int = 1, *, setup_
 
     Never returns: exits 0 after a set-up or when it is told to end, 1 with the reason where it cannot start.
     """
-    chosen = settings().model_copy(update={"home": settings().home.expanduser().absolute()})
     try:
+        chosen = settings().model_copy(update={"home": settings().home.absolute()})
         if not setup_only:
             check_workers(workers, chosen)
             check_port(host, port)
             check_home_is_free(chosen)
         directory = prepare(chosen)
+    except ValidationError as error:
+        sys.exit(f"\n✗ {wrong(error)}")
     except (CannotStart, BuildFailed) as error:
         sys.exit(f"\n✗ {error}")
     if setup_only:
@@ -106,6 +110,7 @@ def prepare(chosen: Settings) -> Path:
     """
     with _step("home", lambda: str(chosen.home)):
         make_home(chosen.home)
+        check_key(chosen.home)
     with _step("page", lambda: "built" if fresh else "as built before"):
         fresh = built() is None
         directory = build()
@@ -124,6 +129,14 @@ def make_home(home: Path) -> None:
             pass
     except OSError as error:
         raise CannotStart(f"PARLEY_HOME ({home}) cannot be written: {error.strerror}.") from error
+
+
+def check_key(home: Path) -> None:
+    """Raises `CannotStart` if the key that events name people by is damaged: no answer could be ended without it."""
+    try:
+        Pseudonyms.of_home(home)
+    except (BadKey, OSError) as error:
+        raise CannotStart(str(error)) from error
 
 
 def check_home_is_free(chosen: Settings) -> None:
@@ -149,6 +162,8 @@ def check_port(host: str, port: int) -> None:
             raise CannotStart(
                 f"Port {port} on {host} cannot be used: {error.strerror}. Choose another one: PORT={port + 1}"
             ) from error
+        except OverflowError as error:
+            raise CannotStart(f"There is no port {port}: choose one up to 65535.") from error
 
 
 def check_workers(workers: int, chosen: Settings) -> None:
@@ -171,7 +186,7 @@ def migrate(chosen: Settings) -> None:
 def find_model(chosen: Settings) -> str:
     """What will answer; the file of a model of our own is read and verified. Raises `CannotStart`."""
     if chosen.inference_url:
-        return f"served at {chosen.inference_url}"
+        return f"served at {', '.join(chosen.inference_urls)}"
     if chosen.inference_engine != "llama_cpp":
         return f"the {chosen.inference_engine} engine"
     models = chosen.home / "models"
@@ -185,15 +200,15 @@ def find_model(chosen: Settings) -> str:
 
 def _say_when_ready(host: str, port: int, said: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's.
-    while True:
-        try:
+    server = os.getppid()
+    while os.getppid() == server:
+        with suppress(OSError, http.client.HTTPException):
             line = http.client.HTTPConnection("127.0.0.1" if host in _EVERYWHERE else host, port, timeout=60)
             line.request("GET", "/ping")
             if line.getresponse().status == 200:
                 print(f"\n✓ Parley is ready: {said}", flush=True)
                 return
-        except OSError:
-            time.sleep(0.1)
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -207,7 +222,7 @@ def _step(name: str, outcome: Callable[[], str] = lambda: "ready") -> Iterator[N
 def main() -> NoReturn:
     """`python -m chat_app.serve [--port N] [--host ADDRESS] [--workers N] [--setup-only]`"""
     parser = argparse.ArgumentParser(prog="python -m chat_app.serve", description="Start Parley.")
-    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 3000), help="(PORT, or 3000)")
+    parser.add_argument("--port", type=int, default=os.environ.get("PORT") or "3000", help="(PORT, or 3000)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every one")
     parser.add_argument("--workers", type=int, default=1, help="more than one needs Redis")
     parser.add_argument("--setup-only", action="store_true", help="prepare everything, start nothing")

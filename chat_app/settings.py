@@ -3,15 +3,16 @@
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
     """Parley's settings, each read from `PARLEY_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix="PARLEY_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="PARLEY_", extra="ignore", hide_input_in_errors=True)
 
     home: Path = Field(
         Path(".parley"), description="Directory of all state: database, logs, exports, the engine's files."
@@ -38,9 +39,12 @@ class Settings(BaseSettings):
 
     inference_url: str = Field(
         "",
-        description="Address of an OpenAI-compatible engine. Empty: the app starts and supervises its own.",
+        description="Address of an OpenAI-compatible engine, or several separated by commas. Empty: the app starts and"
+        " supervises its own.",
     )
-    inference_key: SecretStr = Field(SecretStr(""), description="Bearer key for that engine.")
+    inference_key: SecretStr = Field(
+        SecretStr(""), description="Bearer key for that engine; for several one for all, or one each, in their order."
+    )
     inference_engine: Literal["llama_cpp", "scripted"] = Field(
         "llama_cpp",
         description="Engine that the app starts when no address is given. `scripted` has no model: for tests.",
@@ -97,6 +101,44 @@ class Settings(BaseSettings):
         description="Bearer token that /metrics asks for. Empty: only requests from this machine are answered.",
     )
 
+    @field_validator("home")
+    @classmethod
+    def _home(cls, value: Path) -> Path:
+        """Whoever reads it must find the same directory, whether a shell has seen the `~` or not."""
+        return value.expanduser()
+
+    @field_validator("inference_url")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        """Each one in its shortest form, without the "/v1" that other clients want."""
+        given = [address.strip() for address in value.split(",") if address.strip()]
+        roots = [address.rstrip("/").removesuffix("/v1").rstrip("/") for address in given]
+        for address, root in zip(given, roots, strict=True):
+            if not _is_address(root):
+                raise ValueError(f"{address!r} is no address: write http://host:port")
+            if roots.count(root) > 1:
+                raise ValueError(f"{address!r} is named twice")
+        return ",".join(roots)
+
+    @field_validator("inference_key")
+    @classmethod
+    def _one_key_or_one_each(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        addresses = len(str(info.data.get("inference_url", "")).split(","))
+        if addresses > 1 and (keys := len(_keys(value))) not in (1, addresses):
+            raise ValueError(f"{keys} keys for {addresses} addresses: give one for all, or one for each")
+        return value
+
+    @property
+    def inference_urls(self) -> tuple[str, ...]:
+        """The engines' addresses; none if the app starts its own."""
+        return tuple(self.inference_url.split(",")) if self.inference_url else ()
+
+    @property
+    def inference_keys(self) -> tuple[str, ...]:
+        """One key for all those addresses, or one for each."""
+        several = len(self.inference_urls) > 1
+        return _keys(self.inference_key) if several else (self.inference_key.get_secret_value(),)
+
     @property
     def embedded(self) -> bool:
         """Without Redis one process holds the home directory alone."""
@@ -109,6 +151,26 @@ class Settings(BaseSettings):
     @property
     def exports(self) -> Path:
         return self.home / "exports"
+
+
+def wrong(error: ValidationError) -> str:
+    """Which setting makes no sense, and why, in one line. No key is in it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"PARLEY_{'_'.join(map(str, first['loc'])).upper()}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _keys(value: SecretStr) -> tuple[str, ...]:
+    return tuple(key.strip() for key in value.get_secret_value().split(","))
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")
+        plain = not set(" ?#") & set(url)
+        return parts.scheme in ("http", "https") and bool(host) and parts.port != 0 and plain
+    except ValueError:  # Not a port, half an IPv6 address, or a name that cannot be.
+        return False
 
 
 @lru_cache(maxsize=1)

@@ -312,6 +312,7 @@ class Turns:
             user=job.user_id,
             weight=prompt.weight,
             gather_ms=self.settings.gather_ms,
+            affinity=job.thread_id or "",
         )
         try:
             if pen.text:  # Taken over: what the earlier owner delivered counts, as the engine counts it.
@@ -340,7 +341,8 @@ class Turns:
                 progress.finish = "stopped"
         except EngineError as error:
             logger.warning("engine trouble", generation=job.id, error=str(error))
-            progress.error = trouble(error).message
+            failed = trouble(error)
+            progress.error, progress.code = failed.message, failed.code
 
     async def _settle(self, job: Job, prompt: Prompt, pen: Pen, progress: Progress) -> bool:
         """7 and 8. Charge what was delivered, end the job, record receipt and event: one transaction, once.

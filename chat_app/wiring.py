@@ -33,10 +33,12 @@ from chat_app.settings import settings as read_settings
 from chat_app.telemetry import logs, metrics
 from chat_app.telemetry.events import Events
 from chat_app.telemetry.exporter import Exporter
+from chat_app.telemetry.fleet import FLEET
 from chat_app.telemetry.measured_log import MeasuredLog
 from chat_app.turn import Turns
 from inference.client import InferenceClient
 from inference.continuation import SteadyClient
+from inference.pool import Pool
 from inference.supervisor import Supervisor
 
 
@@ -49,7 +51,7 @@ class Parley:
     log: GenerationLog
     leases: Leases
     limits: Limits
-    client: InferenceClient
+    client: InferenceClient | Pool
     engine: SteadyClient
     line: Line
     supervisor: Supervisor | None
@@ -76,10 +78,19 @@ def build(settings: Settings) -> Parley:
     )
     supervisor = None
     if not settings.inference_url:
-        supervisor = Supervisor(settings.home, engine=settings.inference_engine, model=settings.default_model)
-    address = supervisor.address if supervisor else settings.inference_url
-    key = supervisor.key if supervisor else settings.inference_key.get_secret_value()
-    client = InferenceClient(address, key)
+        supervisor = Supervisor(
+            settings.home,
+            engine=settings.inference_engine,
+            model=settings.default_model,
+            system_prompt=settings.system_prompt,
+        )
+    client: InferenceClient | Pool
+    if supervisor:
+        client = InferenceClient(supervisor.address, supervisor.key)
+    elif len(settings.inference_urls) == 1:
+        client = InferenceClient(settings.inference_url, settings.inference_keys[0])
+    else:
+        client = Pool(settings.inference_urls, settings.inference_keys)
     engine = SteadyClient(client)
     plans, ledger, reviews = Plans(db, settings.default_plan), Ledger(db), Reviews(db)
     threads, generations = Threads(db), Generations(db)
@@ -148,6 +159,9 @@ async def lifespan(settings: Settings | None = None) -> AsyncIterator[Parley]:
             await part.start()
             stack.push_async_callback(part.close)
         stack.push_async_callback(made.client.close)
+        if isinstance(made.client, Pool):
+            made.client.start()
+            FLEET.replicas = made.client.replicas
         if made.supervisor is not None:
             await made.supervisor.start()
             stack.push_async_callback(made.supervisor.close)

@@ -1,4 +1,4 @@
-"""`python -m inference`: one model behind one address, until it is told to stop or its parent is gone.
+"""`python -m inference`: models behind one address, until it is told to stop or its parent is gone.
 
 Knows the engines by name; what they do is theirs.
 """
@@ -14,18 +14,20 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
 from aiohttp import web
 
-from inference import catalog
-from inference.engines.base import Engine
-from inference.engines.remote import SLOTS, RemoteEngine
-from inference.engines.scripted import ScriptedEngine
+from inference import catalog, catalog_file
+from inference.catalog import Model
+from inference.engines.exllama import options as exllama
+from inference.engines.registry import LLAMA_SLOTS, SCRIPTED_SLOTS, Registry, text_in
+from inference.engines.remote import SLOTS
+from inference.models import Models
 from inference.protocol import EngineError
 from inference.server import application
-from inference.service import Service
 
 BUNDLED = "smollm2-135m-instruct"
 
@@ -46,71 +48,124 @@ def main() -> None:
 
 async def _serve(flags: argparse.Namespace, key: str) -> None:
     listener = _listen(flags.host, flags.port)
-    service = Service(_engine(flags), flags.queue)
-    runner = web.AppRunner(application(service, key), handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+    models = _models(flags)
+    app = application(models, key, _admin_key(flags))
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     await web.SockSite(runner, listener).start()
     stop = asyncio.Event()
+    starting = asyncio.create_task(models.start())
+
+    def end() -> None:
+        starting.cancel()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, end)
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    await service.start()
-    if flags.address_file:
-        _announce(flags.address_file, url)
-    able = service.engine.capabilities
-    print(f"inference: {able.model} ({able.engine}) is ready at {url}", flush=True)
+    with contextlib.suppress(asyncio.CancelledError):  # Told to end while the model was still being loaded.
+        await starting
+        if flags.address_file:
+            _announce(flags.address_file, url)
+        card = models.hosted("").card()
+        print(f"inference: {card.id} ({card.engine}) is ready at {url}", flush=True)
     await stop.wait()
     await runner.cleanup()
-    await service.close()
+    await models.close()
 
 
 def _flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m inference",
-        description="Serve one model over an OpenAI-shaped HTTP interface.",
-        epilog="The key that clients must send is read from --key-file, else from PARLEY_INFERENCE_KEY; the key of a "
-        "remote server from --remote-key-file, else from PARLEY_REMOTE_KEY.",
+        description="Serve models over an OpenAI-shaped HTTP interface.",
+        epilog="The key that clients must send is read from --key-file, else from PARLEY_INFERENCE_KEY; the key to "
+        "load and unload models from --admin-key-file, else from PARLEY_INFERENCE_ADMIN_KEY; the key of a remote "
+        "server from --remote-key-file, else from PARLEY_REMOTE_KEY. PARLEY_SYSTEM_PROMPT is a system prompt that most "
+        "conversations begin with: it is read once, and kept.",
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     add("--port", type=int, default=0, help="port to listen at; 0 takes a free one (default)")
-    add("--engine", choices=("llama_cpp", "remote", "scripted"), default="llama_cpp", help="default: %(default)s")
+    add(
+        "--engine",
+        choices=("llama_cpp", "exllama", "remote", "scripted"),
+        default="llama_cpp",
+        help="default: %(default)s",
+    )
     add(
         "--model",
         default="",
         help=f"name of a known model, or path of a .gguf file (default: {BUNDLED}); "
-        "remote: its name there (default: the first that is listed)",
+        "remote: its name there (default: the first that is listed); exllama: its directory",
     )
     add("--url", default="", help="remote: address of the OpenAI-compatible server")
     add("--remote-key-file", type=Path, default=None, help="remote: file that holds that server's key")
+    add("--catalog", type=Path, default=None, help="TOML file of further models (default: models.toml in --home)")
     add("--home", type=Path, default=None, help="directory for models/ and for notes on verified files")
     add("--context", type=int, default=0, help="tokens one request may hold (default: what the model was trained on)")
-    add("--slots", type=int, default=0, help=f"requests that run at once (default: 8, remote {SLOTS}, scripted 256)")
-    add("--kv-tokens", type=int, default=16_384, help="tokens that all slots hold together (default: %(default)s)")
+    add(
+        "--slots",
+        type=int,
+        default=0,
+        help=f"requests that run at once (default: {LLAMA_SLOTS}, exllama {exllama.SLOTS}, remote {SLOTS}, "
+        f"scripted {SCRIPTED_SLOTS})",
+    )
+    add("--kv-tokens", type=int, default=0, help=f"tokens that all slots hold together (default: {exllama.KV_TOKENS})")
     add("--threads", type=int, default=0, help="threads that compute (default: what the machine has to give)")
+    add(
+        "--trust-grammars",
+        action="store_true",
+        help="llama_cpp: take GBNF grammars; a few characters of one can stop the service, so only among friends",
+    )
     add("--queue", type=int, default=256, help="requests that may wait (default: %(default)s)")
     add("--rate", type=float, default=0.0, help="scripted: tokens a second of answers without a script; 0 is at once")
+    exllama.add_flags(parser)
     add("--address-file", type=Path, default=None, help="write {url, pid} there as JSON, once the model is warm")
     add("--key-file", type=Path, default=None, help="file that holds the key; - is the first line of stdin")
+    add("--admin-key-file", type=Path, default=None, help="file that holds the key to load and unload models")
     add("--parent-pipe", action="store_true", help="end as soon as stdin does, so that no engine outlives its app")
     return parser
 
 
-def _engine(flags: argparse.Namespace) -> Engine:
+def _models(flags: argparse.Namespace) -> Models:
+    """The models to host, first the one that was asked for: what the flags say of it, and the catalogue of the rest."""
+    home = flags.home or Path()
+    known: tuple[Model, ...] = catalog.KNOWN
     if flags.engine == "scripted":
-        return ScriptedEngine(flags.model or "scripted", flags.slots or 256, flags.rate)
-    if flags.engine == "remote":
+        known = (Model(flags.model or "scripted", engine="scripted", slots=flags.slots),)
+    elif flags.engine == "remote":
         if not flags.url:
             raise EngineError("--engine remote needs the server's address: --url")
-        return RemoteEngine(flags.url, _remote_key(flags), flags.model, flags.context, flags.slots or SLOTS)
-    from inference.engines.llama_cpp import LlamaCppEngine
-
-    home = flags.home or Path()
-    model, path = catalog.find(flags.model or BUNDLED, home / "models")
-    catalog.verify(model, path, flags.home and flags.home / "verified-models.json")
-    context = flags.context or model.context
-    return LlamaCppEngine(model.id, path, context, flags.slots or 8, flags.kv_tokens, flags.threads)
+        known = (Model(flags.model, engine="remote", url=flags.url, context=flags.context, slots=flags.slots),)
+    elif flags.engine == "exllama":
+        chosen = exllama.options_in(flags)
+        known = (Model(chosen.model, chosen.folder, engine="exllama", exllama=chosen),)
+    else:
+        file = flags.catalog or home / "models.toml"
+        if flags.catalog or file.exists():
+            known = catalog_file.read(file)
+        wanted, _ = catalog.find(flags.model or BUNDLED, home / "models", known)
+        wanted = replace(
+            wanted,
+            context=flags.context or wanted.context,
+            slots=flags.slots or wanted.slots,
+            kv_tokens=flags.kv_tokens or wanted.kv_tokens,
+        )
+        others = (model for model, _ in catalog.present(home / "models", known) if model.id != wanted.id)
+        known = (wanted, *others)
+    registry = Registry(
+        home / "models",
+        flags.home and flags.home / "verified-models.json",
+        flags.threads,
+        flags.rate,
+        _remote_key(flags) if flags.engine == "remote" else "",
+        os.environ.get("PARLEY_SYSTEM_PROMPT", ""),
+        flags.home and flags.home / "prefixes",
+        flags.trust_grammars,
+    )
+    known = tuple(registry.described(model) for model in known)
+    return Models(known, registry.engine, flags.queue, registry.needs)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -131,28 +186,32 @@ def _key(flags: argparse.Namespace) -> str:
     elif str(flags.key_file) == "-":
         key = _line_of_stdin()
     else:
-        key = _text_of(flags.key_file)
+        key = text_in(flags.key_file, "the key")
     key = key.strip()
     if not key and flags.host not in ("127.0.0.1", "::1", "localhost"):
         raise EngineError(f"refusing to listen at {flags.host} without a key")
     return key
 
 
+def _admin_key(flags: argparse.Namespace) -> str:
+    given = (
+        os.environ.get("PARLEY_INFERENCE_ADMIN_KEY", "")
+        if flags.admin_key_file is None
+        else text_in(flags.admin_key_file, "the key")
+    )
+    return given.strip()
+
+
 def _remote_key(flags: argparse.Namespace) -> str:
-    key = os.environ.get("PARLEY_REMOTE_KEY", "") if flags.remote_key_file is None else _text_of(flags.remote_key_file)
+    key = (
+        os.environ.get("PARLEY_REMOTE_KEY", "")
+        if flags.remote_key_file is None
+        else text_in(flags.remote_key_file, "the key")
+    )
     key = key.strip()
     if not key.isprintable():  # A header holds one line.
         raise EngineError("the remote server's key is not one line of text")
     return key
-
-
-def _text_of(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError as error:
-        raise EngineError(f"cannot read the key in {file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise EngineError(f"cannot read the key in {file}: it is no text") from error
 
 
 def _line_of_stdin() -> str:

@@ -1,4 +1,7 @@
-"""The JSON bodies that the server takes, checked by pydantic, and the `Request` they stand for."""
+"""The JSON bodies that the server takes, checked by pydantic, and the `Request` they stand for.
+
+What contradicts itself is refused rather than guessed at.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -7,9 +10,15 @@ import orjson
 from pydantic import BaseModel, Field, StrictBool, StringConstraints, ValidationError
 
 from inference.protocol import BadRequest, Message, Request, Sampling
+from inference.schema import schema_in
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-NOT_OFFERED = ("tools", "functions", "response_format", "logprobs", "logit_bias", "guided_json")
+User = Annotated[str, StringConstraints(max_length=512)]  # The queue remembers who was there.
+Text = Annotated[str, StringConstraints(min_length=1)]
+NOT_OFFERED = ("tools", "functions", "logit_bias", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
+MOST_TEXTS = 2_048
+
+GATHER_MS = 80  # For whoever does not say: less than anybody sees, and half of what each token would cost by itself.
 
 
 class _Part(BaseModel):
@@ -65,8 +74,16 @@ class Completion(Conversation):
     stop: Stop | Annotated[list[Stop], Field(max_length=64)] | None = None
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    top_k: int | None = Field(None, ge=-1, le=2**31 - 1)  # -1 is vLLM's word for none, as 0 is.
+    min_p: float | None = Field(None, ge=0, le=1)
+    typical_p: float | None = Field(None, gt=0, le=1)
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    logprobs: StrictBool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    response_format: dict[str, Any] | None = None
+    grammar: str | None = Field(None, max_length=16_384)
     n: Literal[1] | None = None
-    user: str | None = None
+    user: User | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -75,27 +92,58 @@ class Completion(Conversation):
     def request(self, headers: Mapping[str, str]) -> Request:
         """The request; what is about its transport and its turn is in headers, which other servers ignore."""
         messages, continue_from = self.split()
-        stop = () if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-        default = Sampling(0)
         return Request(
             model=self.model,
             messages=messages,
-            sampling=Sampling(
-                max_tokens=self.max_completion_tokens or self.max_tokens or 0,
-                temperature=_or(self.temperature, default.temperature),
-                top_p=_or(self.top_p, default.top_p),
-                seed=self.seed,
-                stop=stop,
-                presence_penalty=_or(self.presence_penalty, 0.0),
-                frequency_penalty=_or(self.frequency_penalty, 0.0),
-            ),
+            sampling=self.sampling(),
             continue_from=continue_from,
             request_id=headers.get("X-Request-Id", ""),
             user=self.user or "",
             weight=_count(headers.get("X-Parley-Weight", ""), 1),
-            gather_ms=_count(headers.get("X-Parley-Gather-Ms", ""), 0),
+            gather_ms=_count(headers.get("X-Parley-Gather-Ms", ""), GATHER_MS, least=0),
             max_wait_ms=_count(headers.get("X-Parley-Max-Wait-Ms", ""), 0, most=86_400_000),
         )
+
+    def sampling(self) -> Sampling:
+        """How to pick tokens. Raises `BadRequest` for what contradicts itself or cannot be held to."""
+        if self.top_logprobs and not self.logprobs:
+            raise BadRequest("top_logprobs needs logprobs: true")
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise BadRequest("max_tokens and max_completion_tokens are two names of one number, but differ")
+        schema = schema_in(self.response_format)
+        if self.grammar and schema:
+            raise BadRequest("grammar and response_format exclude each other")
+        default = Sampling(0)
+        return Sampling(
+            max_tokens=self.max_completion_tokens or self.max_tokens or 0,
+            temperature=_or(self.temperature, default.temperature),
+            top_p=_or(self.top_p, default.top_p),
+            seed=self.seed,
+            stop=() if self.stop is None else (self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
+            presence_penalty=_or(self.presence_penalty, default.presence_penalty),
+            frequency_penalty=_or(self.frequency_penalty, default.frequency_penalty),
+            top_k=max(0, self.top_k or 0),
+            min_p=_or(self.min_p, default.min_p),
+            typical_p=_or(self.typical_p, default.typical_p),
+            repetition_penalty=_or(self.repetition_penalty, default.repetition_penalty),
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            json_schema=schema,
+            grammar=self.grammar or "",
+        )
+
+
+class Embedding(BaseModel):
+    """The body of `POST /v1/embeddings`."""
+
+    model: str = ""
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: None = None
+    user: User | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.input] if isinstance(self.input, str) else self.input
 
 
 class Tokenize(BaseModel):
@@ -110,6 +158,21 @@ class Detokenize(BaseModel):
 
     model: str = ""
     tokens: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=1_000_000)]
+
+
+class Load(BaseModel):
+    """The body of `POST /models/load`. `switch`: all other models are unloaded before. `stream`: tell the progress."""
+
+    model: str
+    switch: StrictBool = False
+    stream: StrictBool = False
+
+
+class Unload(BaseModel):
+    """The body of `POST /models/unload`. `drain_s`: seconds after which answers that still run are cut off."""
+
+    model: str
+    drain_s: float = Field(60.0, ge=0, le=3600)
 
 
 B = TypeVar("B", bound=BaseModel)
@@ -142,5 +205,6 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _count(header: str, default: int, most: int = 1_000) -> int:
-    return int(header) if header.isascii() and header.isdecimal() and 1 <= int(header[:9]) <= most else default
+def _count(header: str, default: int, least: int = 1, most: int = 1_000) -> int:
+    number = int(header) if len(header) < 10 and header.isascii() and header.isdecimal() else -1
+    return number if least <= number <= most else default

@@ -10,17 +10,32 @@ from typing import Any
 import aiohttp
 import orjson
 
-from inference.protocol import Chunk, EngineDied, EngineError, Finish, Message, ModelCard, Request, Standing, Usage
+from inference.protocol import (
+    BadRequest,
+    Chunk,
+    Embeddings,
+    EngineDied,
+    EngineError,
+    Finish,
+    Message,
+    ModelCard,
+    Picked,
+    Request,
+    Standing,
+    Usage,
+)
 from inference.sse import Events
 from inference.wire import (
     GONE,
     card_in,
     completion_body,
     conversation,
+    embeddings_in,
     error_event,
     error_from,
     error_in,
     finish_in,
+    picked_in,
     usage_in,
     words,
 )
@@ -74,8 +89,10 @@ class InferenceClient:
             events = Events()
             finish: Finish | None = None
             usage: Usage | None = None
+            text, tokens, picked = "", 0, list[Picked]()
+            alternatives = request.sampling.logprobs
             async for data in response.content.iter_any():
-                text, tokens, done = "", 0, False
+                done = False
                 for payload in events.feed(data):
                     if payload == b"[DONE]":
                         done = True
@@ -87,24 +104,24 @@ class InferenceClient:
                     for choice in event.get("choices") or ():
                         piece = (choice.get("delta") or {}).get("content") or ""
                         text += piece
+                        told = [] if alternatives is None else picked_in(choice, alternatives)
+                        picked += told
                         # Ours says how many tokens an event holds; elsewhere an event with text is one.
-                        tokens += event.get("tokens", 1 if piece else 0)
+                        tokens += event.get("tokens", len(told) or (1 if piece else 0))
                         finish = finish_in(choice) or finish
                 if done:
                     break
                 if text:
-                    yield Chunk(text, tokens)
-                    text, tokens = "", 0
-            else:
-                text, tokens = "", 0
+                    yield Chunk(text, tokens, logprobs=tuple(picked))
+                    text, tokens, picked = "", 0, []
             if finish is None:
                 raise EngineDied("the engine closed the stream in the middle of the answer")
-            yield Chunk(text, tokens, finish, usage)
+            yield Chunk(text, tokens, finish, usage, tuple(picked))
         except GONE as error:
             raise EngineDied(f"the connection to the engine broke: {words(error)}") from error
         except orjson.JSONDecodeError as error:
             raise EngineDied("the engine sent something that is not JSON") from error
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise EngineDied("the engine sent something that is no piece of an answer") from error
         except RuntimeError as error:  # How aiohttp reads from a session that `close` has just closed.
             raise EngineDied(f"the connection to the engine broke: {words(error)}") from error
@@ -121,6 +138,11 @@ class InferenceClient:
             return int((await self._json("POST", "/tokenize", body))["count"])
         except (KeyError, TypeError, ValueError) as error:
             raise EngineError("this engine's /tokenize does not answer with a count") from error
+
+    async def embed(self, model: str, texts: Sequence[str], user: str = "") -> Embeddings:
+        """A vector for each text. Raises `BadRequest` if the server or the model cannot do that."""
+        body = {"model": model, "input": list(texts), "encoding_format": "float", **({"user": user} if user else {})}
+        return embeddings_in(await self._json("POST", "/v1/embeddings", orjson.dumps(body)), len(texts))
 
     async def models(self) -> list[ModelCard]:
         """The models that the service lists."""
@@ -175,12 +197,14 @@ class InferenceClient:
             raw = await response.read()
         except GONE as error:
             raise EngineDied(f"the engine cannot be reached: {words(error)}") from error
-        except aiohttp.InvalidURL as error:
+        except (aiohttp.InvalidURL, UnicodeError) as error:  # The second of a name that no resolver can be asked for.
             raise EngineError(f"the engine's address is no address: {url}") from error
         except aiohttp.ClientError as error:
             raise EngineError(f"the engine's answer was not understood: {words(error)}") from error
         if path == "/tokenize" and response.status in (404, 405, 501) and b"model_not_found" not in raw:
             raise EngineError("this engine cannot count tokens: it has no /tokenize")
+        if path == "/v1/embeddings" and response.status in (404, 405) and b"model_not_found" not in raw:
+            raise BadRequest("this server makes no embeddings: it has no /v1/embeddings")
         raise error_from(response.status, error_in(raw), response.headers.get("Retry-After"))
 
     async def _json(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A client whose streams survive the engine: when it dies in mid-answer, the answer goes on from the text so far.
 
-Wraps an `InferenceClient`. What was yielded stands; nothing is yielded twice. It does not restart engines: it waits
-until one answers at the client's address.
+Wraps an `InferenceClient`, or a `Pool` of them, which then finds another replica. What was yielded stands; nothing is
+yielded twice. It does not restart engines: it waits until one answers.
 """
 
 import asyncio
@@ -9,15 +9,29 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Protocol
 
-from inference.client import InferenceClient
 from inference.protocol import Chunk, EngineDied, Message, ModelCard, Overloaded, Request, Standing, Usage
+
+LONGEST_PAUSE_S = 0.2  # By so much at most a resume takes longer than the engine's return.
+
+
+class Client(Protocol):
+    """What is made steady here: `inference.client.InferenceClient` or `inference.pool.Pool`."""
+
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]: ...
+
+    async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int: ...
+
+    async def models(self) -> list[ModelCard]: ...
+
+    async def standings(self) -> dict[str, Standing]: ...
 
 
 class SteadyClient:
     """`patience` is how many seconds without any progress an engine that is gone or busy is waited for."""
 
-    def __init__(self, client: InferenceClient, patience: float = 60.0) -> None:
+    def __init__(self, client: Client, patience: float = 60.0) -> None:
         self._client = client
         self._patience = patience
 
@@ -28,7 +42,7 @@ class SteadyClient:
         what was yielded here.
         """
         text, tokens, died = request.continue_from, 0, False
-        progressed_at, pause = time.monotonic(), 0.05
+        progressed_at, pause = time.monotonic(), 0.0
         while True:
             left = request.sampling.max_tokens - tokens
             if died and left <= 0:  # It died between its last token and its word that this was the last.
@@ -40,7 +54,7 @@ class SteadyClient:
                     async for chunk in chunks:
                         text += chunk.text
                         tokens += chunk.tokens
-                        progressed_at, pause = time.monotonic(), 0.05
+                        progressed_at, pause = time.monotonic(), 0.0
                         if chunk.finish and died and chunk.usage is not None:
                             chunk = replace(chunk, usage=_whole(chunk.usage, tokens))
                         yield chunk
@@ -50,12 +64,13 @@ class SteadyClient:
                 died = died or tokens > 0
                 if time.monotonic() - progressed_at > self._patience:
                     raise
-                await asyncio.sleep(pause)
+                await asyncio.sleep(pause)  # None before the first try: another replica may be there already.
+                pause = min(pause * 2 or 0.05, LONGEST_PAUSE_S)
             except Overloaded as error:
-                if time.monotonic() - progressed_at > self._patience:
+                patience = self._patience - (time.monotonic() - progressed_at)
+                if patience < 0:
                     raise
-                await asyncio.sleep(min(error.retry_after, 1.0))
-            pause = min(pause * 2, 1.0)
+                await asyncio.sleep(min(error.retry_after, patience + 0.01))
 
     async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int:
         """As the client's, but waits for an engine that is just being started. Shorter patience: a person waits."""

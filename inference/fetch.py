@@ -86,7 +86,8 @@ def main() -> None:
         for model in catalog.KNOWN:
             if model.slices is not None:
                 fetch(model, model.slices, given.home / "models")
-                print(f"Chat with it: PARLEY_DEFAULT_MODEL={model.id} make run")
+                print(f"{model.id} is offered in the chat from the next start on. To begin every chat with it:")
+                print(f"PARLEY_DEFAULT_MODEL={model.id} make run")
     except EngineError as error:
         sys.exit(f"models: {error}")
 

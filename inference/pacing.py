@@ -63,5 +63,9 @@ async def paced(chunks: AsyncGenerator[Chunk, None], interval: Callable[[], floa
 def _joined(chunks: list[Chunk]) -> Chunk:
     last = chunks[-1]
     return Chunk(
-        "".join(chunk.text for chunk in chunks), sum(chunk.tokens for chunk in chunks), last.finish, last.usage
+        "".join(chunk.text for chunk in chunks),
+        sum(chunk.tokens for chunk in chunks),
+        last.finish,
+        last.usage,
+        tuple(picked for chunk in chunks for picked in chunk.logprobs),
     )

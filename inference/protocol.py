@@ -21,7 +21,10 @@ class Message:
 class Sampling:
     """How to pick tokens. `max_tokens` bounds the newly generated ones; `temperature` 0 is greedy.
 
-    A `stop` string ends the answer and is not part of it. `seed` None lets the engine choose.
+    A `stop` string ends the answer and is not part of it. `seed` None lets the engine choose. Off are `top_k` 0,
+    `min_p` 0, `typical_p` 1 and `repetition_penalty` 1. `logprobs`: how many alternatives are told for each token
+    beside the chosen one (0 to 20), None for no log probabilities at all. `json_schema` is the JSON text of a schema
+    that the answer must fit, `grammar` a GBNF grammar; at most one of them is set.
     """
 
     max_tokens: int
@@ -31,6 +34,13 @@ class Sampling:
     stop: tuple[str, ...] = ()
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    top_k: int = 0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    logprobs: int | None = None
+    json_schema: str = ""
+    grammar: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,8 @@ class Request:
     user's tier is worth) are for the queue; neither changes the answer. `gather_ms` is how long text may be gathered
     into one chunk when many answers run: a reader that asks for it is cheaper to serve (see `pacing`). `max_wait_ms` is
     how long it may wait for its turn before it is refused as `Overloaded`; 0 is for ever.
+    `affinity` (opaque) names what the request goes on with, a conversation say: a client of several replicas sends it
+    to the one that has that in its prefix cache. It does not travel.
     """
 
     model: str
@@ -53,6 +65,7 @@ class Request:
     weight: int = 1
     gather_ms: int = 0
     max_wait_ms: int = 0
+    affinity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +83,66 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Logprob:
+    """One token and the natural logarithm of its probability. `raw` are its bytes, which may be part of a character."""
+
+    token: str
+    logprob: float
+    raw: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """The token that was picked at one place, and the likeliest ones there, likeliest first."""
+
+    chosen: Logprob
+    top: tuple[Logprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of the answer: `tokens` new tokens that gave `text` (either may be empty or 0).
 
     A chunk holds whatever one read brought, so it may be many tokens. The last chunk, and only it, has `finish`, and
-    with it `usage` (None if a foreign server sends none).
+    with it `usage` (None if a foreign server sends none). `logprobs` are of the chunk's tokens, if they were asked for.
     """
 
     text: str
     tokens: int
     finish: Finish | None = None
     usage: Usage | None = None
+    logprobs: tuple[Picked, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector for each text that was asked for, in order, all of the same length; `tokens` were read for them."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    tokens: int
+
+
+State = Literal["unloaded", "off", "checking", "loading", "ready", "draining", "failed"]
+"""What a model does. "unloaded" is loaded when somebody asks for it, "off" only by an administrator; "checking" hashes
+its file; "draining" ends what runs before it is unloaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A model that a service offers. `context` is the window of one request in tokens, 0 if unknown."""
+    """A model that a service offers. `context` is the window of one request in tokens, 0 if unknown.
+
+    `ready`: it answers when asked, though it may have to be loaded first. `state` and `price_class` (what its catalogue
+    says it is worth) are empty for foreign servers.
+    """
 
     id: str
     context: int
     engine: str = ""
     ready: bool = True
     quantization: str = ""
+    state: State | Literal[""] = ""
+    price_class: str = ""
+    abilities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,3 +204,16 @@ class EngineDied(EngineError):
     retryable = True
     status = 502
     code = "engine_died"
+
+
+class Damaged(EngineError):
+    """A model's file is not what it should be."""
+
+    code = "model_damaged"
+
+
+class TooLittleMemory(EngineError):
+    """There is not enough memory to load the model, whatever else were unloaded."""
+
+    status = 507
+    code = "too_little_memory"

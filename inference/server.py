@@ -1,4 +1,4 @@
-"""The service over HTTP: OpenAI's chat completions (SSE or whole) and models, vLLM's tokenize, health and numbers.
+"""The service over HTTP: OpenAI's chat completions (SSE or whole), embeddings and models, vLLM's tokenize, and numbers.
 
 A client that closes its connection cancels its job at once, wherever that is: aiohttp cancels the handler, which
 closes the service's stream. Knows no engine.
@@ -7,44 +7,52 @@ closes the service's stream. Knows no engine.
 import asyncio
 import hmac
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
+from typing import Any
 
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from inference.answer import Answer, card_body, error_body
-from inference.body import Completion, Conversation, Detokenize, Tokenize, fields, parse
-from inference.pacing import FRAME_S, paced
-from inference.protocol import BadRequest, Chunk, EngineDied, EngineError, Finish, Overloaded, Usage
-from inference.service import Service
+from inference.answer import Answer, card_body, embeddings_body, error_body
+from inference.body import Completion, Conversation, Detokenize, Embedding, Load, Tokenize, Unload, fields, parse
+from inference.models import Models
+from inference.protocol import BadRequest, Chunk, EngineDied, EngineError, Finish, Overloaded, Picked, Usage
 
 MAX_BODY = 4 * 2**20
 STALLED_S = 30.0  # A client that takes nothing for so long has gone, whatever its socket says.
 QUIET_S = 5.0  # So often a waiting client is told that we are still here.
+PROGRESS_S = 0.2
 OPEN = frozenset({"/health"})
+LOAD, UNLOAD = "/models/load", "/models/unload"
+ADMIN_ONLY = "this wants the administrator's key"
+NO_ADMIN = "this service was started without an administrator's key (--admin-key-file)"
 
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(service: Service, key: str = "") -> web.Application:
-    """The web application; with a `key`, everything but `/health` wants it as a bearer token.
+def application(models: Models, key: str = "", admin_key: str = "") -> web.Application:
+    """The web application; with a `key`, everything but `/health` wants it as a bearer token. Loading and unloading
+    wants the `admin_key`, which also opens everything else; without one nobody may.
 
     Run it with `handler_cancellation=True`, or clients that leave are not noticed.
     """
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[_errors, _keyed(key)])
-    routes = _Routes(service)
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[_errors, _keyed(key, admin_key)])
+    routes = _Routes(models)
     app.add_routes(
         [
             web.post("/v1/chat/completions", routes.chat),
+            web.post("/v1/embeddings", routes.embeddings),
             web.get("/v1/models", routes.models),
             web.post("/tokenize", routes.tokenize),
             web.post("/detokenize", routes.detokenize),
             web.get("/queue", routes.queue),
+            web.post(LOAD, routes.load),
+            web.post(UNLOAD, routes.unload),
             web.get("/health", routes.health),
             web.get("/metrics", routes.metrics),
             web.get("/status", routes.status),
@@ -54,63 +62,111 @@ def application(service: Service, key: str = "") -> web.Application:
 
 
 class _Routes:
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, models: Models) -> None:
+        self._models = models
+        self._works: set[asyncio.Task[None]] = set()
 
     async def chat(self, http: web.Request) -> web.StreamResponse:
         body = parse(Completion, fields(await http.read()))
         request = body.request(http.headers)
-        answer = Answer(self._service.card().id, request.request_id)
-        async with aclosing(self._service.stream(request)) as chunks:
-            if body.stream and request.gather_ms:
-                most = request.gather_ms / 1_000
-                async with aclosing(paced(chunks, lambda: min(FRAME_S * self._service.queue.running, most))) as pieces:
-                    return await _stream(http, answer, pieces, body.wants_usage)
+        answer = Answer(self._models.hosted(request.model).id, request.request_id)
+        async with aclosing(self._models.stream(request)) as chunks:
             if body.stream:
                 return await _stream(http, answer, chunks, body.wants_usage)
             text: list[str] = []
+            picked: list[Picked] = []
             finish: Finish = "stop"
             usage: Usage | None = None
             async for chunk in chunks:
                 text.append(chunk.text)
+                picked += chunk.logprobs
                 finish, usage = chunk.finish or finish, chunk.usage or usage
-            return _json(answer.whole("".join(text), finish, usage))
+            told = picked if body.logprobs else None
+            return _json(answer.whole("".join(text), finish, usage, told))
+
+    async def embeddings(self, http: web.Request) -> web.StreamResponse:
+        body = parse(Embedding, fields(await http.read()))
+        async with self._models.use(body.model) as service:
+            made = await service.embed(body.texts, body.user or "")
+            return _json(embeddings_body(service.engine.capabilities.model, made, body.encoding_format))
 
     async def models(self, http: web.Request) -> web.StreamResponse:
-        return _json({"object": "list", "data": [card_body(self._service.card())]})
+        return _json({"object": "list", "data": [card_body(card) for card in self._models.cards()]})
 
     async def tokenize(self, http: web.Request) -> web.StreamResponse:
         body = fields(await http.read())
-        engine, context = self._service.engine, self._service.engine.capabilities.context
-        if "messages" in body:
-            conversation = parse(Conversation, body)
-            self._service.check(conversation.model)
-            tokens = await engine.prompt(*conversation.split())
-        else:
-            text = parse(Tokenize, body)
-            self._service.check(text.model)
-            tokens = await engine.tokenize(text.prompt)
-        return _json({"count": len(tokens), "max_model_len": context, "tokens": tokens})
+        asked = parse(Conversation, body) if "messages" in body else parse(Tokenize, body)
+        async with self._models.use(asked.model) as service:
+            engine = service.engine
+            if isinstance(asked, Tokenize):
+                tokens = await engine.tokenize(asked.prompt)
+            else:
+                tokens = await engine.prompt(*asked.split())
+            return _json({"count": len(tokens), "max_model_len": engine.capabilities.context, "tokens": tokens})
 
     async def detokenize(self, http: web.Request) -> web.StreamResponse:
         body = parse(Detokenize, fields(await http.read()))
-        self._service.check(body.model)
-        return _json({"prompt": await self._service.engine.detokenize(body.tokens)})
+        async with self._models.use(body.model) as service:
+            return _json({"prompt": await service.engine.detokenize(body.tokens)})
 
     async def queue(self, http: web.Request) -> web.StreamResponse:
-        standings = self._service.queue.standings()
+        standings = self._models.standings()
         return _json({"waiting": {id: [at.position, at.eta_s] for id, at in standings.items()}})
 
+    async def load(self, http: web.Request) -> web.StreamResponse:
+        body = parse(Load, fields(await http.read()))
+        one = self._models.hosted(body.model)
+        work = self._begun(self._models.load(body.model, body.switch))
+        if not body.stream:
+            await asyncio.shield(work)
+            return _json({"model": one.id, "state": one.state})
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        await response.prepare(http)
+        told = b""
+        while not work.done():
+            event = _event({"model": one.id, "state": one.state, "progress": round(one.progress, 2)})
+            if event != told:
+                await _write(response, event)
+                told = event
+            await asyncio.wait({work}, timeout=PROGRESS_S)
+        failed = work.exception()
+        await _write(
+            response,
+            _event(error_body(failed))
+            if isinstance(failed, EngineError)
+            else _event({"model": one.id, "state": one.state}),
+        )
+        await response.write_eof()
+        return response
+
+    async def unload(self, http: web.Request) -> web.StreamResponse:
+        body = parse(Unload, fields(await http.read()))
+        one = self._models.hosted(body.model)
+        await asyncio.shield(self._begun(self._models.unload(body.model, body.drain_s)))
+        return _json({"model": one.id, "state": one.state})
+
+    def _begun(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """The work as a task that goes on when whoever asked for it has left: half of it would be worse than none."""
+        task = asyncio.create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._works.discard(task)
+        if not task.cancelled():
+            task.exception()
+
     async def health(self, http: web.Request) -> web.StreamResponse:
-        state = self._service.state
-        healthy = state == "ready" and await self._service.engine.health()
-        return _json({"status": "ok" if healthy else state}, 200 if healthy else 503)
+        if await self._models.healthy():
+            return _json({"status": "ok"})
+        return _json({"status": self._models.hosted("").state}, 503)
 
     async def metrics(self, http: web.Request) -> web.StreamResponse:
-        return web.Response(body=self._service.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=self._models.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def status(self, http: web.Request) -> web.StreamResponse:
-        return _json(self._service.status())
+        return _json(self._models.status())
 
 
 async def _stream(
@@ -139,7 +195,7 @@ async def _stream(
     except EngineError as error:
         if not response.prepared:
             raise
-        await response.write_eof(b"data: " + orjson.dumps(error_body(error)) + b"\n\n")
+        await response.write_eof(_event(error_body(error)))
     except TimeoutError:
         if http.transport is not None:
             http.transport.abort()
@@ -153,6 +209,10 @@ async def _stream(
 async def _write(response: web.StreamResponse, data: bytes) -> None:
     async with asyncio.timeout(STALLED_S):
         await response.write(data)
+
+
+def _event(body: object) -> bytes:
+    return b"data: " + orjson.dumps(body) + b"\n\n"
 
 
 def _json(body: object, status: int = 200) -> web.Response:
@@ -179,15 +239,21 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _json(error_body(EngineError("the service itself has failed; its log says why")), 500)
 
 
-def _keyed(key: str) -> Middleware:
-    expected = f"Bearer {key}".encode()
+def _keyed(key: str, admin_key: str) -> Middleware:
+    expected, admin = f"Bearer {key}".encode(), f"Bearer {admin_key}".encode()
 
     @web.middleware
     async def keyed(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if key and request.path not in OPEN and not hmac.compare_digest(given, expected):
-            refused = {"message": "wrong or missing key", "type": "authentication_error", "code": "invalid_api_key"}
-            return _json({"error": refused}, 401)
+        administers = bool(admin_key) and hmac.compare_digest(given, admin)
+        if key and not administers and request.path not in OPEN and not hmac.compare_digest(given, expected):
+            return _refused(401, "invalid_api_key", "wrong or missing key")
+        if request.path in (LOAD, UNLOAD) and not administers:
+            return _refused(403, "admin_only", ADMIN_ONLY if admin_key else NO_ADMIN)
         return await handler(request)
 
     return keyed
+
+
+def _refused(status: int, code: str, message: str) -> web.Response:
+    return _json({"error": {"message": message, "type": "authentication_error", "code": code}}, status)

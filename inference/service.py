@@ -1,72 +1,45 @@
-"""One engine with a queue in front: a request's life from arrival to its last token, or to its cancellation.
+"""One loaded engine with a queue in front: a request's life from arrival to its last token, or to its cancellation.
 
 Knows the engine's protocol and the queue's, no HTTP and no particular engine.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-from inference.engines.base import Engine
+from inference.engines.base import Ability, Engine
 from inference.fairqueue import FairQueue
 from inference.metrics import Metrics, Stage
+from inference.pacing import FRAME_S, paced
 from inference.protocol import (
+    BadRequest,
     Chunk,
     ContextTooLong,
+    Embeddings,
     EngineDied,
     EngineError,
-    ModelCard,
-    ModelNotFound,
-    Overloaded,
     Request,
+    Sampling,
 )
 
 UNASKED = 2048  # Tokens of an answer whose length nobody limited: its room is set aside while it runs.
 
-State = Literal["loading", "ready", "failed", "closed"]
-
 
 class Service:
-    """`queue_limit`: how many requests may wait; the next one is refused with `Overloaded`."""
+    """`engine` is loaded and stays so. `queue_limit`: how many requests may wait; the next one is refused with
+    `Overloaded`. `died` is called when the engine seems to have gone in the middle of an answer."""
 
-    def __init__(self, engine: Engine, queue_limit: int = 256) -> None:
+    def __init__(
+        self, engine: Engine, metrics: Metrics, queue_limit: int = 256, died: Callable[[], None] = lambda: None
+    ) -> None:
         self.engine = engine
-        self.metrics = Metrics()
-        self.state: State = "loading"
-        self.error = ""
-        self._queue_limit = queue_limit
-        self.queue = FairQueue(1, 0, 0)
-        self._began = time.monotonic()
-
-    async def start(self) -> None:
-        """Load and warm up the engine. Raises its `EngineError`, which `/status` then shows too."""
-        try:
-            await self.engine.load()
-        except EngineError as error:
-            self.state, self.error = "failed", str(error)
-            raise
-        able = self.engine.capabilities
-        self.queue = FairQueue(able.slots, able.kv_tokens, self._queue_limit)
-        self.state = "ready"
-
-    async def close(self) -> None:
-        self.state = "closed"
-        await self.engine.unload()
-
-    def card(self) -> ModelCard:
-        able = self.engine.capabilities
-        return ModelCard(able.model, able.context, able.engine, self.state == "ready", able.quantization)
-
-    def check(self, model: str) -> None:
-        """Raises `Overloaded` while nothing can be asked, `ModelNotFound` for a model that is not here."""
-        if self.state != "ready":
-            raise Overloaded(f"the model is not ready: {self.error or self.state}", 1.0)
-        mine = self.engine.capabilities.model
-        if model not in ("", mine):
-            raise ModelNotFound(f"there is no model {model!r} here, only {mine!r}")
+        self.metrics = metrics
+        self._died = died
+        able = engine.capabilities
+        self.queue = FairQueue(able.slots, able.kv_tokens, queue_limit)
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """The answer, cut where there is no more room; `max_tokens` 0 means that nobody said how long it may be.
@@ -77,18 +50,20 @@ class Service:
         arrived = time.monotonic()
         self.metrics.arrived()
         stage: Stage = "queue"
+        first = arrived
         finished = False
         try:
             request, prompt = await self._fitted(request)
             async with self.queue.place(request, prompt + request.sampling.max_tokens) as place:
                 place.spent = prompt
-                self.metrics.admitted(time.monotonic() - arrived)
+                began = time.monotonic()
+                self.metrics.admitted(began - arrived, self.queue.running)
                 stage = "prefill"
-                async with aclosing(self.engine.stream(request)) as chunks:
+                async with aclosing(self._chunks(request)) as chunks:
                     async for chunk in chunks:
                         if stage == "prefill":
-                            stage = "decode"
-                            self.metrics.first_token(time.monotonic() - arrived)
+                            stage, first = "decode", time.monotonic()
+                            self.metrics.first_token(first - arrived, first - began)
                         self.metrics.generated(chunk.tokens)
                         place.spent += chunk.tokens
                         if chunk.usage:
@@ -97,7 +72,9 @@ class Service:
                         finished = chunk.finish is not None
                         yield chunk
         except EngineError as error:
-            self.metrics.ended("failed" if isinstance(error, EngineDied) else "refused")
+            self.metrics.ended("refused" if error.status < 500 else "failed")
+            if isinstance(error, EngineDied):
+                self._died()
             raise
         except (GeneratorExit, asyncio.CancelledError):  # Whoever asked has gone.
             if finished:
@@ -108,11 +85,34 @@ class Service:
         except Exception:
             self.metrics.ended("failed")
             raise
+        finally:
+            if stage == "decode":
+                self.metrics.decoded(time.monotonic() - first)
         self.metrics.ended("completed")
+
+    def _chunks(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        chunks = self.engine.stream(request)
+        if not request.gather_ms or self.engine.capabilities.gathers:
+            return chunks
+        most = request.gather_ms / 1_000
+        return paced(chunks, lambda: min(FRAME_S * self.queue.running, most))
+
+    async def embed(self, texts: Sequence[str], user: str = "") -> Embeddings:
+        """A vector for each text. It takes its turn and a slot like an answer, and its tokens count in its user's."""
+        self._able("embeddings")
+        async with self.queue.place(Request("", (), Sampling(0), user=user), 0) as place:
+            embeddings = await self.engine.embed(texts)
+            place.spent = embeddings.tokens
+        return embeddings
+
+    def _able(self, *abilities: Ability) -> None:
+        able = self.engine.capabilities
+        if lacking := [ability for ability in abilities if ability not in able.abilities]:
+            raise BadRequest(f"{able.model!r} runs on the engine {able.engine}, which has no {', '.join(lacking)}")
 
     async def _fitted(self, request: Request) -> tuple[Request, int]:
         """The request with a `max_tokens` that fits, and how many tokens its prompt has."""
-        self.check(request.model)
+        self._able(*_needed(request.sampling))
         context = self.engine.capabilities.context
         prompt = len(await self.engine.prompt(request.messages, request.continue_from))
         room = context - prompt
@@ -121,24 +121,34 @@ class Service:
         wanted = min(request.sampling.max_tokens or UNASKED, room)
         return replace(request, sampling=replace(request.sampling, max_tokens=wanted)), prompt
 
-    def exposition(self) -> bytes:
-        return self.metrics.exposition(self.queue.running, self.queue.waiting, self.state == "ready")
+    def measure(self) -> None:
+        """Tells the metrics how it is at this moment."""
+        queue, able = self.queue, self.engine.capabilities
+        self.metrics.now(
+            running=queue.running, waiting=queue.waiting, kv_held=queue.held, kv_tokens=able.kv_tokens, ready=True
+        )
 
     def status(self) -> dict[str, Any]:
-        """For people and tests: what is here, what it does right now, and the totals."""
+        """What is here, and what it does right now."""
         able = self.engine.capabilities
         return {
-            "state": self.state,
-            "error": self.error,
-            "model": able.model,
             "engine": able.engine,
             "quantization": able.quantization,
             "context": able.context,
             "slots": able.slots,
             "kv_tokens": able.kv_tokens,
+            "kv_tokens_held": self.queue.held,
+            "abilities": sorted(able.abilities),
             "running": self.queue.running,
             "waiting": self.queue.waiting,
             "retry_after": self.queue.retry_after,
-            "uptime_s": round(time.monotonic() - self._began, 1),
-            **self.metrics.totals(),
         }
+
+
+def _needed(sampling: Sampling) -> list[Ability]:
+    needs: dict[Ability, bool] = {
+        "json_schema": bool(sampling.json_schema),
+        "grammar": bool(sampling.grammar),
+        "logprobs": sampling.logprobs is not None,
+    }
+    return [ability for ability, needed in needs.items() if needed]

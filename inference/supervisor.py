@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from inference.client import InferenceClient
+from inference.protocol import EngineError
 
 State = Literal["starting", "ready", "restarting"]
 
@@ -33,7 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Supervisor:
-    """`engine` and `model` as `python -m inference` takes them; `arguments` are further flags of it.
+    """`engine` and `model` as `python -m inference` takes them; `arguments` are further flags of it;
+    `system_prompt` is what most conversations begin with.
 
     `start` returns at once; `state` says how it goes, and `error` what went wrong last, in plain words. `address` is
     what an `InferenceClient` takes as its url.
@@ -45,9 +47,11 @@ class Supervisor:
         engine: str = "llama_cpp",
         model: str = "smollm2-135m-instruct",
         arguments: Sequence[str] = (),
+        system_prompt: str = "",
     ) -> None:
         self._home = home.resolve()
         self._command = ["--engine", engine, "--model", model, "--home", str(self._home), *arguments]
+        self._environment = {**os.environ, "PARLEY_SYSTEM_PROMPT": system_prompt}
         self._address_file = self._home / "inference.json"
         self._key_file = self._home / "inference.key"
         self._log_file = self._home / "logs" / "inference.log"
@@ -151,6 +155,7 @@ class Supervisor:
                 *(sys.executable, "-m", "inference", *self._command),
                 *("--address-file", str(self._address_file), "--key-file", str(self._key_file), "--parent-pipe"),
                 cwd=ROOT,
+                env=self._environment,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -184,7 +189,12 @@ class Supervisor:
                 await asyncio.wait({ended}, timeout=CHECK_S)
                 if ended.done():
                     return
-                failed = 0 if await client.health() else failed + 1
+                try:
+                    # Not its health: while a model is loaded anew that is bad, and others may have answers under way.
+                    await client.models()
+                    failed = 0
+                except EngineError:
+                    failed += 1
             self.error = "the engine no longer answered and was restarted"
         finally:
             await client.close()

@@ -4,7 +4,7 @@ Knows no sockets. `continue_from` travels as vLLM has it: a final assistant mess
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import orjson
@@ -12,19 +12,30 @@ import orjson
 from inference.protocol import (
     BadRequest,
     ContextTooLong,
+    Damaged,
+    Embeddings,
     EngineDied,
     EngineError,
     Finish,
+    Logprob,
     Message,
     ModelCard,
     ModelNotFound,
     Overloaded,
+    Picked,
     Request,
+    Sampling,
+    State,
+    TooLittleMemory,
     Usage,
 )
 
+# Sent only where they differ from what they are without being sent.
+OPTIONAL = ("presence_penalty", "frequency_penalty", "top_k", "min_p", "typical_p", "repetition_penalty", "grammar")
+PLAIN = Sampling(0)
 # vLLM has no code for it, only words.
 TOO_LONG = "maximum context length"
+STATES: tuple[State, ...] = get_args(State)
 GONE = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError, TimeoutError)
 
 
@@ -44,10 +55,17 @@ def completion_body(request: Request) -> bytes:
         body["seed"] = sampling.seed
     if sampling.stop:
         body["stop"] = sampling.stop
-    if sampling.presence_penalty:
-        body["presence_penalty"] = sampling.presence_penalty
-    if sampling.frequency_penalty:
-        body["frequency_penalty"] = sampling.frequency_penalty
+    for word in OPTIONAL:
+        if (value := getattr(sampling, word)) != getattr(PLAIN, word):
+            body[word] = value
+    if "repetition_penalty" in body:
+        body["repeat_penalty"] = sampling.repetition_penalty  # llama-server's word for it.
+    if sampling.logprobs is not None:
+        # llama-server takes 0 alternatives to mean no log probabilities.
+        body |= {"logprobs": True, "top_logprobs": max(1, sampling.logprobs)}
+    if sampling.json_schema:
+        described = {"name": "answer", "strict": True, "schema": orjson.Fragment(sampling.json_schema)}
+        body["response_format"] = {"type": "json_schema", "json_schema": described}
     if request.user:
         body["user"] = request.user
     return orjson.dumps(body)
@@ -59,17 +77,18 @@ def error_from(status: int, error: dict[str, Any], retry_after: str | None = Non
     kinds = {str(error.get("code")), str(error.get("type"))}
     if kinds & {"context_length_exceeded", "exceed_context_size_error"} or (status == 400 and TOO_LONG in message):
         return ContextTooLong(message)
-    if "engine_died" in kinds:
-        return EngineDied(message)
+    for kind in (EngineDied, Damaged, TooLittleMemory):
+        if kind.code in kinds:
+            return kind(message)
     if status in (429, 503):
         return Overloaded(message, _seconds(retry_after))
     if status == 404:
         return ModelNotFound(message)
-    if status in (400, 413, 422):
+    if status in (400, 413, 422, 501):
         return BadRequest(message)
     if status in (401, 403):
         return EngineError(f"the engine refused our key: {message}")
-    return EngineDied(message) if status >= 500 and status != 501 else EngineError(message)
+    return EngineDied(message) if status >= 500 else EngineError(message)
 
 
 def error_in(raw: bytes) -> dict[str, Any]:
@@ -129,6 +148,32 @@ def usage_in(event: dict[str, Any]) -> Usage | None:
     )
 
 
+def picked_in(choice: dict[str, Any], most: int) -> list[Picked]:
+    """The log probabilities that a choice carries, with at most `most` alternatives for each token."""
+    content = (choice.get("logprobs") or {}).get("content") or ()
+    return [
+        Picked(_logprob(entry), tuple(map(_logprob, (entry.get("top_logprobs") or ())[:most]))) for entry in content
+    ]
+
+
+def _logprob(entry: dict[str, Any]) -> Logprob:
+    token, raw = str(entry["token"]), entry.get("bytes")
+    return Logprob(token, float(entry["logprob"]), token.encode() if raw is None else bytes(raw))
+
+
+def embeddings_in(answer: dict[str, Any], count: int) -> Embeddings:
+    """The `count` vectors that an answer to `/v1/embeddings` holds. Raises `EngineError` for anything else."""
+    try:
+        listed = sorted(answer["data"], key=lambda entry: int(entry["index"]))
+        vectors = tuple(tuple(map(float, entry["embedding"])) for entry in listed)
+        tokens = int(answer["usage"]["prompt_tokens"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineError("/v1/embeddings did not answer with vectors") from error
+    if len(vectors) != count or len({len(vector) for vector in vectors}) != 1:
+        raise EngineError("/v1/embeddings did not answer with one vector for each text")
+    return Embeddings(vectors, tokens)
+
+
 def card_in(entry: dict[str, Any]) -> ModelCard:
     """A model as `/v1/models` lists it: ours, vLLM's and llama.cpp's ways of naming the window."""
     context = entry.get("max_model_len") or (entry.get("meta") or {}).get("n_ctx_train") or 0
@@ -138,6 +183,9 @@ def card_in(entry: dict[str, Any]) -> ModelCard:
         engine=str(entry.get("engine") or entry.get("owned_by") or ""),
         ready=bool(entry.get("ready", True)),
         quantization=str(entry.get("quantization") or ""),
+        state=next((state for state in STATES if state == entry.get("state")), ""),
+        price_class=str(entry.get("price_class") or ""),
+        abilities=tuple(map(str, entry.get("abilities") or ())),
     )
 
 

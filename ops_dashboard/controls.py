@@ -118,8 +118,8 @@ def _both(picked: object, since: date, until: date) -> tuple[date, date]:
 
 def _unreadable(error: UnreadableFiles) -> NoReturn:
     st.error(
-        f"A file of the export cannot be read: {error}. Move it away; if its events are still in the database, the "
-        "next export writes them again.",
+        f"A file of the export cannot be read: {error}. Restore it from a backup, or move it away: its "
+        "turns are then missing here.",
         icon=":material/broken_image:",
     )
     st.stop()

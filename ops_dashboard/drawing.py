@@ -16,9 +16,9 @@ def number(value: float | None) -> str:
     """A count in few characters: 950, 12.3 k, 4.5 M."""
     if value is None:
         return "–"
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if unit == ' k' else size):.3g}{unit}"
+    for least, size, unit in ((999.5e6, 1e9, "G"), (999.5e3, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{_three_digits(value / size)} {unit}"
     return f"{value:,.0f}"
 
 
@@ -26,7 +26,12 @@ def seconds(milliseconds: float | None) -> str:
     """A duration as a person would say it."""
     if milliseconds is None:
         return "–"
-    return f"{milliseconds:.0f} ms" if milliseconds < 1_000 else f"{milliseconds / 1_000:.3g} s"
+    return f"{milliseconds:.0f} ms" if milliseconds < 1_000 else f"{_three_digits(milliseconds / 1_000)} s"
+
+
+def _three_digits(value: float) -> str:
+    """At least three digits, and never an exponent."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def money(value: float | None) -> str:

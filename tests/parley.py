@@ -30,6 +30,7 @@ class EngineProcess:
     engine: str = "scripted"
     flags: tuple[str, ...] = ()
     process: "subprocess.Popen[bytes] | None" = None
+    patience: float = 30.0
 
     @property
     def address_file(self) -> Path:
@@ -54,7 +55,7 @@ class EngineProcess:
             stderr=(self.home / "engine.log").open("ab"),
             env={**os.environ, "PARLEY_INFERENCE_KEY": "engine-key"},
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             if self.address_file.exists():
                 return self.url

@@ -102,9 +102,12 @@ class Accounts(Keys, Roster):
         rows = await self._db.query(_BY_COOKIE, digest(token), now_ms())
         return Identity.from_row(rows[0]) if rows else None
 
-    async def change_password(self, user_id: str, current: str, new: str, *, keep: str = "") -> None:
-        """Set a new password and sign out every browser except the one with the token `keep`. Raises
-        `AccountError`."""
+    async def change_password(
+        self, user_id: str, current: str, new: str, *, keep: str = "", hit: Hit | None = None
+    ) -> None:
+        """Set a new password and sign out every browser except the one with the token `keep`. `hit` bounds the
+        attempts, as for `sign_in`: who holds a session need not know the password. Raises `AccountError`."""
+        await _admit(hit, {f"password:of:{user_id}": PER_EMAIL})
         rows = await self._db.query("SELECT password_hash FROM users WHERE id = $1", user_id)
         if not rows or not await verified(current, rows[0]["password_hash"]):
             raise AccountError("bad_credentials", "The current password is not right.")

@@ -22,7 +22,7 @@ app.command()(doctor)
 
 @app.command()
 def serve(
-    port: Annotated[int, typer.Option(help="Port to listen on.", envvar="PORT")] = 3000,
+    port: Annotated[int, typer.Option(help="Port to listen on.", envvar="PORT", min=1, max=65_535)] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
     workers: Annotated[int, typer.Option(help="Worker processes; more than one needs Redis.")] = 1,
     setup_only: Annotated[bool, typer.Option("--setup-only", help="Prepare everything, start nothing.")] = False,

@@ -1,5 +1,6 @@
 """What `doctor` looks at, one function a part. Nothing is started, nothing is changed."""
 
+import asyncio
 import http.client
 import shutil
 import socket
@@ -19,9 +20,12 @@ from chat_app.settings import Settings
 from inference import catalog
 from inference.client import InferenceClient
 from inference.protocol import EngineError
+from inference.replica import shown
 
 LEAST_FREE = 512 * 1024 * 1024
 """Bytes of disk below which an installation is in danger: a busy day's database and logs."""
+
+ENGINE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Finding:
 
 def home(settings: Settings) -> Finding:
     """The directory of all state: writable, with room."""
-    directory = settings.home.expanduser().absolute()
+    directory = settings.home.absolute()
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -101,30 +105,50 @@ def model(settings: Settings) -> Finding:
     return Finding("model", True, f"{found.id}: {path.stat().st_size / 1e6:,.0f} MB, {verified}")
 
 
-async def engine(settings: Settings) -> Finding:
-    """The engine answers, or will be started by the app."""
-    url, key = settings.inference_url, settings.inference_key.get_secret_value()
-    if not url:
-        try:  # What the app's engine announces there while it runs.
-            url = str(orjson.loads((settings.home / "inference.json").read_bytes())["url"])
-            key = (settings.home / "inference.key").read_text().strip()
-        except (OSError, ValueError, KeyError, TypeError):
-            return Finding("engine", True, f"{settings.inference_engine}: started together with Parley")
+async def engines(settings: Settings) -> list[Finding]:
+    """Each address of an engine answers; or the app's own does, or will be started by it."""
+    urls = settings.inference_urls
+    if not urls:
+        return [await _own_engine(settings)]
+    keys = settings.inference_keys * (len(urls) // len(settings.inference_keys))
+    offered = await asyncio.gather(*(_offered(url, key) for url, key in zip(urls, keys, strict=True)))
+    advice = "Check PARLEY_INFERENCE_URL, PARLEY_INFERENCE_KEY and the engine."
+    if len(urls) == 1:
+        return [Finding("engine", well, found, "" if well else advice) for well, found in offered]
+    return [
+        Finding(f"engine {number}", well, f"{shown(url)}: {found}", "" if well else advice)
+        for number, (url, (well, found)) in enumerate(zip(urls, offered, strict=True), 1)
+    ]
+
+
+async def _own_engine(settings: Settings) -> Finding:
+    try:  # What the app's engine announces there while it runs.
+        url = str(orjson.loads((settings.home / "inference.json").read_bytes())["url"])
+        key = (settings.home / "inference.key").read_text().strip()
+    except (OSError, ValueError, KeyError, TypeError):
+        return Finding("engine", True, f"{settings.inference_engine}: started together with Parley")
+    well, found = await _offered(url, key)
+    return Finding("engine", True, found if well else "not running now: started together with Parley")
+
+
+async def _offered(url: str, key: str) -> tuple[bool, str]:
+    """Whether an engine answers there, and with which models, or why not."""
     client = InferenceClient(url, key)
     try:
-        models = ", ".join(card.id for card in await client.models())
-        return Finding("engine", True, f"answers, with {models or 'no model'}")
+        async with asyncio.timeout(ENGINE_S):
+            models = ", ".join(card.id for card in await client.models())
+        return True, f"answers, with {models or 'no model'}"
     except EngineError as error:
-        if not settings.inference_url:
-            return Finding("engine", True, "not running now: started together with Parley")
-        return Finding("engine", False, str(error), "Check PARLEY_INFERENCE_URL, PARLEY_INFERENCE_KEY and the engine.")
+        return False, str(error)
+    except TimeoutError:
+        return False, "no answer in time"
     finally:
         await client.close()
 
 
 def port(host: str, number: int) -> Finding:
     """The port is free, or Parley itself answers there."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, number))

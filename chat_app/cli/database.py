@@ -15,7 +15,7 @@ from chat_app.billing.plans import PlanError, Plans
 from chat_app.data.db import open_database
 from chat_app.data.db.base import Database, DatabaseUnavailable
 from chat_app.data.migrations import migrate
-from chat_app.settings import Settings, settings
+from chat_app.settings import Settings, settings, wrong
 
 T = TypeVar("T")
 
@@ -42,8 +42,7 @@ def chosen_settings() -> Settings:
     try:
         return settings()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        fail(f"PARLEY_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}")
+        fail(wrong(error))
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from chat_app.cli.database import chosen_settings
 
 
 def doctor(
-    port: Annotated[int, typer.Option(help="Port that Parley is to listen on.", envvar="PORT")] = 3000,
+    port: Annotated[int, typer.Option(help="Port that it is to listen on.", envvar="PORT", min=1, max=65_535)] = 3000,
     host: Annotated[str, typer.Option(help="Address that it is to listen on.")] = "127.0.0.1",
 ) -> None:
     """Check everything that Parley needs, and say what to do. Ends with code 1 if something is not well."""
@@ -34,6 +34,6 @@ async def _examine(port: int, host: str) -> list[checks.Finding]:
         await checks.database(settings),
         await checks.redis(settings),
         checks.model(settings),
-        await checks.engine(settings),
+        *await checks.engines(settings),
         checks.port(host, port),
     ]

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from chat_app.accounts.identity import AccountError
@@ -34,7 +35,7 @@ def list_(email: Email) -> None:
 
     table = Table("id", "begins with", "name")
     for key in run(work):
-        table.add_row(key.id, key.prefix, key.name)
+        table.add_row(key.id, key.prefix, escape(key.name))
     Console().print(table)
 
 

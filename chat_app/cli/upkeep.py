@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from chat_app.cli.database import Installation, run
-from chat_app.telemetry.parquet import ExportReport
+from chat_app.cli.database import Installation, fail, run
+from chat_app.telemetry.parquet import ExportBusy, ExportReport
 from chat_app.telemetry.parquet import export as export_events
 
 
@@ -27,4 +27,7 @@ def export(
     async def work(here: Installation) -> ExportReport:
         return await export_events(here.db, directory or here.settings.exports)
 
-    typer.echo(str(run(work)))
+    try:
+        typer.echo(str(run(work)))
+    except ExportBusy as error:
+        fail(str(error))

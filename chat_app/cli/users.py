@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from chat_app.cli.database import Installation, fail, run
@@ -40,7 +41,7 @@ def list_(search: Annotated[str, typer.Argument(help="Part of a name or address.
     table = Table("e-mail", "name", "role", "plan", "")
     for person in people:
         who = person.identity
-        table.add_row(who.email, who.name, who.role, who.plan_id, "disabled" if person.disabled else "")
+        table.add_row(escape(who.email), escape(who.name), who.role, who.plan_id, "disabled" if person.disabled else "")
     Console().print(table)
 
 

@@ -11,18 +11,19 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from chat_app.gateway.errors import ApiError
-from inference.protocol import Message, Sampling
+from inference.protocol import BadRequest, Message, Sampling
+from inference.schema import schema_in
 
 MOST_MESSAGES = 2_000
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
-# Field → the values of it that mean nothing; any other is refused.
+# Field → the values of it that mean nothing; any other is refused. Log probabilities are among them because an answer
+# goes through the generation log, which keeps text only.
 _NOTHING: tuple[Any, ...] = (None, False, 0, [], {}, "")
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("tools", "functions", "logprobs", "top_logprobs", "logit_bias", "audio"), _NOTHING),
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar"), _NOTHING),
     "web_search_options": (None,),
-    "response_format": (None, {"type": "text"}),
     "modalities": (None, ["text"]),
     "n": (None, 1),
 }
@@ -57,9 +58,21 @@ def read_completion(raw: bytes) -> CompletionRequest:
         stop=tuple(body.stop or ()),
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
+        top_k=max(0, body.top_k or 0),
+        min_p=body.min_p or 0.0,
+        typical_p=body.typical_p or plain.typical_p,
+        repetition_penalty=body.repetition_penalty or plain.repetition_penalty,
+        json_schema=_schema(body.response_format),
     )
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
     return CompletionRequest(body.model or "", messages, sampling, bool(body.stream), include_usage)
+
+
+def _schema(response_format: Any) -> str:
+    try:
+        return schema_in(response_format)
+    except BadRequest as error:
+        raise _bad("response_format", str(error)) from None
 
 
 def _text(content: Any) -> str:
@@ -113,6 +126,11 @@ class _Body(_Read):
     stop: Annotated[Stops | None, BeforeValidator(_listed)] = None
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    top_k: int | None = Field(None, ge=-1, lt=2**31)
+    min_p: float | None = Field(None, ge=0, le=1)
+    typical_p: float | None = Field(None, gt=0, le=1)
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    response_format: Any = None
     user: str | None = Field(None, max_length=512)
 
 

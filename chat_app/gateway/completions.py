@@ -33,6 +33,8 @@ EVENT_STREAM = {
     "X-Accel-Buffering": "no",
 }
 COMMENT = b": still here\n\n"
+HOPELESS = ("bad_input", "context_too_long")
+"""Codes of an engine that refused the request itself: asking again would not help."""
 
 
 def routes(get_parley: GetParley) -> Sequence[BaseRoute]:
@@ -120,6 +122,8 @@ class _Answer(Response):
         view = await self._parley.generations.view(self._identity, self._id)
         if view.status == "failed" or not view.ended:
             message = view.error or "The answer could not be finished."
+            if (code := view.receipt.get("code")) in HOPELESS and not view.completion_tokens:
+                raise api_error(TurnError(code, message))
             raise ApiError(
                 503,
                 "generation_failed",

@@ -1,4 +1,4 @@
-"""What a rule is, and how its pattern is written. The rules themselves are data in `secrets`, `requests`, `answers`.
+"""What a rule is, and how its pattern is written. The rules are data in `harm`, `injection`, `secrets` and `answers`.
 
 Phrases are written in plain lower case and compiled to RE2, which takes linear time whatever the text is:
 

@@ -79,7 +79,7 @@ class Ownership:
         self._tasks.pop(generation_id, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             # The row stays active, so some process (maybe this one) takes it up again once the lease is free.
-            logger.error("generation interrupted", generation=generation_id, error=repr(error))
+            logger.error("generation interrupted", generation=generation_id, exc_info=error)
         release = asyncio.ensure_future(self.release(generation_id))
         release.add_done_callback(lambda _: None)
 

@@ -69,7 +69,11 @@ async def export(db: Database, directory: Path) -> ExportReport:
             "SELECT id, at, payload FROM event WHERE kind = 'turn' AND exported_at IS NULL ORDER BY id LIMIT $1", BATCH
         ):
             for path, rows in _by_file(directory, waiting).items():
-                await asyncio.to_thread(_add, path, rows)
+                adding = asyncio.ensure_future(asyncio.to_thread(_add, path, rows))
+                try:
+                    await asyncio.shield(adding)
+                finally:
+                    await asyncio.wait((adding,))  # A thread goes on when we are cancelled: the lock must stay with it.
                 await _mark(db, [row["id"] for row in rows])
                 touched.add(path)
             events += len(waiting)

@@ -49,8 +49,9 @@ def build(root: Path = ROOT) -> Path:
     with _alone(root / ".web" / "builds.lock"):
         if (ready := built(root)) is not None:
             return ready
-        _export(root)
+        # Named now: the export rewrites its lock, and a person may go on editing while it runs.
         builds, name = root / ".web" / "builds", stamp(root)
+        _export(root)
         coming = builds / f"{name}.part"
         shutil.rmtree(coming, ignore_errors=True)
         shutil.copytree(root / ".web" / "build" / "client", coming / "build" / "client")

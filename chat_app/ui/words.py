@@ -14,12 +14,15 @@ def zone(name: str) -> tzinfo:
         return UTC
 
 
+TODAY = "Today"
+
+
 def day_label(at_ms: int, today: date, tz: tzinfo) -> str:
     """The heading under which a thread of that time stands in the sidebar."""
     day = datetime.fromtimestamp(at_ms / 1000, tz).date()
     age = (today - day).days
     if age <= 0:
-        return "Today"
+        return TODAY
     if age == 1:
         return "Yesterday"
     if age <= 7:

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
-from inference.protocol import Chunk, Message, Request
+from inference.protocol import Chunk, Embeddings, Message, Request
+
+Ability = Literal["json_schema", "grammar", "logprobs", "embeddings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +15,9 @@ class Capabilities:
 
     `context`: tokens that one request may hold, prompt and answer together. `slots`: requests that run at once.
     `kv_tokens`: tokens that all running requests may hold together; 0 when every slot has a whole context of its own.
+    `abilities`: what it can do beside answering; the service refuses requests for anything else with `BadRequest`.
+    `gathers`: it heeds `Request.gather_ms` itself.
+    `heals`: it brings itself back when it has died, and wants nobody to load it again.
     """
 
     model: str
@@ -21,6 +26,9 @@ class Capabilities:
     slots: int
     kv_tokens: int = 0
     quantization: str = ""
+    abilities: frozenset[Ability] = frozenset()
+    heals: bool = False
+    gathers: bool = False
 
 
 class Engine(Protocol):
@@ -66,4 +74,8 @@ class Engine(Protocol):
         Closing the generator stops the engine and returns when its slot is free: within one decode step, or within
         one batch of the prompt.
         """
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        """A vector for each text. Only for engines that are able to, others raise `BadRequest`."""
         ...

@@ -1,101 +1,162 @@
-"""The CPU engine: llama.cpp's own server, embedded in this process by xllamacpp, spoken to over loopback.
+"""The CPU engine: llama.cpp's own server, in a process of its own (`LlamaHost`).
 
 One instance is one model. Knows nothing of queues or clients. What it takes care of, all of it measured: the KV cache
 is one pool for all slots (a third of the memory, a tenth of the speed), small batches keep a stop quick while a prompt
-is read, every call has a connection of its own (reused ones break under load), and stop strings are ours (the server's
-own lose text that only began like one).
+is read, stop strings are ours (the server's own lose text that only began like one), and a JSON schema is tried before
+it is trusted: one that the server cannot compile it drops without a word, and answers as if nobody had asked for it.
 """
 
 import asyncio
-import importlib
+import contextlib
+import hashlib
+import itertools
 import os
-import secrets
-import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import orjson
 
-from inference.engines.base import Capabilities
+from inference import memory
+from inference.engines.base import Ability, Capabilities
+from inference.engines.llama_embedder import LlamaEmbedder
+from inference.engines.llama_host import BROKEN, LlamaHost
+from inference.engines.llama_process import Order
 from inference.engines.plain import plain_text
-from inference.protocol import BadRequest, Chunk, EngineDied, EngineError, Finish, Message, Request, Usage
+from inference.engines.prompts import Prompts
+from inference.pacing import FRAME_S
+from inference.protocol import (
+    BadRequest,
+    Chunk,
+    ContextTooLong,
+    Embeddings,
+    EngineDied,
+    EngineError,
+    Finish,
+    Logprob,
+    Message,
+    Picked,
+    Request,
+    Sampling,
+    Usage,
+)
 from inference.sse import Events
 from inference.stops import StopFilter
-from inference.wire import GONE, error_event, error_from, error_in, words
+from inference.wire import error_event, words
 
-# A token of 135M parameters passes hundreds of barriers. Threads that spin at them as long as OpenMP likes starve each
-# other as soon as anything else wants a core (105 tokens/s fell to 10); with a short spin it costs nothing either way.
-SPINS = "200"
+ABLE: frozenset[Ability] = frozenset(("json_schema", "logprobs", "embeddings"))
+TRUSTED: frozenset[Ability] = frozenset(("grammar",))
 # Tokens of prompt between two looks at what was cancelled, so the bound of a stop while a prompt is read: two batches.
 # 256 reads prompts some 5 % faster and stops half as fast.
 BATCH = 128
 HOST_CACHE_MIB = 256  # For prompts whose slot was taken by another conversation.
-REMEMBERED_PROMPTS = 16
+REMEMBERED_SCHEMAS = 64
+MOST_EMBEDDED = 16_384  # Tokens in all texts of a request: minutes, on one thread.
 SETTLE_S = 10.0
+TEMPLATE_S = 5.0
+HEADROOM = 2 * 2**30  # Beyond twice what a model should take: for what nobody foresaw, short of taking the machine.
+PLAIN = Sampling(0)
+WORDS = {
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "typical_p": "typical_p",
+    "repeat_penalty": "repetition_penalty",
+    "grammar": "grammar",
+}
 
 
 class LlamaCppEngine:
     """`path` is a GGUF file; `context` the window of one request; `kv_tokens` what all slots share; `threads` 0 means
-    as many as this machine has to give."""
+    as many as this machine has to give; `template` is the text of a Jinja template in place of the model's own;
+    `prefix` a system prompt that every slot is to have read, and `saved` the directory where that is kept, for the
+    other slots and for the next start.
 
-    def __init__(self, model: str, path: Path, context: int, slots: int, kv_tokens: int, threads: int = 0) -> None:
+    `trusted`: whoever asks may give a GBNF grammar of their own. llama.cpp follows all ways in which one can match, in
+    the loop that serves everybody, so that fifteen characters like `((([a-z]+)+)+)+` stop it for all.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        path: Path,
+        context: int,
+        slots: int,
+        kv_tokens: int,
+        threads: int = 0,
+        *,
+        template: str = "",
+        prefix: str = "",
+        saved: Path | None = None,
+        trusted: bool = False,
+    ) -> None:
         self._model = model
-        self._path = path
         self._context = min(context, kv_tokens) if context else kv_tokens
         self._slots = slots
         self._kv_tokens = kv_tokens
-        self._threads = threads or spare_cores()
+        self._prefix = prefix
+        self._saved = saved
         self._quantization = ""
         self._vocabulary = 0
-        self._server: Any = None
-        self._http: aiohttp.ClientSession | None = None
+        self._abilities = ABLE | TRUSTED if trusted else ABLE
+        self.order = Order(
+            path=str(path),
+            model=model,
+            memory=2 * memory.needed(path, kv_tokens) + HEADROOM,
+            slots=slots,
+            kv_tokens=kv_tokens,
+            batch=BATCH,
+            threads=threads or spare_cores(),
+            cache_mib=HOST_CACHE_MIB,
+            template=template,
+            saved=str(saved or ""),
+        )
+        self._host = LlamaHost(self.order)
+        self._embedder = LlamaEmbedder(model, path, self.order.memory)
         self._streams = 0
-        self._prompts: OrderedDict[tuple[tuple[Message, ...], str], list[int]] = OrderedDict()
+        self._schemas: OrderedDict[str, bool] = OrderedDict()
+        self._prompts = Prompts(self._read)
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(self._model, "llama_cpp", self._context, self._slots, self._kv_tokens, self._quantization)
+        return Capabilities(
+            self._model,
+            "llama_cpp",
+            self._context,
+            self._slots,
+            self._kv_tokens,
+            self._quantization,
+            self._abilities,
+            gathers=True,
+        )
 
     async def load(self) -> None:
-        key = secrets.token_hex(16)
-        # xllamacpp keeps the interpreter's lock while it loads, so nothing else of this process runs in that time.
-        self._server = await asyncio.to_thread(self._open, key)
-        self._http = aiohttp.ClientSession(
-            self._server.listening_address,
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-        )
-        properties = await self._call("GET", "/props")
-        self._context = min(self._context, int(properties["default_generation_settings"]["n_ctx"]))
-        self._quantization = str(properties.get("model_ftype") or "")
-        self._vocabulary = int((await self._call("GET", "/v1/models"))["data"][0]["meta"]["n_vocab"])
-        warm = {"prompt": "Hello, how are you?", "n_predict": 4, "temperature": 0, "cache_prompt": False}
-        await self._call("POST", "/completion", warm)
+        try:
+            await self._host.open()
+            await self._warm()
+        except BaseException:
+            await self.unload()
+            raise
 
     async def unload(self) -> None:
-        http, self._http = self._http, None
-        if http is not None:
-            await http.close()
-        server, self._server = self._server, None
-        if server is not None:
-            del server  # Its destructor stops the server and waits for its threads.
+        await self._host.close()
+        await self._embedder.close()
+        self._prompts.clear()
 
     async def health(self) -> bool:
-        if self._http is None:
+        if not self._host.is_open:
             return False
         try:
-            await asyncio.wait_for(self._call("GET", "/health"), 5)
+            await asyncio.wait_for(self._host.call("GET", "/health"), 5)
         except (EngineError, TimeoutError):
             return False
         return True
 
     async def apply_template(self, messages: Sequence[Message], continue_from: str = "") -> str:
         plain = [{"role": m.role, "content": plain_text(m.content)} for m in messages]
-        prompt = (await self._call("POST", "/apply-template", {"messages": plain}))["prompt"]
+        prompt = (await self._host.call("POST", "/apply-template", {"messages": plain}))["prompt"]
         return f"{prompt}{plain_text(continue_from)}"
 
     async def tokenize(self, text: str) -> list[int]:
@@ -104,30 +165,33 @@ class LlamaCppEngine:
     async def detokenize(self, tokens: Sequence[int]) -> str:
         if not all(0 <= token < self._vocabulary for token in tokens):
             raise BadRequest(f"there is no such token: this model's run from 0 to {self._vocabulary - 1}")
-        return str((await self._call("POST", "/detokenize", {"tokens": list(tokens)}))["content"])
+        return str((await self._host.call("POST", "/detokenize", {"tokens": list(tokens)}))["content"])
 
     async def prompt(self, messages: Sequence[Message], continue_from: str = "") -> list[int]:
-        key = (tuple(messages), continue_from)
-        if (known := self._prompts.get(key)) is not None:
-            self._prompts.move_to_end(key)
-            return known
-        text = await self.apply_template(messages, continue_from)
-        tokens = await self._tokens({"content": text, "add_special": True, "parse_special": True})
-        self._prompts[key] = tokens
-        if len(self._prompts) > REMEMBERED_PROMPTS:
-            self._prompts.popitem(last=False)
-        return tokens
+        return await self._prompts.tokens(messages, continue_from)
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         prompt = await self.prompt(request.messages, request.continue_from)
-        stops = StopFilter(request.sampling.stop)
+        sampling = request.sampling
+        if sampling.json_schema or sampling.grammar:
+            if request.continue_from:
+                raise BadRequest("an answer that is held to a schema or grammar cannot be continued, only asked anew")
+            if sampling.json_schema:
+                await self._try_schema(sampling.json_schema)
+        stops = StopFilter(sampling.stop)
         counted, sent, cached, finish = 0, 0, 0, ""
-        response = await self._send("POST", "/completion", _completion(request, prompt))
+        picked: list[Picked] = []
+        said = ""
+        try:
+            response = await self._host.send("POST", "/completion", _completion(request, prompt))
+        except asyncio.CancelledError:  # It answers once it has read the first batch: it may be at work already.
+            await self._settled()
+            raise
         self._streams += 1
         try:
             events = Events()
+            text = ""
             async for data in response.content.iter_any():
-                text = ""
                 for payload in events.feed(data):
                     event = orjson.loads(payload)
                     if error := error_event(event):
@@ -136,19 +200,27 @@ class LlamaCppEngine:
                     if progress := event.get("prompt_progress"):
                         cached = int(progress["cache"])
                     text += stops.feed(event["content"])
+                    if sampling.logprobs is not None:
+                        picked += _picked(event, sampling.logprobs)
+                    if sampling.json_schema:
+                        said += event["content"]
                     if stops.hit or event.get("stop"):
                         finish = "length" if event.get("stop_type") == "limit" and not stops.hit else "stop"
                         break
                 if finish:
                     usage = Usage(len(prompt), counted, cached)
                     reason: Finish = "length" if finish == "length" else "stop"
-                    yield Chunk(text + stops.end(), counted - sent, reason, usage)
+                    if sampling.json_schema and reason == "stop" and not stops.hit and not _is_json(said):
+                        raise EngineError("llama.cpp has lost the schema in the middle of the answer")
+                    yield Chunk(text + stops.end(), counted - sent, reason, usage, tuple(picked))
                     return
                 if text:
-                    yield Chunk(text, counted - sent)
-                    sent = counted
+                    yield Chunk(text, counted - sent, logprobs=tuple(picked))
+                    text, sent, picked = "", counted, []
+                    if request.gather_ms and not sampling.stop:
+                        await self._gathered(response, request.gather_ms / 1_000)
             raise EngineDied("llama.cpp ended the answer without saying why")
-        except GONE as error:
+        except BROKEN as error:
             raise EngineDied(f"llama.cpp broke off: {words(error)}") from error
         finally:
             response.close()
@@ -156,69 +228,105 @@ class LlamaCppEngine:
             if not finish:
                 await self._settled()
 
+    async def _gathered(self, response: aiohttp.ClientResponse, most: float) -> None:
+        """Until there is text enough to be worth looking at, or no more will come.
+
+        What is not looked at token by token costs this process nothing, and the model's threads wait for each other
+        whenever one of them has to give way to it.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(FRAME_S * self._streams, most)):
+                await response.content.wait_eof()
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        read = [await self._tokens({"content": text, "add_special": True, "parse_special": False}) for text in texts]
+        if (longest := max(map(len, read), default=0)) > self._context:
+            raise ContextTooLong(f"a text has {longest} tokens; this model's window is {self._context}")
+        if (total := sum(map(len, read))) > MOST_EMBEDDED:
+            raise BadRequest(f"the texts have {total} tokens together; one request may hold {MOST_EMBEDDED}")
+        return await self._embedder.embed(read)
+
+    async def _read(self, messages: Sequence[Message], continue_from: str) -> list[int]:
+        text = await self.apply_template(messages, continue_from)
+        return await self._tokens({"content": text, "add_special": True, "parse_special": True})
+
+    async def _try_schema(self, schema: str) -> None:
+        """Raises `BadRequest` if llama.cpp does not hold its answers to the schema.
+
+        It is asked for one token of such an answer and pushed towards one that no JSON begins with. Either outcome is
+        remembered: a schema that fails may take a second, in which nobody else is served.
+        """
+        if schema not in self._schemas:
+            wrong = (await self.tokenize(")"))[-1]
+            trial = {"prompt": [wrong], "n_predict": 1, "temperature": 0, "cache_prompt": False}
+            push = {"logit_bias": [[wrong, 1_000]], "json_schema": orjson.Fragment(schema)}
+            said = (await self._host.call("POST", "/completion", trial | push))["content"]
+            self._schemas[schema] = said.strip() != ")"
+            if len(self._schemas) > REMEMBERED_SCHEMAS:
+                self._schemas.popitem(last=False)
+        self._schemas.move_to_end(schema)
+        if not self._schemas[schema]:
+            raise BadRequest("llama.cpp cannot compile this JSON schema: it uses something that is not supported there")
+
+    async def _warm(self) -> None:
+        properties = await self._host.call("GET", "/props")
+        self._context = min(self._context, int(properties["default_generation_settings"]["n_ctx"]))
+        self._quantization = str(properties.get("model_ftype") or "")
+        self._vocabulary = int((await self._host.call("GET", "/v1/models"))["data"][0]["meta"]["n_vocab"])
+        await self._template_ends()
+        warm = {"prompt": "Hello, how are you?", "n_predict": 4, "temperature": 0, "cache_prompt": False}
+        await self._host.call("POST", "/completion", warm)
+        if self._prefix:
+            await self._read_prefix()
+
+    async def _template_ends(self) -> None:
+        """Raises `EngineError` for a template that fails, or that goes on for ever: better now than with a person."""
+        talk = [Message("user", "Hi."), Message("assistant", "Hello."), Message("user", "How are you?")]
+        try:
+            async with asyncio.timeout(TEMPLATE_S):
+                await self.apply_template(talk)
+        except TimeoutError:
+            raise EngineError(f"the chat template of {self._model} does not come to an end") from None
+        except BadRequest as error:
+            raise EngineError(f"the chat template of {self._model} does not work: {error}") from error
+
+    async def _read_prefix(self) -> None:
+        """Has every slot read the beginning of all conversations, so that whoever begins one waits only for their own
+        words. It is read once, kept in a file, and copied."""
+        ones = [await self.prompt([Message("system", self._prefix), Message("user", says)]) for says in ("a", "Z")]
+        tokens = [one for one, other in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*ones, strict=False))]
+        name = self._kept_as(tokens)
+        for old in self._saved.glob("*.prefix") if self._saved else ():
+            if old.name != name:
+                old.unlink(missing_ok=True)
+        for slot in range(self._slots):
+            if self._saved:
+                with contextlib.suppress(EngineError):  # It is read anew if it was not kept, or is damaged.
+                    await self._host.call("POST", f"/slots/{slot}?action=restore", {"filename": name})
+            # Only what a job has read counts as a slot's prompt.
+            read = {"prompt": tokens, "n_predict": 0, "id_slot": slot, "cache_prompt": True}
+            cached = (await self._host.call("POST", "/completion", read))["timings"]["cache_n"]
+            if self._saved and not cached:
+                await self._host.call("POST", f"/slots/{slot}?action=save", {"filename": name})
+
+    def _kept_as(self, tokens: Sequence[int]) -> str:
+        """A file name that no other model, build of llama.cpp or prefix has."""
+        path = Path(self.order.path)
+        stat = path.stat()
+        what = (path.name, stat.st_size, stat.st_mtime_ns, self._kv_tokens, version("xllamacpp"), *tokens)
+        return f"{hashlib.sha256(repr(what).encode()).hexdigest()[:32]}.prefix"
+
     async def _settled(self) -> None:
         """Until the server has no more slots at work than there are streams: a closed one stops within two batches."""
-        deadline = time.monotonic() + SETTLE_S
-        while time.monotonic() < deadline:
-            try:
+        with contextlib.suppress(EngineError, TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
                 # The server answers between two decode steps, so this asks no faster than it works.
-                busy = sum(slot["is_processing"] for slot in await self._call("GET", "/slots"))
-            except EngineError:
-                return
-            if busy <= self._streams:
-                return
-            await asyncio.sleep(0.005)
-
-    def _open(self, key: str) -> Any:
-        # Read when the library is loaded, so it has to be there before the import.
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-        xllamacpp: Any = importlib.import_module("xllamacpp")
-        params = xllamacpp.CommonParams()
-        params.model.path = str(self._path)
-        params.model_alias = {self._model}
-        params.hostnames = ["127.0.0.1"]
-        params.port = 0
-        params.api_keys = [key]
-        params.ui = False
-        params.verbosity = 1
-        params.warmup = False  # `load` does it with a real prompt.
-        params.prefill_assistant = False  # `continue_from` says what is to be continued; nothing else is.
-        params.n_parallel = self._slots
-        params.n_ctx = self._kv_tokens
-        params.kv_unified = True
-        params.n_batch = params.n_ubatch = BATCH
-        params.cache_ram_mib = HOST_CACHE_MIB
-        params.n_threads_http = 2 * self._slots + 8
-        params.cpuparams.n_threads = self._threads
-        params.cpuparams_batch.n_threads = self._threads
-        try:
-            return xllamacpp.Server(params)
-        except (RuntimeError, ValueError) as error:
-            raise EngineError(f"llama.cpp cannot load {self._path}: {error}") from error
+                while sum(slot["is_processing"] for slot in await self._host.call("GET", "/slots")) > self._streams:
+                    await asyncio.sleep(0.005)
 
     async def _tokens(self, body: dict[str, Any]) -> list[int]:
-        tokens: list[int] = (await self._call("POST", "/tokenize", body))["tokens"]
+        tokens: list[int] = (await self._host.call("POST", "/tokenize", body))["tokens"]
         return tokens
-
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        response = await self._send(method, path, body)
-        try:
-            return orjson.loads(await response.read())
-        except GONE as error:
-            raise EngineDied(f"llama.cpp broke off: {words(error)}") from error
-
-    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
-        if self._http is None:
-            raise EngineDied("the model is not loaded")
-        try:
-            data = orjson.dumps(body) if body is not None else None
-            response = await self._http.request(method, path, data=data)
-            if response.status == 200:
-                return response
-            raw = await response.read()
-        except GONE as error:
-            raise EngineDied(f"llama.cpp does not answer: {words(error)}") from error
-        raise error_from(response.status, error_in(raw))
 
 
 def spare_cores() -> int:
@@ -229,7 +337,7 @@ def spare_cores() -> int:
 
 def _completion(request: Request, prompt: list[int]) -> dict[str, Any]:
     sampling = request.sampling
-    body = {
+    body: dict[str, Any] = {
         "prompt": prompt,
         "stream": True,
         "n_predict": sampling.max_tokens,
@@ -242,6 +350,35 @@ def _completion(request: Request, prompt: list[int]) -> dict[str, Any]:
         "return_progress": True,
         "response_fields": ["content", "stop", "stop_type", "tokens_predicted"],
     }
+    # What is off is not sent, so that llama.cpp's own habits (40 for top_k, 0.05 for min_p) stand.
+    for word, ours in WORDS.items():
+        if (value := getattr(sampling, ours)) != getattr(PLAIN, ours):
+            body[word] = value
+    if sampling.logprobs is not None:
+        body["n_probs"] = max(1, sampling.logprobs)
+        body["response_fields"].append("completion_probabilities")
+    if sampling.json_schema:
+        body["json_schema"] = orjson.Fragment(sampling.json_schema)
     if sampling.seed is not None:
         body["seed"] = sampling.seed % 0xFFFFFFFF  # 32 bits; all ones would mean a random one.
     return body
+
+
+def _picked(event: dict[str, Any], most: int) -> list[Picked]:
+    """The tokens that an event tells of. Of a character of several tokens it tells the last only, with all its text."""
+    return [
+        Picked(_logprob(entry), tuple(map(_logprob, entry["top_logprobs"][:most])))
+        for entry in event.get("completion_probabilities") or ()
+    ]
+
+
+def _logprob(entry: dict[str, Any]) -> Logprob:
+    return Logprob(entry["token"], entry["logprob"], bytes(entry["bytes"]))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True

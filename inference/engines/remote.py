@@ -6,17 +6,18 @@ much that server has to do for others; it starts and stops nothing there.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from inference.client import InferenceClient
-from inference.engines.base import Capabilities
+from inference.engines.base import Ability, Capabilities
 from inference.engines.dialects import Dialect, spoken_by
 from inference.engines.plain import plain_text
+from inference.engines.prompts import Prompts
 from inference.protocol import (
     Chunk,
+    Embeddings,
     EngineDied,
     EngineError,
     Finish,
@@ -24,14 +25,16 @@ from inference.protocol import (
     ModelCard,
     ModelNotFound,
     Overloaded,
+    Picked,
     Request,
     Usage,
 )
 from inference.stops import StopFilter
 
 SLOTS = 64
-REMEMBERED_PROMPTS = 16
 HEALTH_S = 5.0
+# Nobody says what it can do before it is asked; what it cannot, it refuses itself.
+ABLE: frozenset[Ability] = frozenset(("json_schema", "grammar", "logprobs", "embeddings"))
 
 
 class RemoteEngine:
@@ -53,11 +56,11 @@ class RemoteEngine:
         self._url = url.rstrip("/").removesuffix("/v1")
         self._key = key
         self._read_timeout = read_timeout
-        self._capabilities = Capabilities(model, "remote", context, slots)
+        self._capabilities = Capabilities(model, "remote", context, slots, abilities=ABLE)
         self._client: InferenceClient | None = None
         self._dialect: Dialect | None = None
         self._has_health = False
-        self._prompts: OrderedDict[tuple[tuple[Message, ...], str], list[int]] = OrderedDict()
+        self._prompts = Prompts(self._read)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -114,16 +117,7 @@ class RemoteEngine:
 
     async def prompt(self, messages: Sequence[Message], continue_from: str = "") -> list[int]:
         """As the protocol says; of a server that cannot, as many numbers as `dialects.Estimate` estimates."""
-        _, dialect = self._there()
-        key = (tuple(messages), continue_from)
-        if (known := self._prompts.get(key)) is not None:
-            self._prompts.move_to_end(key)
-            return known
-        tokens = await dialect.prompt(_plain(messages), plain_text(continue_from))
-        self._prompts[key] = tokens
-        if len(self._prompts) > REMEMBERED_PROMPTS:
-            self._prompts.popitem(last=False)
-        return tokens
+        return await self._prompts.tokens(messages, continue_from)
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """As the protocol says, but closing returns once the connection is closed: the server frees its slot soon.
@@ -143,21 +137,31 @@ class RemoteEngine:
             sampling=replace(request.sampling, stop=stop if dialect.keeps_stops else ()),
         )
         text, told, counted = "", 0, 0
+        picked: list[Picked] = []
         finish: Finish | None = None
         usage: Usage | None = None
         async with aclosing(client.stream(sent)) as chunks:
             async for chunk in chunks:
                 text += stops.feed(chunk.text)
                 counted += chunk.tokens
+                picked += chunk.logprobs
                 finish, usage = "stop" if stops.hit else chunk.finish, chunk.usage
                 if finish:
                     break
                 if text:
-                    yield Chunk(text, counted - told)
-                    text, told = "", counted
+                    yield Chunk(text, counted - told, logprobs=tuple(picked))
+                    text, told, picked = "", counted, []
         usage = usage or Usage(prompt, counted)
         # Events are not always tokens: some hold several, the last of all may have no text.
-        yield Chunk(text + stops.end(), max(0, usage.completion_tokens - told), finish, usage)
+        yield Chunk(text + stops.end(), max(0, usage.completion_tokens - told), finish, usage, tuple(picked))
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        client, _ = self._there()
+        return await client.embed(self._capabilities.model, texts)
+
+    async def _read(self, messages: Sequence[Message], continue_from: str) -> list[int]:
+        _, dialect = self._there()
+        return await dialect.prompt(_plain(messages), plain_text(continue_from))
 
     def _there(self) -> tuple[InferenceClient, Dialect]:
         if self._client is None or self._dialect is None:

@@ -1,25 +1,32 @@
 """An engine without a model: exact text, exact pace, failures on demand. Tokens are words.
 
-For tests and for looking at the product where no model is. It goes through the same service as every other engine.
+Its log probabilities and vectors are made up, always the same and of the right shape. It fits no schema: a made-up
+object would prove nothing. For tests and for looking at the product where no model is. It goes through the same
+service as every other engine.
 """
 
 import asyncio
+import hashlib
+import math
 import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from inference.engines.base import Capabilities
-from inference.engines.script import PIECES, Script, script_in, scripted_text
+from inference.engines.script import PIECES, WORDS, Script, script_in, scripted_text
 from inference.protocol import (
     BadRequest,
     Chunk,
     ContextTooLong,
+    Embeddings,
     EngineDied,
     EngineError,
     Finish,
+    Logprob,
     Message,
     Overloaded,
+    Picked,
     Request,
     Usage,
 )
@@ -29,6 +36,7 @@ __all__ = ["ScriptedEngine", "scripted_text"]
 
 CONTEXT = 32_768
 BURST = 64  # Tokens per chunk when there is no pace to keep.
+DIMENSIONS = 64
 REFUSALS: dict[str, Callable[[], EngineError]] = {
     "overloaded": lambda: Overloaded("the script says: overloaded", 1.0),
     "context": lambda: ContextTooLong("the script says: too long"),
@@ -48,7 +56,9 @@ class ScriptedEngine:
         context: int = CONTEXT,
         die: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGKILL),
     ) -> None:
-        self._capabilities = Capabilities(model, "scripted", context, slots)
+        self._capabilities = Capabilities(
+            model, "scripted", context, slots, abilities=frozenset(("logprobs", "embeddings"))
+        )
         self._rate = rate
         self._die = die
         self._loaded = False
@@ -93,13 +103,15 @@ class ScriptedEngine:
         finish: Finish = "stop" if len(pieces) == len(rest) else "length"
         prompt_tokens = len(await self.prompt(request.messages, request.continue_from))
         stops = StopFilter(request.sampling.stop)
+        told_of = request.sampling.logprobs
         await asyncio.sleep(script.prefill_s)
         clock = asyncio.get_running_loop().time
         began, sent, text, new = clock(), 0, "", 0
+        picked: list[Picked] = []
         while sent < len(pieces) and not stops.hit:
             if new:
-                yield Chunk(text, new)
-                text, new = "", 0
+                yield Chunk(text, new, logprobs=tuple(picked))
+                text, new, picked = "", 0, []
             if sent or not request.continue_from:
                 await self._trouble(script, told + sent)
             await asyncio.sleep(began + sent / script.rate - clock() if script.rate else 0.0)
@@ -107,8 +119,14 @@ class ScriptedEngine:
             due = min(max(due, sent + 1), _until_trouble(script, told + sent) - told, len(pieces))
             while sent < due and not stops.hit:
                 text += stops.feed(pieces[sent])
+                if told_of is not None:
+                    picked.append(_picked(pieces[sent], told_of))
                 sent, new = sent + 1, new + 1
-        yield Chunk(text + stops.end(), new, "stop" if stops.hit else finish, Usage(prompt_tokens, sent))
+        usage = Usage(prompt_tokens, sent)
+        yield Chunk(text + stops.end(), new, "stop" if stops.hit else finish, usage, tuple(picked))
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        return Embeddings(tuple(map(_vector, texts)), sum(len(PIECES.findall(text)) for text in texts))
 
     async def _trouble(self, script: Script, at: int) -> None:
         if at == script.die_at:
@@ -117,6 +135,24 @@ class ScriptedEngine:
             raise EngineDied("the script says: drop")
         if at == script.stall_at:
             await asyncio.Event().wait()
+
+
+def _picked(piece: str, alternatives: int) -> Picked:
+    """The piece with half of the probability, and each of the words behind it with half of what is left."""
+    others = [word for word in WORDS if word != piece]
+    ranked = [
+        Logprob(token, -math.log(2) * rank, token.encode())
+        for rank, token in enumerate((piece, *others[: max(0, alternatives - 1)]), 1)
+    ]
+    return Picked(ranked[0], tuple(ranked[:alternatives]))
+
+
+def _vector(text: str) -> tuple[float, ...]:
+    """A vector of length 1 that depends on every character of the text."""
+    digest = hashlib.shake_128(text.encode("utf-8", "surrogatepass")).digest(DIMENSIONS)
+    centred = [byte - 127.5 for byte in digest]
+    length = math.sqrt(sum(value * value for value in centred))
+    return tuple(value / length for value in centred)
 
 
 def _go_on(script: Script, told: str) -> tuple[int, list[str]]:

@@ -188,6 +188,15 @@ async def test_guessing_a_password_is_bounded_per_account(accounts: Accounts) ->
     assert "ada" not in str(counter.hits)
 
 
+async def test_guessing_the_current_password_is_bounded(accounts: Accounts) -> None:
+    ada, counter = await accounts.create("ada@example.org", PASSWORD), Counter()
+    counter.hits[f"password:of:{ada.user_id}"] = PER_EMAIL - 1
+    guess = accounts.change_password(ada.user_id, "a guess", "another password", hit=counter.hit)
+    await fails("bad_credentials", guess)
+    late = accounts.change_password(ada.user_id, PASSWORD, "another password", hit=counter.hit)
+    await fails("too_many_attempts", late)
+
+
 async def test_guessing_is_bounded_per_address(accounts: Accounts) -> None:
     counter = Counter()
     counter.hits["sign-in:from:10.0.0.1"] = PER_ADDRESS

@@ -1,6 +1,7 @@
 """Accounts and keys from the command line, on both databases, also while the server runs."""
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from chat_app.settings import Settings
+from chat_app.telemetry import parquet
 from chat_app.wiring import lifespan
 from tests.cli.conftest import Run
 
@@ -87,6 +89,22 @@ def test_an_export_of_nothing_says_so(run: Run) -> None:
     result = run("export")
     assert result.exit_code == 0
     assert "Nothing new to export" in result.stdout
+
+
+def test_an_export_that_has_to_wait_too_long_says_so(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "PATIENCE_S", 0.1)
+    with (tmp_path / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        result = run("export", "--directory", str(tmp_path))
+    assert result.exit_code == 1
+    assert "Another export" in result.stderr
+
+
+def test_a_name_is_shown_as_it_is(run: Run) -> None:
+    run("users", "create", *ADA, "--name", "[/red] [bold]Ada", "--password-stdin", stdin=PASSWORD)
+    run("keys", "create", *ADA, "--name", "[/mine]")
+    assert "[/red] [bold]Ada" in run("users", "list").stdout
+    assert "[/mine]" in run("keys", "list", *ADA).stdout
 
 
 def test_help_names_every_command(run: Run) -> None:

@@ -129,3 +129,19 @@ def test_the_apps_own_engine_while_it_runs(run: Run, home: Path, scripted_engine
     result = run("doctor", "--port", str(free_port()), PARLEY_INFERENCE_ENGINE="scripted")
     assert result.exit_code == 0
     assert "not running now" in line(result.stdout, "engine")
+
+
+def test_which_engines_of_a_fleet_answer(run: Run, scripted_engine: str) -> None:
+    there, away = scripted_engine.removeprefix("http://"), f"127.0.0.1:{free_port()}"
+    settings = {"PARLEY_INFERENCE_URL": f"{scripted_engine},http://{away}", "PARLEY_INFERENCE_KEY": "engine-key"}
+    result = run("doctor", "--port", str(free_port()), COLUMNS="300", **settings)
+    assert result.exit_code == 1
+    assert f"✓ │ engine 1 │ {there}: answers, with scripted" in line(result.stdout, "engine 1")
+    assert f"✗ │ engine 2 │ {away}: the engine cannot be reached" in line(result.stdout, "engine 2")
+    assert "PARLEY_INFERENCE_URL" in line(result.stdout, "engine 2")
+
+
+def test_an_address_that_is_none(run: Run) -> None:
+    result = run("doctor", PARLEY_INFERENCE_URL="gpu-host:8000")
+    assert result.exit_code == 1
+    assert "PARLEY_INFERENCE_URL: 'gpu-host:8000' is no address" in result.output

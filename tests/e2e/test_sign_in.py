@@ -44,6 +44,20 @@ def test_signing_up_in_and_out(app: RunningApp, admin: str, tabs: Tabs) -> None:
     expect(page.locator(COMPOSER)).to_be_visible()
 
 
+def test_what_one_person_typed_is_not_for_the_next(admin: str, person: Callable[[str], str], tabs: Tabs) -> None:
+    page = tabs.open(person("mallory"))
+    page.locator(COMPOSER).fill("not yet sent")
+    page.reload()
+    expect(page.locator(COMPOSER)).to_have_value("not yet sent")
+    page.get_by_role("button", name="Your menu").click()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("E-mail").fill(ADMIN)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator(COMPOSER)).to_be_visible()
+    expect(page.locator(COMPOSER)).to_have_value("")
+
+
 def test_an_address_that_is_taken(admin: str, tabs: Tabs) -> None:
     page = tabs.open(path="/login?new=1")
     page.get_by_label("Name").fill("Another Ada")

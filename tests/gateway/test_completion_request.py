@@ -44,6 +44,11 @@ def test_everything_that_is_taken() -> None:
         stop="END",
         presence_penalty=1,
         frequency_penalty=-0.5,
+        top_k=-1,
+        min_p=0.1,
+        typical_p=0.9,
+        repetition_penalty=1.1,
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "null"}}},
         user="u-1",
         n=1,
     )
@@ -51,6 +56,8 @@ def test_everything_that_is_taken() -> None:
     assert (wanted.model, wanted.stream, wanted.include_usage) == ("m", True, True)
     assert (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.seed) == (7, 0, 1, -3)
     assert (sampling.stop, sampling.presence_penalty, sampling.frequency_penalty) == (("END",), 1, -0.5)
+    assert (sampling.top_k, sampling.min_p, sampling.json_schema) == (0, 0.1, '{"type":"null"}')
+    assert (sampling.typical_p, sampling.repetition_penalty) == (0.9, 1.1)
 
 
 def test_content_in_parts_and_the_developers_role() -> None:
@@ -89,8 +96,6 @@ def test_harmless_fields_are_ignored() -> None:
         ("logprobs", True),
         ("top_logprobs", 3),
         ("logit_bias", {"50256": -100}),
-        ("response_format", {"type": "json_object"}),
-        ("response_format", {"type": "json_schema", "json_schema": {}}),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "alloy"}),
         ("web_search_options", {}),
@@ -128,6 +133,14 @@ def test_what_would_change_the_meaning_is_refused(field: str, value: Any) -> Non
         ({"max_tokens": "5"}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"),
         ({"temperature": 2.1}, "temperature"),
+        ({"top_k": 1.5}, "top_k"),
+        ({"min_p": 1.1}, "min_p"),
+        ({"response_format": "json"}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"maxItems": 10**9}}}},
+            "response_format",
+        ),
         ({"top_p": 0}, "top_p"),
         ({"seed": 2**64}, "seed"),
         ({"stop": ["a"] * 5}, "stop"),

@@ -161,8 +161,9 @@ async def test_an_offset_is_a_number(served: Served, offset: str) -> None:
         assert (await response.json())["error"]["param"] == "offset"
 
 
-async def test_an_engine_that_cannot_go_on_is_an_error_in_both_ways(served: Served) -> None:
-    question = script(tokens=50, rate=200, fail_after=10)
+async def test_an_engine_that_does_not_come_back_is_an_error_in_both_ways(served: Served) -> None:
+    served.parley.engine._patience = 0.2
+    question = script(refuse="died")
     with pytest.raises(openai.APIError) as streamed:
         async for _ in await served.client().chat.completions.create(**asked(question), stream=True):
             pass
@@ -170,6 +171,23 @@ async def test_an_engine_that_cannot_go_on_is_an_error_in_both_ways(served: Serv
     with pytest.raises(openai.InternalServerError) as whole:
         await served.client().chat.completions.create(**asked(question))
     assert whole.value.code == "generation_failed"
+
+
+async def test_a_request_that_the_engine_refuses_is_the_programs_own_mistake_in_both_ways(served: Served) -> None:
+    for refuse, code, words in (
+        ("bad", "bad_input", "the script says: bad request"),
+        ("context", "context_length_exceeded", "too long for the model"),
+    ):
+        question = script(refuse=refuse)
+        with pytest.raises(openai.BadRequestError, match=words) as whole:
+            await served.client().chat.completions.create(**asked(question))
+        assert (whole.value.code, whole.value.type) == (code, "invalid_request_error")
+        with pytest.raises(openai.APIError, match=words) as streamed:
+            async for _ in await served.client().chat.completions.create(**asked(question), stream=True):
+                pass
+        assert streamed.value.code == code
+    month = await served.parley.ledger.allowance(served.who.user_id, None)
+    assert (month.used, month.held) == (0, 0)
 
 
 async def test_a_hundred_connections_that_break_leave_nothing_behind(served: Served) -> None:

@@ -1,7 +1,10 @@
 """Services to test against: real processes with each engine, and scripted ones inside the test's own process."""
 
+import asyncio
 import json
+import os
 import secrets
+import struct
 import subprocess
 import sys
 import time
@@ -16,14 +19,19 @@ import pytest
 from aiohttp import web
 
 from inference import catalog
+from inference.catalog import Model
 from inference.client import InferenceClient
+from inference.engines.base import Engine
+from inference.engines.exllama import v2
 from inference.engines.scripted import ScriptedEngine
-from inference.protocol import Chunk, Message, Request, Sampling
+from inference.models import Models
+from inference.protocol import Chunk, EngineError, Message, Request, Sampling
 from inference.server import application
-from inference.service import Service
+from tests.inference import exllama_double
 
 KEY = "test-key"
 SMOLLM = "smollm2-135m-instruct"
+EMPTY_GGUF = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
 STORY = "Write a long story about a ship and its crew."
 
 
@@ -164,13 +172,52 @@ def remote_flags(folder: Path, there: Foreign) -> list[str]:
     return ["--engine", "remote", "--url", there.url, "--remote-key-file", file, "--slots", "8"]
 
 
+@pytest.fixture(scope="session")
+def exllama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The exllama engine in its own process, with all of its own processes. Only what drives the GPU is a double, which
+    says in its file what that does not prove."""
+    folder = tmp_path_factory.mktemp("exllama")
+    model = exllama_double.model_folder(folder / "doubled")
+    double = ("--generator", exllama_double.GENERATOR)
+    process, url = spawn(folder, "--engine", "exllama", "--model", str(model), "--slots", "8", *double)
+    yield Live(url, "doubled", "scripted", script(tokens=400, rate=40), "exllama")
+    process.kill()
+    process.wait()
+
+
+def no_gpu() -> str:
+    """Why nothing can be run on a GPU here; empty if it can."""
+    if not os.environ.get("PARLEY_GPU_MODEL"):
+        return "PARLEY_GPU_MODEL names no model for a GPU"
+    try:
+        v2.packages()
+    except EngineError as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture(scope="session")
+def exllama_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The exllama engine with the model that PARLEY_GPU_MODEL names."""
+    if why := no_gpu():
+        pytest.skip(why)
+    folder, model = tmp_path_factory.mktemp("exllama_gpu"), Path(os.environ["PARLEY_GPU_MODEL"])
+    process, url = spawn(folder, "--engine", "exllama", "--model", str(model), "--slots", "8", timeout=600)
+    yield Live(url, model.name.lower(), "exllama", STORY)
+    process.kill()
+    process.wait()
+
+
 MODEL = pytest.mark.model
 SUBJECTS = [
     "scripted",
     "remote_scripted",
+    pytest.param("exllama", id="exllama_double"),
     pytest.param("llama", marks=MODEL),
     pytest.param("remote_llama", marks=MODEL),
 ]
+if os.environ.get("PARLEY_GPU_MODEL"):
+    SUBJECTS.append(pytest.param("exllama_gpu", marks=pytest.mark.gpu))
 
 
 @pytest.fixture(params=SUBJECTS)
@@ -187,7 +234,7 @@ async def client(live: Live) -> AsyncIterator[InferenceClient]:
     await made.close()
 
 
-StartService = Callable[..., Awaitable[tuple[Service, str]]]
+StartService = Callable[..., Awaitable[tuple[Models, str]]]
 
 
 @pytest.fixture
@@ -196,12 +243,48 @@ async def start_service() -> AsyncIterator[StartService]:
     async with AsyncExitStack() as stack:
 
         async def start(
-            *, key: str = "", queue_limit: int = 256, load: bool = True, **engine: Any
-        ) -> tuple[Service, str]:
-            service = Service(ScriptedEngine(**engine), queue_limit)
+            *, key: str = "", queue_limit: int = 256, load: bool = True, engine: Engine | None = None, **scripted: Any
+        ) -> tuple[Models, str]:
+            models = hosting(engine or ScriptedEngine(**scripted), queue_limit)
+            stack.push_async_callback(models.close)
             if load:
-                await service.start()
-            return service, await _serve(stack, application(service, key))
+                await models.start()
+            return models, await _serve(stack, application(models, key))
+
+        yield start
+
+
+class Slow(ScriptedEngine):
+    """A scripted engine that is not loaded before it is `let` to be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = asyncio.Event()
+
+    async def load(self) -> None:
+        await self.let.wait()
+        await super().load()
+
+
+def hosting(engine: Engine, queue_limit: int = 256) -> Models:
+    """The models of a service that has this one engine."""
+
+    async def had(*_: object) -> Engine:
+        return engine
+
+    return Models([Model(engine.capabilities.model, engine="scripted")], had, queue_limit)
+
+
+Serve = Callable[[web.Application], Awaitable[str]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Serves a web application in this process, and gives its address."""
+    async with AsyncExitStack() as stack:
+
+        async def start(app: web.Application) -> str:
+            return await _serve(stack, app)
 
         yield start
 

@@ -1,6 +1,7 @@
 """A stop stops: in the queue, while the prompt is read, in the answer. With every engine."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -62,6 +63,26 @@ async def test_cancelling_while_the_prompt_is_read(live: Live, client: Inference
     status = await until(live, lambda status: status["cancelled"] == before + 1, 30)
     assert (status["running"], status["last_cancel_stage"]) == (0, "prefill")
     assert float(status["last_cancel_monotonic"]) - left < 0.5 + 6 * batch  # The whole prompt is 25 batches.
+
+
+async def test_leaving_before_the_first_token_frees_the_slot(live: Live, client: InferenceClient) -> None:
+    before = (await live.status())["cancelled"]
+    text = script(stall_at=0) if live.kind == "scripted" else numbers(300, 43)
+    async with reading(client, request(text, live.model, max_tokens=400)):
+        await until(live, lambda status: status["running"] == 1)
+    status = await until(live, lambda status: status["cancelled"] == before + 1, 30)
+    assert (status["running"], status["last_cancel_stage"]) == (0, "prefill")
+
+
+async def test_leaving_after_the_end_cancels_nothing(live: Live, client: InferenceClient) -> None:
+    before = await live.status()
+    stream = client.stream(request("Hi", live.model, max_tokens=3))
+    async for chunk in stream:
+        if chunk.finish:
+            break
+    await stream.aclose()
+    after = await until(live, lambda status: status["completed"] == before["completed"] + 1)
+    assert (after["cancelled"], after["running"]) == (before["cancelled"], 0)
 
 
 async def test_cancelling_in_the_queue_is_immediate(live: Live, client: InferenceClient) -> None:
@@ -139,5 +160,31 @@ async def test_whoever_stops_reading_does_not_hold_up_the_others(start_service: 
     client = InferenceClient(url)
     chunks = await asyncio.wait_for(collect(client, request(script(tokens=50))), 5)
     assert chunks[-1].finish == "length"
+    writer.close()
+    await client.close()
+
+
+async def test_a_client_that_stops_reading_loses_its_slot_and_others_go_on(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.server.STALLED_S", 0.3)
+    service, url = await start_service(context=10**6)
+    host, port = url.removeprefix("http://").split(":")
+    # With log probabilities an answer is many times what the sockets between the two hold.
+    asked = {"messages": [{"role": "user", "content": script(tokens=30_000)}], "stream": True, "max_tokens": 30_000}
+    body = json.dumps({**asked, "logprobs": True, "top_logprobs": 20}).encode()
+    _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    writer.write(f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+    writer.write(body)
+    client = InferenceClient(url)
+    other = asyncio.create_task(collect(client, request(script(tokens=60, rate=40), max_tokens=60)))
+    while service.status()["running"] < 2:
+        await asyncio.sleep(0.005)
+    chunks = await asyncio.wait_for(other, 10)
+    assert (sum(chunk.tokens for chunk in chunks), chunks[-1].finish) == (60, "stop")
+    async with asyncio.timeout(2):
+        while service.status()["running"]:
+            await asyncio.sleep(0.01)
+    assert service.status()["cancelled"] == 1
     writer.close()
     await client.close()

@@ -3,20 +3,25 @@
 import asyncio
 import json
 import time
+from typing import Any
 
 import orjson
 import pytest
 from aiohttp import web
 
 from inference.client import InferenceClient
+from inference.engines.remote import RemoteEngine
 from inference.protocol import (
     BadRequest,
     Chunk,
     ContextTooLong,
+    Embeddings,
     EngineDied,
     EngineError,
+    Logprob,
     Message,
     Overloaded,
+    Picked,
     Request,
     Sampling,
     Usage,
@@ -74,7 +79,8 @@ async def test_what_is_sent_is_what_openai_and_vllm_take(start_server: StartServ
         return await sse(http, event("ok", "stop"), b"data: [DONE]\n\n")
 
     client = InferenceClient(await start_server(handler), "secret")
-    sampling = Sampling(9, 0.5, 0.8, 3, ("END",), 0.1, 0.2)
+    further: dict[str, Any] = {"top_k": 5, "min_p": 0.1, "typical_p": 0.9, "repetition_penalty": 1.1, "grammar": "g"}
+    sampling = Sampling(9, 0.5, 0.8, 3, ("END",), 0.1, 0.2, **further, logprobs=0, json_schema='{"type":"null"}')
     asked = Request("m", (Message("system", "s"), Message("user", "u")), sampling, "so far", "id1", "user1", 4)
     await collect(client, asked)
     assert seen == [
@@ -98,6 +104,14 @@ async def test_what_is_sent_is_what_openai_and_vllm_take(start_server: StartServ
                 "stop": ["END"],
                 "presence_penalty": 0.1,
                 "frequency_penalty": 0.2,
+                **further,
+                "repeat_penalty": 1.1,
+                "logprobs": True,
+                "top_logprobs": 1,
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "answer", "strict": True, "schema": {"type": "null"}},
+                },
                 "user": "user1",
             },
         )
@@ -154,21 +168,27 @@ async def test_silence_is_a_death(start_server: StartServer) -> None:
     await client.close()
 
 
-async def test_the_scripted_engine_drops_and_goes_on_exactly(start_service: StartService) -> None:
+@pytest.mark.parametrize("caller", ["client", "remote"])
+async def test_what_came_before_it_broke_off_stands_and_can_be_continued(
+    start_service: StartService, caller: str
+) -> None:
     _, url = await start_service()
-    client = InferenceClient(url)
+    client = InferenceClient(url) if caller == "client" else RemoteEngine(url)
+    if isinstance(client, RemoteEngine):
+        await client.load()
     question = script(tokens=80, rate=400, seed=3, drop_at=31)
-    whole = text_of(await collect(client, request(script(tokens=80, seed=3), max_tokens=100)))
+    whole = text_of([chunk async for chunk in client.stream(request(script(tokens=80, seed=3), max_tokens=100))])
     got: list[Chunk] = []
     with pytest.raises(EngineDied):
         async for chunk in client.stream(request(question, max_tokens=100)):
             got.append(chunk)
     assert sum(chunk.tokens for chunk in got) == 31
-    rest = await collect(client, request(question, max_tokens=100, continue_from=text_of(got)))
+    continued = request(question, max_tokens=100, continue_from=text_of(got))
+    rest = [chunk async for chunk in client.stream(continued)]
     assert text_of(got) + text_of(rest) == whole
     assert rest[-1].usage is not None
     assert rest[-1].usage.completion_tokens == 49
-    await client.close()
+    await (client.unload() if isinstance(client, RemoteEngine) else client.close())
 
 
 async def test_refusals_keep_their_type(start_service: StartService) -> None:
@@ -214,6 +234,46 @@ async def test_an_error_in_mid_stream_is_raised(start_server: StartServer) -> No
     client = InferenceClient(await start_server(sends(event("half"), error)))
     with pytest.raises(EngineDied, match="cache is full"):
         await collect(client, request("x"))
+    await client.close()
+
+
+async def test_log_probabilities_of_other_servers_are_understood(start_server: StartServer) -> None:
+    top = [{"token": "a", "logprob": -0.1}, {"token": "b", "logprob": -2}]
+    told = {"content": [{"token": "a", "logprob": -0.1, "bytes": None, "top_logprobs": top}]}
+    choice = {"index": 0, "delta": {"content": "a"}, "logprobs": told, "finish_reason": "stop"}
+    client = InferenceClient(await start_server(sends(b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n")))
+    chunks = await collect(client, request("x", logprobs=1))
+    assert chunks[0].logprobs == (Picked(Logprob("a", -0.1, b"a"), (Logprob("a", -0.1, b"a"),)),)
+    assert (await collect(client, request("x", logprobs=0)))[0].logprobs[0].top == ()
+    await client.close()
+
+
+@pytest.mark.parametrize("content", [[{"token": "a"}], [7], {"a": 1}, [{"token": "a", "logprob": "x"}]])
+async def test_log_probabilities_that_are_none_are_a_death(start_server: StartServer, content: Any) -> None:
+    choice = {"index": 0, "delta": {"content": "a"}, "logprobs": {"content": content}}
+    client = InferenceClient(await start_server(sends(b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n")))
+    with pytest.raises(EngineDied, match="no piece"):
+        await collect(client, request("x", logprobs=1))
+    await client.close()
+
+
+async def test_vectors_of_other_servers_are_put_in_order_or_refused(start_server: StartServer) -> None:
+    good = {
+        "data": [{"index": 1, "embedding": [0, 1]}, {"index": 0, "embedding": [1, 0]}],
+        "usage": {"prompt_tokens": 4},
+    }
+    short = {**good, "data": good["data"][:1]}
+    answers: list[tuple[int, Any]] = [(200, good), (200, short), (200, {"data": 3}), (404, {}), (501, {}), (400, {})]
+
+    async def handler(http: web.Request) -> web.StreamResponse:
+        status, body = answers[int((await http.json())["model"])]
+        return web.json_response(body, status=status)
+
+    client = InferenceClient(await start_server(handler))
+    assert await client.embed("0", ["a", "b"]) == Embeddings(((1.0, 0.0), (0.0, 1.0)), 4)
+    for number, kind in enumerate([EngineError, EngineError, BadRequest, BadRequest, BadRequest], 1):
+        with pytest.raises(kind):
+            await client.embed(str(number), ["a", "b"])
     await client.close()
 
 

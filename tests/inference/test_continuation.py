@@ -1,14 +1,15 @@
 """The client that goes on when its engine dies: exact text, exact count, and an end to its patience."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from itertools import pairwise
 
 import pytest
 
 from inference.client import InferenceClient
 from inference.continuation import SteadyClient
 from inference.engines.scripted import scripted_text
-from inference.protocol import BadRequest, EngineDied, Message, Overloaded
+from inference.protocol import BadRequest, Chunk, EngineDied, Message, ModelCard, Overloaded, Request, Standing
 from tests.inference.conftest import StartService, request, script, text_of
 
 
@@ -52,3 +53,35 @@ async def test_what_will_not_get_better_is_not_tried_again(client: InferenceClie
     with pytest.raises(BadRequest):
         _ = [chunk async for chunk in SteadyClient(client).stream(request(script(refuse="bad")))]
     assert time.monotonic() - began < 5
+
+
+class Away:
+    """A client whose engine is gone until `back`, and then answers."""
+
+    def __init__(self, back: float) -> None:
+        self.back = back
+        self.asked: list[float] = []
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        self.asked.append(time.monotonic())
+        if self.asked[-1] < self.back:
+            raise EngineDied("away")
+        yield Chunk("here", 1, "stop")
+
+    async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int:
+        raise NotImplementedError
+
+    async def models(self) -> list[ModelCard]:
+        raise NotImplementedError
+
+    async def standings(self) -> dict[str, Standing]:
+        raise NotImplementedError
+
+
+async def test_it_is_there_soon_after_its_engine_is() -> None:
+    away = Away(time.monotonic() + 1.5)
+    chunks = [chunk async for chunk in SteadyClient(away).stream(request("hello"))]
+    assert text_of(chunks) == "here"
+    assert away.asked[1] - away.asked[0] < 0.04  # Another replica may be there at once.
+    assert max(later - one for one, later in pairwise(away.asked)) < 0.3
+    assert len(away.asked) < 15

@@ -9,11 +9,12 @@ import pytest
 
 from inference.catalog import Damaged, Model, Slices
 from inference.fetch import CannotFetch, fetch
+from tests.inference.conftest import EMPTY_GGUF
 
 SIZE = 1000
-WHOLE = b"GGUF" + bytes(n % 251 for n in range(2 * SIZE + 346))
+WHOLE = EMPTY_GGUF + bytes(n % 251 for n in range(2 * SIZE + 346))
 SLICES = Slices("parley-test-part{}==1.0", 3, SIZE, len(WHOLE))
-MODEL = Model("big", "big.gguf", hashlib.sha256(WHOLE).hexdigest(), 100, "", slices=SLICES)
+MODEL = Model("big", "big.gguf", hashlib.sha256(WHOLE).hexdigest(), slices=SLICES)
 
 
 @pytest.fixture

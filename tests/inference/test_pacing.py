@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.pacing import paced
-from inference.protocol import Chunk, EngineDied, Usage
+from inference.protocol import Chunk, EngineDied, Logprob, Picked, Usage
 from tests.inference.conftest import Live, request, script, text_of
 
 USAGE = Usage(3, 4)
@@ -43,6 +43,20 @@ async def test_the_first_text_and_the_end_are_not_held() -> None:
     steps = [("a", 0.0), ("b", 0.01), ("c", 0.01)]
     chunks = [chunk.text async for chunk in paced(source(*steps), lambda: 60)]
     assert chunks == ["a", "bc"]
+
+
+async def test_gathered_log_probabilities_stay_in_order() -> None:
+    async def told() -> AsyncGenerator[Chunk, None]:
+        for number in range(6):
+            yield Chunk(str(number), 1, logprobs=(Picked(Logprob(str(number), -1.0)),))
+            await asyncio.sleep(0.001)
+        yield Chunk("", 1, "stop", USAGE, (Picked(Logprob("", -2.0)),))
+
+    chunks = [chunk async for chunk in paced(told(), lambda: 60)]
+    assert len(chunks) == 2
+    for chunk in chunks:
+        assert "".join(picked.chosen.token for picked in chunk.logprobs) == chunk.text
+        assert len(chunk.logprobs) == chunk.tokens
 
 
 async def test_an_error_comes_behind_what_was_gathered() -> None:

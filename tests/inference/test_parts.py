@@ -14,6 +14,7 @@ from inference.engines.scripted import scripted_text
 from inference.protocol import BadRequest, ModelNotFound
 from inference.sse import Events
 from inference.stops import StopFilter
+from tests.inference.conftest import EMPTY_GGUF
 
 
 @given(st.text("ab<", max_size=30), st.lists(st.text("ab<", min_size=1, max_size=4), max_size=3), st.data())
@@ -68,14 +69,14 @@ def test_a_script_that_means_nothing_is_refused(directive: dict[str, object]) ->
         script(directive)
 
 
-def write(path: Path, content: bytes = b"GGUF rest of it") -> tuple[Path, str]:
+def write(path: Path, content: bytes = EMPTY_GGUF + b"rest of it") -> tuple[Path, str]:
     path.write_bytes(content)
     return path, hashlib.sha256(content).hexdigest()
 
 
 def test_a_verified_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, digest = write(tmp_path / "m.gguf")
-    model = Model("m", "m.gguf", digest, 100, "Q4")
+    model = Model("m", "m.gguf", digest)
     stamps = tmp_path / "deep" / "stamps.json"
     catalog.verify(model, path, stamps)
 
@@ -83,9 +84,9 @@ def test_a_verified_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.Monk
         raise AssertionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(hashlib, "file_digest", never)
+        patch.setattr(hashlib, "sha256", never)
         catalog.verify(model, path, stamps)
-        write(path, b"GGUF something else")
+        path.write_bytes(EMPTY_GGUF + b"something else")
         with pytest.raises(AssertionError):
             catalog.verify(model, path, stamps)
     with pytest.raises(Damaged, match="should be"):
@@ -97,10 +98,10 @@ def test_a_verified_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     path, _ = write(tmp_path / "m.gguf", b"<html>")
-    with pytest.raises(Damaged, match="not a GGUF"):
-        catalog.verify(Model("m", "m.gguf", "", 0, ""), path)
+    with pytest.raises(Damaged, match="not a whole GGUF"):
+        catalog.verify(Model("m", "m.gguf"), path)
     with pytest.raises(Damaged, match="cannot be read"):
-        catalog.verify(Model("m", "m.gguf", "", 0, ""), tmp_path / "gone.gguf")
+        catalog.verify(Model("m", "m.gguf"), tmp_path / "gone.gguf")
 
 
 def test_models_are_found_by_name_and_by_path(tmp_path: Path) -> None:

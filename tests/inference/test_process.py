@@ -1,5 +1,6 @@
 """`python -m inference` as a process: how it starts, what it says when it cannot, how it ends."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -79,6 +80,20 @@ async def test_it_ends_in_mid_stream_when_told(tmp_path: Path, how: str) -> None
     assert process.wait(5) == 0
     assert time.monotonic() - began < 3
     await client.close()
+
+
+def test_it_ends_when_told_though_its_model_is_still_being_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as free:
+        there, port = silent.getsockname()[1], free.getsockname()[1]
+        free.close()
+        flags = ["--engine", "remote", "--url", f"http://127.0.0.1:{there}", "--port", str(port)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "inference", *flags], env={**os.environ, "PARLEY_REMOTE_KEY": ""}
+        )
+        silent.settimeout(30)
+        with silent.accept()[0]:  # Now it loads, and waits for an answer.
+            process.send_signal(signal.SIGINT)
+            assert process.wait(5) == 0
 
 
 async def test_a_scripted_death_is_a_death(tmp_path: Path) -> None:

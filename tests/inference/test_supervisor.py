@@ -15,7 +15,7 @@ import pytest
 from inference.client import InferenceClient
 from inference.protocol import EngineDied
 from inference.supervisor import Supervisor
-from tests.inference.conftest import collect, request, script, text_of
+from tests.inference.conftest import Slow, StartService, collect, request, script, text_of
 
 Supervise = Callable[..., Awaitable[Supervisor]]
 
@@ -125,6 +125,27 @@ async def test_a_hung_engine_is_replaced(supervise: Supervise, monkeypatch: pyte
     os.kill(pid, signal.SIGSTOP)
     await wait_until(lambda: supervisor.state == "ready" and supervisor.pid != pid, 20)
     assert not alive(pid)
+
+
+async def test_an_engine_whose_model_is_loaded_anew_is_left_alone(
+    tmp_path: Path, start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.supervisor.CHECK_S", 0.02)
+    supervisor, engine = Supervisor(tmp_path), Slow()
+    models, supervisor._url = await start_service(key=supervisor.key, load=False, engine=engine)
+    loading = asyncio.create_task(models.load(""))
+    ended = asyncio.create_task(asyncio.sleep(60, 0))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await supervisor._watch(ended)
+    assert not loading.done()
+    supervisor._url = "http://127.0.0.1:9"
+    async with asyncio.timeout(5):
+        await supervisor._watch(ended)
+    assert "no longer answered" in supervisor.error
+    engine.let.set()
+    await loading
+    ended.cancel()
 
 
 async def test_closing_ends_the_engine_and_leaves_no_address(supervise: Supervise, tmp_path: Path) -> None:

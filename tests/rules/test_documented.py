@@ -6,7 +6,7 @@ from pathlib import Path
 from chat_app.settings import Settings
 from inference.engines.scripted import ScriptedEngine
 from inference.server import application
-from inference.service import Service
+from tests.inference.conftest import hosting
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,6 @@ def test_every_make_target_says_what_it_does() -> None:
 
 def test_every_address_of_the_inference_service_is_documented() -> None:
     documented = set(re.findall(r"`(?:GET|POST) (/[^`]*)`", (ROOT / "docs/inference.md").read_text()))
-    served = {
-        route.resource.canonical for route in application(Service(ScriptedEngine())).router.routes() if route.resource
-    }
+    routes = application(hosting(ScriptedEngine())).router.routes()
+    served = {route.resource.canonical for route in routes if route.resource}
     assert documented == served

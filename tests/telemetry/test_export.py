@@ -5,7 +5,9 @@ import fcntl
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -139,6 +141,32 @@ async def test_an_export_waits_its_turn_but_not_for_ever(
         with pytest.raises(ExportBusy):
             await export(db, tmp_path)
     assert (await export(db, tmp_path)).events == 1
+
+
+async def test_an_export_that_is_broken_off_keeps_its_lock_while_it_still_writes(
+    db: Database, events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, add = threading.Event(), threading.Event(), parquet._add
+
+    def slow(*arguments: Any) -> None:
+        begun.set()
+        go_on.wait(10)
+        add(*arguments)
+
+    await record(db, events, [1])
+    with monkeypatch.context() as patched:
+        patched.setattr(parquet, "_add", slow)
+        first = asyncio.create_task(export(db, tmp_path))
+        await asyncio.to_thread(begun.wait, 10)
+        first.cancel()
+        await asyncio.sleep(0.05)
+        with (tmp_path / ".lock").open("w") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    assert (await export(db, tmp_path)).events == 1
+    assert exported(tmp_path)["event_id"].to_list() == ids([1])
 
 
 async def test_a_disk_that_is_full_takes_nothing_back(

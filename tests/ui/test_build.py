@@ -67,6 +67,21 @@ def test_it_is_built_once_for_each_state_of_the_sources(tree: Path, exports: Pat
     assert first.exists()  # A server that still runs serves it.
 
 
+def test_a_build_is_named_after_what_went_into_it(tree: Path, exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, export = tree / "reflex.lock/bun.lock", building._export
+
+    def rewriting(root: Path) -> None:
+        export(root)
+        lock.write_text("as Reflex writes it")
+
+    monkeypatch.setattr(building, "_export", rewriting)
+    before = lock.read_text()
+    first = build(tree)
+    lock.write_text(before)
+    assert build(tree) == first
+    assert exports.read_text() == "x"
+
+
 def test_old_builds_are_tidied_away(tree: Path, exports: Path) -> None:
     for number in range(KEPT + 2):
         (tree / "assets/a.css").write_text(str(number))

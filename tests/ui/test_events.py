@@ -8,8 +8,11 @@ import pytest
 import reflex as rx
 
 from chat_app.accounts.identity import Identity
+from chat_app.accounts.people import PER_EMAIL
+from chat_app.ask import Started
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.chat import Chat
+from chat_app.ui.state.entry import ThreadGroup, ThreadItem
 from chat_app.ui.state.login import Login
 from chat_app.ui.state.plan_desk import PlanDesk
 from chat_app.ui.state.review_desk import ReviewDesk
@@ -23,6 +26,8 @@ OF_THE_VIEW = {
     "Visitor.close_notice", "Visitor.tell", "Chat.ask_rename", "Chat.ask_delete", "Chat.close_dialog",
     "Account.ask_revoke", "PlanDesk.edit", "PlanDesk.close_form",
 }  # fmt: skip
+# These say nothing of a session that has ended: another event of the same page does.
+SILENT = {"Chat.leave", "Chat.follow", "Chat.watch_engine", "Chat.watch_line", "Chat.warm_model"}
 FOR_EVERYBODY = {"Login.open"}
 FOR_STAFF = {"ReviewDesk.decide"}
 FOR_ADMINISTRATORS = {"PlanDesk.save", "PlanDesk.archive", "PlanDesk.find", "PlanDesk.assign", "PlanDesk.set_role"}
@@ -51,8 +56,12 @@ async def running(start_parley: StartParley) -> Parley:
 
 def page_of(state: type[Visitor], who: Identity | None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A page's state as Reflex makes it, with `who` as the database's answer to its cookie."""
-    root: Any = rx.State(_reflex_internal_init=True)  # type: ignore[call-arg]
-    page = root.get_substate(state.get_full_name().split("."))
+    return page_of_tab(rx.State(_reflex_internal_init=True), state, who, monkeypatch)  # type: ignore[call-arg]
+
+
+def page_of_tab(tab: Any, state: type[Visitor], who: Identity | None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """One of the pages of a tab that has been used before."""
+    page = tab.get_substate(state.get_full_name().split("."))
 
     async def identity(self: Visitor) -> Identity | None:
         return who
@@ -93,12 +102,13 @@ async def test_nobody_gets_nothing(event: str, running: Parley, monkeypatch: pyt
     before = await everything(running)
     state, _, name = event.partition(".")
     page = page_of(next(p for p in PAGES if p.__name__ == state), None, monkeypatch)
+    page.ready = True  # It was opened while the session lasted.
     await call(page, name)
     assert await everything(running) == before
     shown = str(page.dict())
     assert "ada@example.org" not in shown
     assert owner.user_id not in shown
-    assert page.gone == SESSION_ENDED or not page.ready
+    assert page.gone == SESSION_ENDED or not page.ready or event in SILENT
 
 
 @pytest.mark.parametrize("event", sorted(FOR_ADMINISTRATORS | FOR_STAFF))
@@ -126,6 +136,44 @@ async def test_a_page_says_whom_it_is_for(
     await call(page, "open")
     assert "This page is for" in page.denied
     assert "ada@example.org" not in str(page.dict())
+
+
+async def test_guessing_the_current_password_is_bounded(running: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = page_of(Account, await person(running), monkeypatch)
+    wrong = {"current": "a guess", "new": "another password", "again": "another password"}
+    for _ in range(PER_EMAIL + 1):
+        await page.change_password(wrong)
+    assert "Too many attempts" in page.password_said
+
+
+@pytest.mark.parametrize("opened", [Login, Chat, PlanDesk])
+async def test_nothing_of_the_person_before_stays_in_a_tab(
+    opened: type[Visitor], running: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await person(running)  # The first one, so an administrator.
+    started = await running.turns.say(owner, "my secret plan")
+    page = page_of(Chat, owner, monkeypatch)
+    account, plans = await page.get_state(Account), await page.get_state(PlanDesk)
+    for state, name in ((page, "open"), (account, "open"), (account, "make_key"), (plans, "open")):
+        await call(state, name)
+    await page._load(owner, started.thread_id)
+    page.tz = "Europe/Paris"
+    tab = page._get_root_state()
+    for kept in ("ada@example.org", "secret", key := account.new_key):
+        assert kept in str(tab.dict())
+    visitor = None if opened is Login else await person(running, "eve@example.org")
+    await call(page_of_tab(tab, opened, visitor, monkeypatch), "open")
+    for kept in ("ada@example.org", "secret", key):
+        assert kept not in str(tab.dict())
+    assert page.tz == "Europe/Paris"
+    assert page.is_admin is False
+
+
+@pytest.mark.parametrize(("day", "refreshed"), [("Today", False), ("Yesterday", True)])
+def test_a_thread_that_goes_on_stands_under_today(day: str, refreshed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = page_of(Chat, None, monkeypatch)
+    page.groups, page.shown_id = [ThreadGroup(day, [ThreadItem("t", "A thread")])], "t"
+    assert len(page._begin(Started("g", "m", "t", "q", "a"))) == (3 if refreshed else 2)
 
 
 async def test_another_persons_thread_is_no_thread(running: Parley, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,19 @@ from pathlib import Path
 import pytest
 
 from chat_app.data.home import hold_home
-from chat_app.serve import CannotStart, address, check_home_is_free, check_port, check_workers, find_model, make_home
-from chat_app.settings import Settings
+from chat_app.serve import (
+    CannotStart,
+    address,
+    check_home_is_free,
+    check_key,
+    check_port,
+    check_workers,
+    find_model,
+    make_home,
+    serve,
+)
+from chat_app.settings import Settings, settings
+from chat_app.telemetry.pseudonyms import KEY_FILE
 from tests.app import ROOT
 
 
@@ -22,6 +33,8 @@ def test_a_port_that_is_taken() -> None:
         with pytest.raises(CannotStart, match=rf"Port {port} .* PORT={port + 1}"):
             check_port("127.0.0.1", port)
     check_port("127.0.0.1", port)
+    with pytest.raises(CannotStart, match="no port 99999"):
+        check_port("127.0.0.1", 99_999)
 
 
 def test_the_command_says_so_and_ends(tmp_path: Path) -> None:
@@ -59,6 +72,20 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
     assert list((tmp_path / "new" / "home").iterdir()) == []
 
 
+def test_a_home_that_no_shell_has_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PARLEY_HOME", "~/parley")
+    assert Settings().sqlite_path == tmp_path / "parley" / "parley.db"
+
+
+def test_a_key_that_is_damaged(tmp_path: Path) -> None:
+    check_key(tmp_path)
+    check_key(tmp_path)
+    (tmp_path / KEY_FILE).write_bytes(b"half")
+    with pytest.raises(CannotStart, match="should hold 32 bytes but holds 4"):
+        check_key(tmp_path)
+
+
 def test_a_home_that_another_parley_holds(tmp_path: Path) -> None:
     mine = Settings(home=tmp_path, redis_url="")  # type: ignore[arg-type]
     check_home_is_free(mine)
@@ -83,3 +110,13 @@ def test_the_address_that_is_printed() -> None:
     assert address(plain, "0.0.0.0", 3001) == "http://localhost:3001"
     assert address(plain, "192.168.1.5", 80) == "http://192.168.1.5:80"
     assert address(Settings(public_url="https://chat.example.org"), "0.0.0.0", 3000) == "https://chat.example.org"
+
+
+def test_a_setting_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_INFERENCE_URL", "gpu-host:8000")
+    settings.cache_clear()
+    try:
+        with pytest.raises(SystemExit, match="PARLEY_INFERENCE_URL: 'gpu-host:8000' is no address"):
+            serve()
+    finally:
+        settings.cache_clear()

@@ -38,6 +38,7 @@ def _conversation() -> rx.Component:
         rx.cond(empty, _greeting(), _transcript()),
         rx.el.div(
             _engine(),
+            _loading(),
             composer(),
             rx.cond(
                 empty,
@@ -99,6 +100,19 @@ def _transcript() -> rx.Component:
         ),
         class_name="transcript",
         custom_attrs={"data-transcript": "", "data-thread": Chat.shown_id, "tabIndex": 0},
+    )
+
+
+def _loading() -> rx.Component:
+    return rx.cond(
+        Chat.loading != "",
+        rx.el.p(
+            rx.el.span(class_name="spinner", custom_attrs={"aria-hidden": "true"}),
+            f"{Chat.loading} is being loaded. This takes a few seconds.",
+            class_name="engine",
+            role="status",
+            custom_attrs={"data-loading": ""},
+        ),
     )
 
 

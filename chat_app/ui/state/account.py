@@ -99,9 +99,10 @@ class Account(Visitor):
         if new != text_of(form, "again"):
             self.password_said = MISMATCH
             return
-        keep = token_from(self.router.headers.cookie) or ""
+        keep, current = token_from(self.router.headers.cookie) or "", text_of(form, "current")
+        accounts, hit = parley().accounts, parley().limits.hit
         try:
-            await parley().accounts.change_password(who.user_id, text_of(form, "current"), new, keep=keep)
+            await accounts.change_password(who.user_id, current, new, keep=keep, hit=hit)
         except AccountError as error:
             self.password_said = error.message
             return

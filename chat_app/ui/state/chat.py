@@ -17,6 +17,7 @@ from chat_app.accounts.identity import Identity
 from chat_app.ask import readable
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.log.base import LogUnavailable
+from chat_app.engine import offered, warm
 from chat_app.sessions.generations import NotFound
 from chat_app.turn import Started, TurnError
 from chat_app.ui import words
@@ -26,7 +27,6 @@ from chat_app.ui.state.entry import RUNNING, Entry, ThreadGroup, entry, facts, g
 from chat_app.ui.state.open_pages import Turn, open_pages
 from chat_app.ui.state.visitor import Visitor, text_of
 from chat_app.wiring import parley
-from inference.protocol import EngineError
 
 WINDOW = 40
 THREADS = 200
@@ -64,6 +64,8 @@ class Chat(Visitor):
     """Where the answer stands in the engine's queue."""
     trouble: str = ""
     """Why the last question was not taken."""
+    loading: str = ""
+    """The chosen model, while it is loaded."""
     engine: str = "ready"
     engine_error: str = ""
     dialog: str = ""
@@ -157,10 +159,29 @@ class Chat(Visitor):
             self.trouble = error.message
 
     @rx.event
-    async def choose_model(self, model: str) -> None:
+    async def choose_model(self, model: str) -> EventSpec | None:
         """Answer with this model from now on."""
-        if await self._present() is not None and model in self.models:
-            self.model = model
+        if await self._present() is None or model not in self.models:
+            return None
+        self.model, self.trouble = model, ""
+        return Chat.warm_model
+
+    @rx.event(background=True)
+    async def warm_model(self) -> None:
+        """Have the chosen model loaded before it is asked; say so if that takes a while, and why if it fails."""
+        if await self._identity() is None:
+            return
+        model = self.model
+        warming = asyncio.create_task(warm(parley().engine, model))
+        if not (await asyncio.wait({warming}, timeout=0.1))[0]:
+            async with self:
+                self.loading = model
+        trouble = await warming
+        async with self:
+            if self.loading == model:
+                self.loading = ""
+            if self.model == model and trouble:
+                self.trouble = trouble
 
     # Following -----------------------------------------------------------------------------------------------------
 
@@ -205,7 +226,7 @@ class Chat(Visitor):
         if (who := await self._identity()) is None:
             return
         turn = open_pages.take(self.router.session.client_token, "watch")
-        supervisor, last, offered = parley().supervisor, "", False
+        supervisor, last, listed = parley().supervisor, "", False
         while open_pages.has(turn):
             now = supervisor.state if supervisor else "ready"
             if now != last:
@@ -213,8 +234,8 @@ class Chat(Visitor):
                 async with self:
                     self.engine = now
                     self.engine_error = supervisor.error if supervisor and who.is_staff else ""
-            if now == "ready" and not offered and (names := await _model_names()):
-                offered = True
+            if now == "ready" and not listed and (names := await offered(parley().engine)):
+                listed = True
                 async with self:
                     self._offer(names)
             await asyncio.sleep(LOOK_S)
@@ -334,7 +355,8 @@ class Chat(Visitor):
         self.waiting = ""
         self.finished, self.tail = [], ""
         thread_id = started.thread_id or ""
-        newest = bool(self.groups) and self.groups[0].threads[0].id == thread_id
+        first = self.groups[0] if self.groups else ThreadGroup()
+        newest = first.label == words.TODAY and first.threads[0].id == thread_id
         events: list[Any] = [Chat.follow, Chat.watch_line, *([] if newest else [Chat.refresh_threads])]
         if self.shown_id == thread_id:
             return events
@@ -371,13 +393,6 @@ async def _is_theirs(who: Identity, generation_id: str) -> bool:
     except NotFound:
         return False
     return True
-
-
-async def _model_names() -> list[str]:
-    try:
-        return [card.id for card in await parley().engine.models()]
-    except EngineError:
-        return []
 
 
 def _now() -> float:

@@ -35,9 +35,11 @@ class Login(Visitor):
     async def open(self) -> EventSpec | None:
         """Show the right form; somebody who is signed in goes on."""
         asked = self.router.url.query_parameters
-        self.next = _plain(asked.get("next", "")) or "/"
+        onward = _plain(asked.get("next", "")) or "/"
         if await self._identity() is not None:
-            return rx.redirect(self.next, replace=True)
+            return rx.redirect(onward, replace=True)
+        await self._forget()
+        self.next = onward
         first = await parley().accounts.is_empty()
         self.may_sign_up = parley().settings.signup == "open"
         up = asked.get("new") == "1" and self.may_sign_up

@@ -58,8 +58,9 @@ class Visitor(rx.State):
     async def _enter(self, role: str = "user") -> Identity | None:
         """Who opens a page. None, with `denied` set, for a person without the role (user, staff, admin)."""
         who = await self._identity()
+        if who is None or who.email != self.email:
+            await self._forget()
         if who is None:
-            self.reset()  # type: ignore[no-untyped-call]  # Whoever sits here now shall not see what the person before them saw.
             return None
         self.ready = True
         self.gone = self.denied = self.notice = ""
@@ -70,6 +71,15 @@ class Visitor(rx.State):
             self.denied = f"This page is for {needed}. You are signed in as {who.email}."
             return None
         return who
+
+    async def _forget(self) -> None:
+        """Empty every page of this tab: whoever sits here now shall not see what the person before them saw."""
+        for page in Visitor.get_substates():
+            await self.get_state(page)  # With Redis only those of this event are at hand.
+        visitor = await self.get_state(Visitor)
+        tz = visitor.tz
+        visitor.reset()  # type: ignore[no-untyped-call]
+        visitor.tz = tz  # The browser's, not the person's.
 
     async def _present_as(self, role: str) -> Identity | None:
         """Who calls, if they have the role; else the page says so."""

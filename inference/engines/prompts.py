@@ -1,0 +1,31 @@
+"""The prompts that an engine has read lately: the service counts one, and the stream that follows reads the same."""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+
+from inference.protocol import Message
+
+MOST = 16
+
+
+class Prompts:
+    """`read` makes the tokens of a conversation and the beginning of its answer; what it raises is not remembered."""
+
+    def __init__(self, read: Callable[[Sequence[Message], str], Awaitable[list[int]]]) -> None:
+        self._read = read
+        self._known: OrderedDict[tuple[tuple[Message, ...], str], list[int]] = OrderedDict()
+
+    async def tokens(self, messages: Sequence[Message], continue_from: str) -> list[int]:
+        """The tokens, made only if they are not among the last `MOST`."""
+        key = (tuple(messages), continue_from)
+        if (known := self._known.get(key)) is not None:
+            self._known.move_to_end(key)
+            return known
+        tokens = self._known[key] = await self._read(messages, continue_from)
+        if len(self._known) > MOST:
+            self._known.popitem(last=False)
+        return tokens
+
+    def clear(self) -> None:
+        """Forget all: what they were read for has gone."""
+        self._known.clear()

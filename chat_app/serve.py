@@ -5,6 +5,7 @@ says what it is doing, and then becomes the server. It does not know how to inst
 """
 
 import argparse
+import ctypes
 import gc
 import http.client
 import multiprocessing
@@ -34,6 +35,7 @@ from chat_app.ui.build import ROOT, BuildFailed, build, built, serving
 from inference import catalog
 from inference.protocol import EngineError
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with; whoever starts Parley chooses
 
 
@@ -83,6 +85,7 @@ def run(host: str, port: int, workers: int, said: str) -> None:
     sys.path.insert(0, str(ROOT))
     import_module("chat_app.chat_app")
     multiprocessing.set_start_method("fork", force=True)
+    os.register_at_fork(after_in_child=_end_with(os.getpid()))
     sys.stdout.flush()
     gc.collect()
     gc.freeze()  # Or the workers' collections would copy the pages that they share.
@@ -101,6 +104,23 @@ def run(host: str, port: int, workers: int, said: str) -> None:
     )
     multiprocessing.Process(target=_say_when_ready, args=(host, port, said), daemon=True).start()
     server.serve()
+
+
+def _end_with(server: int) -> Callable[[], None]:
+    """For each process that `server` forks: it ends when the server does, however that ends. Else a worker whose server
+    was killed would go on with its port and its home, and the next start would find both taken. Linux only."""
+    bound = False
+
+    def bind() -> None:
+        nonlocal bound
+        if sys.platform != "linux" or bound:  # What the worker forks in its turn is the worker's.
+            return
+        bound = True
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server:  # It has gone meanwhile.
+            os._exit(1)
+
+    return bind
 
 
 def prepare(chosen: Settings) -> Path:

@@ -30,6 +30,7 @@ class Tally:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    embedded_tokens: int = 0
     prefill_s: float = 0.0
     decode_s: float = 0.0
     last_cancel_stage: str = ""
@@ -44,7 +45,9 @@ class Board:
         self._registry = CollectorRegistry()
         self.requests = self._counter("requests", "Requests by how they ended", "outcome")
         self.cancelled = self._counter("cancelled", "Cancelled requests by stage", "stage")
-        self.tokens = self._counter("tokens", "Tokens by kind: prompt, cached (part of prompt), completion", "kind")
+        self.tokens = self._counter(
+            "tokens", "Tokens by kind: prompt, cached (part of prompt), completion, embedded", "kind"
+        )
         self.seconds = self._counter("seconds", "Seconds that jobs spent in a stage: prefill, decode", "stage")
         self.restarts = self._counter("restarts", "Times the engine was brought back after it had died")
         self.ttft = self._histogram("ttft_seconds", "Arrival to first token", SECONDS)
@@ -118,6 +121,10 @@ class Metrics:
         self.tally.cached_tokens += usage.cached_tokens
         self._board.tokens.labels(self._model, "prompt").inc(usage.prompt_tokens)
         self._board.tokens.labels(self._model, "cached").inc(usage.cached_tokens)
+
+    def embedded(self, tokens: int) -> None:
+        self.tally.embedded_tokens += tokens
+        self._board.tokens.labels(self._model, "embedded").inc(tokens)
 
     def restarted(self) -> None:
         self.tally.restarts += 1

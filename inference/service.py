@@ -103,6 +103,7 @@ class Service:
         async with self.queue.place(Request("", (), Sampling(0), user=user), 0) as place:
             embeddings = await self.engine.embed(texts)
             place.spent = embeddings.tokens
+        self.metrics.embedded(embeddings.tokens)
         return embeddings
 
     def _able(self, *abilities: Ability) -> None:

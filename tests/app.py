@@ -66,6 +66,7 @@ class RunningApp:
 
     def start(self, timeout: float = 120) -> Self:
         """Start it and wait until it answers; a first start builds the page. Raises `DidNotStart`."""
+        assert not self.is_ready(), "it still runs"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
         self.home.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
@@ -94,7 +95,14 @@ class RunningApp:
 
     def kill9(self) -> None:
         """SIGKILL to everything: server, worker, engine. Nobody gets to say anything."""
-        self._signal(self.processes(), signal.SIGKILL)
+        while processes := self.processes():  # A server may replace its worker before its own turn comes.
+            self._signal(processes, signal.SIGKILL)
+
+    def kill9_server(self) -> None:
+        """SIGKILL to the process that was started, alone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def kill9_engine(self) -> None:
         """SIGKILL to the engine alone. Raises `AssertionError` if none runs."""

@@ -3,7 +3,8 @@
 Events of one hour (UTC) share one file, `turns/day=YYYY-MM-DD/turns-HH.parquet`, so a day has at most 24. To export
 an event is to add it to its hour's file: read the file, join the new events by their id, write the whole beside it,
 flush it to the disk, rename it into place; only then is the event marked in the database. After a crash in between,
-the same events are joined again and the file comes out the same. Readers see the old file or the new one.
+the same events are joined again and the file comes out the same. Readers see the old file or the new one. A file that
+cannot be read is set aside and made anew from what the outbox still has, which is a week.
 
 One export at a time: a lock on the directory holds off others on it, and the kernel frees it when its holder dies.
 Replicas on several machines share the directory; who exports is then settled by a lease (`exporter`).
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import structlog
 
 from chat_app.data.db.base import Database, Row, Statement
 from chat_app.data.ids import now_ms
@@ -32,10 +34,18 @@ if TYPE_CHECKING:
 BATCH = 20_000
 """Events taken out of the database at a time."""
 MARKED_AT_ONCE = 400
-KEEP_MS = 7 * 24 * 3_600_000
+HOUR_MS = 3_600_000
+KEEP_MS = 7 * 24 * HOUR_MS
 """How long an exported event stays in the outbox."""
 PATIENCE_S = 60.0
 """How long an export waits for another one on the same directory."""
+
+
+logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class Damaged(Exception):
+    """A file of events cannot be read; it was set aside."""
 
 
 class ExportBusy(Exception):
@@ -72,11 +82,15 @@ async def export(db: Database, directory: Path) -> ExportReport:
                 adding = asyncio.ensure_future(asyncio.to_thread(_add, path, rows))
                 try:
                     await asyncio.shield(adding)
+                except Damaged as error:
+                    logger.error("an exported file was damaged and is made anew", error=str(error))
+                    await _again(db, rows[0]["at"] // HOUR_MS * HOUR_MS)
+                    continue
                 finally:
                     await asyncio.wait((adding,))  # A thread goes on when we are cancelled: the lock must stay with it.
                 await _mark(db, [row["id"] for row in rows])
                 touched.add(path)
-            events += len(waiting)
+                events += len(rows)
         await db.batch(Statement("DELETE FROM event WHERE exported_at < $1", (now_ms() - KEEP_MS,)))
     return ExportReport(events, len(touched), directory)
 
@@ -84,9 +98,15 @@ async def export(db: Database, directory: Path) -> ExportReport:
 def _by_file(directory: Path, rows: Sequence[Row]) -> dict[Path, list[Row]]:
     files: dict[Path, list[Row]] = defaultdict(list)
     for row in rows:
-        hour = row["at"] // 3_600_000 % 24
+        hour = row["at"] // HOUR_MS % 24
         files[directory / "turns" / f"day={day_of(row['at'])}" / f"turns-{hour:02}.parquet"].append(row)
     return files
+
+
+async def _again(db: Database, hour: int) -> None:
+    """Let all that the outbox still has of this hour wait for its export again."""
+    unmark = "UPDATE event SET exported_at = NULL WHERE kind = 'turn' AND at >= $1 AND at < $2"
+    await db.batch(Statement(unmark, (hour, hour + HOUR_MS)))
 
 
 async def _mark(db: Database, ids: Sequence[str]) -> None:
@@ -98,13 +118,18 @@ async def _mark(db: Database, ids: Sequence[str]) -> None:
 
 
 def _add(path: Path, rows: Sequence[Row]) -> None:
-    """Add events to a file, each once, and have the file on the disk when it returns."""
+    """Add events to a file, each once, and have the file on the disk when it returns. Raises `Damaged`."""
     import polars
 
+    try:
+        parts = [polars.read_parquet(path)] if path.exists() else []
+    except polars.exceptions.PolarsError as error:
+        aside = path.with_name(f"{path.name}.damaged-{now_ms()}")
+        path.replace(aside)
+        raise Damaged(f"{aside}: {error}") from error
     new = frame([{**orjson.loads(row["payload"]), "event_id": row["id"], "at_ms": row["at"]} for row in rows])
-    parts = [polars.read_parquet(path), new] if path.exists() else [new]
     whole = (
-        polars.concat(parts, how="diagonal_relaxed")
+        polars.concat([*parts, new], how="diagonal_relaxed")
         .unique("event_id", keep="first", maintain_order=True)
         .sort("at_ms", "event_id")
     )

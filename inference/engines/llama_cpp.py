@@ -156,7 +156,11 @@ class LlamaCppEngine:
 
     async def apply_template(self, messages: Sequence[Message], continue_from: str = "") -> str:
         plain = [{"role": m.role, "content": plain_text(m.content)} for m in messages]
-        prompt = (await self._host.call("POST", "/apply-template", {"messages": plain}))["prompt"]
+        try:
+            async with asyncio.timeout(TEMPLATE_S):
+                prompt = (await self._host.call("POST", "/apply-template", {"messages": plain}))["prompt"]
+        except TimeoutError:  # It goes on there, on one core: only the end of the process would stop it.
+            raise BadRequest(f"with these messages the chat template of {self._model} does not end") from None
         return f"{prompt}{plain_text(continue_from)}"
 
     async def tokenize(self, text: str) -> list[int]:
@@ -283,10 +287,7 @@ class LlamaCppEngine:
         """Raises `EngineError` for a template that fails, or that goes on for ever: better now than with a person."""
         talk = [Message("user", "Hi."), Message("assistant", "Hello."), Message("user", "How are you?")]
         try:
-            async with asyncio.timeout(TEMPLATE_S):
-                await self.apply_template(talk)
-        except TimeoutError:
-            raise EngineError(f"the chat template of {self._model} does not come to an end") from None
+            await self.apply_template(talk)
         except BadRequest as error:
             raise EngineError(f"the chat template of {self._model} does not work: {error}") from error
 

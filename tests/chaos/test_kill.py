@@ -74,6 +74,19 @@ def test_killed_twice_and_before_the_first_token(app: RunningApp, key: str) -> N
     charged_once(app, generation, usage["prompt_tokens"] + WORDS)
 
 
+def test_the_server_is_killed_and_nobody_is_left_behind(app: RunningApp, key: str) -> None:
+    question = script(tokens=WORDS, rate=150, seed=8)
+    program = Program(app.url, key)
+    generation = program.ask(question)
+    program.follow(generation, at_least=300)
+    app.kill9_server()
+    app.start()
+    assert program.follow(generation) == expected(question)
+    usage = program.ended["usage"]
+    assert isinstance(usage, dict)
+    charged_once(app, generation, usage["prompt_tokens"] + WORDS)
+
+
 @pytest.mark.model
 def test_the_app_is_killed_while_the_real_model_writes(tmp_path: Path) -> None:
     """A model's text cannot be known beforehand: what was seen must stay, go on without a seam, be charged once."""

@@ -1,7 +1,9 @@
 """A person chats."""
 
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -11,6 +13,13 @@ from tests.e2e.conftest import ANSWER, COMPOSER, Tabs, answered, ask, finished, 
 from tests.parley import expected, script
 
 pytestmark = pytest.mark.e2e
+OLDER = """
+    INSERT INTO thread (tenant_id, user_id, model, created_at, id, title, updated_at)
+    WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 120)
+    SELECT tenant_id, user_id, model, created_at, printf('%032x', n), 'Chat ' || n, updated_at - n * 60000
+    FROM thread, n WHERE id = ?
+"""
+"""120 threads beside one, older by a minute each."""
 
 
 def test_a_question_gets_its_answer_and_its_address(page: Page) -> None:
@@ -268,6 +277,23 @@ def test_a_long_thread_opens_at_its_end_and_loads_what_came_before(page: Page, a
     expect(page.locator("[data-question]")).to_have_count(24)
     expect(page.get_by_role("button", name="Load earlier messages")).to_have_count(0)
     expect(page.get_by_text(text, exact=True)).to_be_visible()
+
+
+def test_older_chats_are_listed_when_wanted(page: Page, app: RunningApp) -> None:
+    ask(page, script(tokens=2))
+    finished(page)
+    [thread] = re.findall("[0-9a-f]{32}$", page.url)
+    with closing(sqlite3.connect(app.home / "parley.db", timeout=10)) as db, db:
+        db.execute(OLDER, (thread,))
+    page.reload()
+    threads = page.locator(".threads a")
+    expect(threads).to_have_count(100)
+    page.get_by_role("button", name="Show older chats").click()
+    expect(threads).to_have_count(121)
+    expect(page.get_by_role("button", name="Show older chats")).to_have_count(0)
+    threads.last.click()
+    expect(page).to_have_url(re.compile(f"/c/{120:032x}$"))
+    expect(threads).to_have_count(121)
 
 
 def test_another_persons_thread_is_no_thread(page: Page, tabs: Tabs, person: Callable[[str], str]) -> None:

@@ -25,6 +25,7 @@ from inference.engines.base import Engine
 from inference.engines.exllama import v2
 from inference.engines.scripted import ScriptedEngine
 from inference.models import Models
+from inference.pool import Pool
 from inference.protocol import Chunk, EngineError, Message, Request, Sampling
 from inference.server import application
 from tests.inference import exllama_double
@@ -71,6 +72,12 @@ def request(text: str, model: str = "scripted", **sampling: Any) -> Request:
     continue_from = sampling.pop("continue_from", "")
     chosen = Sampling(**{"max_tokens": 40, "temperature": 0.0, "seed": 1, **sampling})
     return Request(model, (Message("user", text),), chosen, continue_from=continue_from)
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(0.005)
 
 
 def script(**directive: Any) -> str:
@@ -291,6 +298,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 StartServer = Callable[[Handler], Awaitable[str]]
+MakePool = Callable[..., Pool]
 
 
 @pytest.fixture
@@ -313,3 +321,15 @@ async def _serve(stack: AsyncExitStack, app: web.Application) -> str:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0][:2]
     return f"http://{host}:{port}"
+
+
+@pytest.fixture
+async def make_pool() -> AsyncIterator[MakePool]:
+    async with AsyncExitStack() as stack:
+
+        def make(*urls: str) -> Pool:
+            made = Pool(urls)
+            stack.push_async_callback(made.close)
+            return made
+
+        yield make

@@ -105,13 +105,12 @@ async def test_an_answer_is_continued_behind_what_is_there(live: Live, client: I
 
 
 async def test_many_at_once_each_get_their_own(live: Live, client: InferenceClient) -> None:
-    number = 100 if live.kind == "scripted" else 12
-    asked = [request(f"Say the number {n}.", live.model, max_tokens=6) for n in range(number)]
+    asked = [request(f"Say the number {n}.", live.model, max_tokens=5) for n in range(100)]
     answers = await asyncio.gather(*(collect(client, one) for one in asked))
     for chunks in answers:
         assert chunks[-1].usage is not None
         assert chunks[-1].usage.completion_tokens == sum(chunk.tokens for chunk in chunks)
-    assert len({text_of(chunks) for chunks in answers}) > number // 4
+    assert len({text_of(chunks) for chunks in answers}) > 25
     assert (await live.status())["running"] == 0
 
 

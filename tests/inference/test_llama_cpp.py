@@ -15,7 +15,7 @@ from inference import catalog
 from inference.client import InferenceClient
 from inference.continuation import SteadyClient
 from inference.engines.llama_cpp import LlamaCppEngine
-from inference.protocol import Damaged, EngineError, Message, Request, Sampling, TooLittleMemory
+from inference.protocol import BadRequest, Damaged, EngineError, Message, Request, Sampling, TooLittleMemory
 from tests.inference.conftest import KEY, SMOLLM, STORY, collect, request, spawn, text_of
 
 pytestmark = pytest.mark.model
@@ -183,6 +183,26 @@ async def test_a_template_that_loops_is_found_while_it_loads(
     with pytest.raises(EngineError, match=r"endless|cannot load"):
         await engine.load()
     assert not await engine.health()
+
+
+async def test_a_template_that_loops_with_some_conversation_only_refuses_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference.engines.llama_cpp.TEMPLATE_S", 1.0)
+    _, path = catalog.find(SMOLLM, tmp_path)
+    template = "{% for m in messages %}{% if m.content == 'loop' %}" + LOOPS + "{% endif %}{{ m.content }}{% endfor %}"
+    engine = LlamaCppEngine("m", path, 512, 2, 512, 1, template=template)
+    await engine.load()
+    asked = request("Say something.", max_tokens=40)
+    others = engine.stream(asked)
+    running = asyncio.create_task(anext(others))
+    with pytest.raises(BadRequest, match="does not end"):
+        await engine.prompt([Message("user", "loop")])
+    assert (await running).text
+    await others.aclose()
+    assert await engine.health()
+    assert [chunk async for chunk in engine.stream(asked)][-1].finish
+    await engine.unload()
 
 
 async def test_an_engine_that_is_unloaded_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from inference.protocol import (
     Request,
     TooLittleMemory,
 )
-from tests.inference.conftest import request, script, text_of
+from tests.inference.conftest import request, script, text_of, until
 
 GB = 10**9
 
@@ -91,12 +91,6 @@ async def house(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., 
     yield build
     for one in made:
         await one.models.close()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_model_is_loaded_when_somebody_asks_for_it_and_once(house: Callable[..., House]) -> None:

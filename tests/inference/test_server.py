@@ -173,6 +173,7 @@ async def test_vectors_take_their_turn(start_service: StartService) -> None:
         await asyncio.sleep(0.005)
     await stream.aclose()
     assert (await asyncio.wait_for(waiting, 2)).tokens == 2
+    assert service.status()["embedded_tokens"] == 2
     await client.close()
 
 

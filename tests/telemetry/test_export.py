@@ -199,6 +199,20 @@ async def test_a_file_of_an_older_version_gets_the_new_columns(db: Database, eve
     assert exported(tmp_path)["route"].to_list() == [None, None, "default"]
 
 
+async def test_a_damaged_file_is_set_aside_and_made_anew(db: Database, events: Events, tmp_path: Path) -> None:
+    await record(db, events, range(3))
+    await export(db, tmp_path)
+    [file] = tmp_path.rglob("*.parquet")
+    os.truncate(file, 200)
+    await record(db, events, [3])
+    await record(db, events, [4], NOON + HOUR)
+    report = await export(db, tmp_path)
+    assert (report.events, report.files) == (5, 2)
+    assert exported(tmp_path)["event_id"].to_list() == ids(range(5))
+    [aside] = file.parent.glob("*.damaged-*")
+    assert aside.stat().st_size == 200
+
+
 async def test_the_outbox_is_emptied_after_a_week(db: Database, events: Events, tmp_path: Path) -> None:
     await record(db, events, range(2))
     await export(db, tmp_path)

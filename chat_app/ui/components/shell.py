@@ -124,6 +124,10 @@ def nav() -> rx.Component:
         rx.el.a(icon("new"), "New chat", href="/", class_name="nav-item new-chat", custom_attrs={"data-close-nav": ""}),
         rx.el.nav(
             rx.foreach(Chat.groups, thread_group),
+            rx.cond(
+                Chat.has_older,
+                rx.el.button("Show older chats", type="button", class_name="nav-item older", on_click=Chat.list_older),
+            ),
             class_name="threads",
             custom_attrs={"aria-label": "Chats"},
         ),

@@ -1,4 +1,4 @@
-"""The chat page: the threads beside it, the thread that is shown, and the answer that is being written.
+"""The chat page: the thread that is shown, beside the others (`sidebar`), and the answer that is being written.
 
 The thread's finished messages are one list, sent when it changes; the running answer is apart from them, as finished
 blocks and a tail, so that a token costs neither. A new question moves the last answer into the list.
@@ -7,7 +7,7 @@ blocks and a tail, so that a token costs neither. A new question moves the last 
 # ruff: noqa: RUF012 - Reflex copies a state's defaults for each page.
 
 import asyncio
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
 import reflex as rx
@@ -23,13 +23,13 @@ from chat_app.turn import Started, TurnError
 from chat_app.ui import words
 from chat_app.ui.frames import Frame, frames
 from chat_app.ui.markdown import Blocks
-from chat_app.ui.state.entry import RUNNING, Entry, ThreadGroup, entry, facts, grouped, shown
+from chat_app.ui.state.entry import RUNNING, Entry, ThreadGroup, entry, facts, shown
 from chat_app.ui.state.open_pages import Turn, open_pages
+from chat_app.ui.state.sidebar import Sidebar
 from chat_app.ui.state.visitor import Visitor, text_of
 from chat_app.wiring import parley
 
 WINDOW = 40
-THREADS = 200
 RETRY_S = 1.0
 """Until a page looks again for its answer when the stores could not be read."""
 ASK_AGAIN_S = 2.0
@@ -43,12 +43,9 @@ GIVE_BACK = rx.call_function("window.parley?.giveBack")
 """The composer keeps what was sent until it hears one of these."""
 
 
-class Chat(Visitor):
+class Chat(Sidebar, Visitor):
     """What the chat page shows."""
 
-    groups: list[ThreadGroup] = []
-    shown_id: str = ""
-    """The thread that is shown; empty for a new chat."""
     messages: list[Entry] = []
     has_earlier: bool = False
     missing: bool = False
@@ -68,9 +65,6 @@ class Chat(Visitor):
     """The chosen model, while it is loaded."""
     engine: str = "ready"
     engine_error: str = ""
-    dialog: str = ""
-    dialog_id: str = ""
-    dialog_title: str = ""
     _moving_to: str = ""
     """Socket and thread that this page is being redirected to."""
 
@@ -259,55 +253,6 @@ class Chat(Visitor):
             await asyncio.sleep(LOOK_S)
         open_pages.leave(turn)
 
-    # Threads -------------------------------------------------------------------------------------------------------
-
-    @rx.event
-    def ask_rename(self, thread_id: str, title: str) -> None:
-        """Open the dialog that renames a thread."""
-        self.dialog, self.dialog_id, self.dialog_title = "rename", thread_id, title
-
-    @rx.event
-    def ask_delete(self, thread_id: str, title: str) -> None:
-        """Open the dialog that deletes a thread."""
-        self.dialog, self.dialog_id, self.dialog_title = "delete", thread_id, title
-
-    @rx.event
-    def close_dialog(self) -> None:
-        """Do neither."""
-        self.dialog = ""
-
-    @rx.event
-    async def rename(self, form: dict[str, Any]) -> None:
-        """Give the thread of the dialog another title."""
-        self.dialog = ""
-        who = await self._present()
-        if who is None:
-            return
-        try:
-            await parley().threads.rename(who, self.dialog_id, text_of(form, "title"))
-        except NotFound:
-            self.notice = "This chat does not exist any more."
-        await self._load_threads(who)
-
-    @rx.event
-    async def delete(self) -> EventSpec | None:
-        """Delete the thread of the dialog; a new chat takes its place if it was shown."""
-        self.dialog = ""
-        who = await self._present()
-        if who is None:
-            return None
-        with suppress(NotFound):  # Deleted is deleted, whoever did it.
-            await parley().threads.delete(who, self.dialog_id)
-        await self._load_threads(who)
-        return rx.redirect("/") if self.dialog_id == self.shown_id else None
-
-    @rx.event
-    async def refresh_threads(self) -> None:
-        """Read the list of threads anew."""
-        who = await self._present()
-        if who is not None:
-            await self._load_threads(who)
-
     # Parts of the above --------------------------------------------------------------------------------------------
 
     async def _load(self, who: Identity, thread_id: str) -> None:
@@ -332,10 +277,6 @@ class Chat(Visitor):
             self.finished = self.live.parts
             if self.live.running and self.live.generation_id == seen[0]:
                 _, self.finished, self.tail = seen  # The page only reconnected: no need to blink.
-
-    async def _load_threads(self, who: Identity) -> None:
-        lines = await parley().threads.recent(who, THREADS)
-        self.groups = grouped(lines, self._zone())
 
     def _offer(self, names: list[str]) -> None:
         self.models = names

@@ -60,7 +60,7 @@ def words(code: str, wait: str = "") -> str:
         return ""
     if code == "too_many_attempts":
         seconds = wait if wait.isdecimal() else "60"
-        return f"Too many attempts. Wait {seconds} seconds and try again."
+        return f"Too many attempts. Wait {seconds} {'second' if seconds == '1' else 'seconds'} and try again."
     return _WORDS.get(code, "That did not work. Try again.")
 
 

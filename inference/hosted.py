@@ -35,6 +35,8 @@ class Hosted:
         """It is being loaded."""
         self.lock = asyncio.Lock()
         """Of whoever loads or unloads it."""
+        self.healed = 0
+        """Of the times that its engine brought itself back, those that are counted."""
         self.strikes = 0
         """Health checks that failed, one after the other."""
         self.deaths = 0

@@ -223,7 +223,7 @@ class Models:
             one.able = engine.capabilities
             one.id = one.able.model
             one.service = Service(engine, one.metrics, self._queue_limit, partial(self._suspect, one))
-            one.used_at, one.strikes = time.monotonic(), 0
+            one.used_at, one.strikes, one.healed = time.monotonic(), 0, 0
             one.become("ready")
             return one.service
 
@@ -286,7 +286,10 @@ class Models:
         if one.model.idle_s and not one.users and now - one.used_at > one.model.idle_s:
             await self._unload(one, off=False)
             return
-        if one.able and one.able.heals:
+        if (healed := service.engine.capabilities.healed) is not None:
+            for _ in range(healed - one.healed):
+                one.metrics.restarted()
+            one.healed = healed
             return
         one.strikes = 0 if await service.engine.health() else one.strikes + 1
         if one.strikes >= STRIKES:

@@ -17,7 +17,7 @@ class Capabilities:
     `kv_tokens`: tokens that all running requests may hold together; 0 when every slot has a whole context of its own.
     `abilities`: what it can do beside answering; the service refuses requests for anything else with `BadRequest`.
     `gathers`: it heeds `Request.gather_ms` itself.
-    `heals`: it brings itself back when it has died, and wants nobody to load it again.
+    `healed`: how often it has brought itself back after it had died; None for an engine that is to be loaded again.
     """
 
     model: str
@@ -27,7 +27,7 @@ class Capabilities:
     kv_tokens: int = 0
     quantization: str = ""
     abilities: frozenset[Ability] = frozenset()
-    heals: bool = False
+    healed: int | None = None
     gathers: bool = False
 
 

@@ -103,6 +103,7 @@ async def test_a_generator_that_cannot_be_rebuilt_is_started_anew(start: StartEn
         await answer(engine, script(tokens=20, drop_at=3), max_tokens=400)
     await until_healthy(engine)
     assert engine.pid != pid
+    assert engine.capabilities.healed == 1
     assert text_of(await answer(engine, script(text="back"))) == "back"
 
 
@@ -117,6 +118,7 @@ async def test_a_killed_host_ends_its_streams_and_is_back_soon(start: StartEngin
             pass
     await until_healthy(engine)
     assert engine.pid not in (0, pid)
+    assert engine.capabilities.healed == 1
     assert text_of(await answer(engine, script(text="back"))) == "back"
 
 

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from inference import models as models_module
 from inference.catalog import Model
-from inference.engines.base import Engine
+from inference.engines.base import Capabilities, Engine
 from inference.engines.scripted import ScriptedEngine, scripted_text
 from inference.models import Models
 from inference.protocol import (
@@ -33,6 +34,7 @@ class Fleeting(ScriptedEngine):
     def __init__(self, model: str, diary: list[str]) -> None:
         super().__init__(model, slots=2)
         self.diary = diary
+        self.healed: int | None = None
 
     async def load(self) -> None:
         await asyncio.sleep(0.02)
@@ -45,6 +47,10 @@ class Fleeting(ScriptedEngine):
 
     def die(self) -> None:
         self._loaded = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, healed=self.healed)
 
 
 class House:
@@ -236,6 +242,18 @@ async def test_an_engine_that_died_is_brought_back(house: Callable[..., House]) 
     assert text_of(await home.ask("a", tokens=3)) == scripted_text({"tokens": 3})
     assert home.diary == ["load a", "load b", "unload a", "load a"]
     assert b'parley_inference_restarts_total{model="a"} 1.0' in home.models.exposition()
+
+
+async def test_an_engine_that_brings_itself_back_is_counted_and_left_alone(house: Callable[..., House]) -> None:
+    home = house()
+    await home.models.start()
+    engine = home.engines["a"]
+    engine.die()
+    engine.healed = 0
+    await asyncio.sleep(0.2)
+    engine.healed = 2
+    await until(lambda: home.models.status()["restarts"] == 2)
+    assert home.diary == ["load a"]
 
 
 async def test_an_engine_that_hangs_is_brought_back_even_if_nobody_asks(house: Callable[..., House]) -> None:

@@ -43,13 +43,14 @@ class ExLlamaEngine:
         self._options = options
         self._folder = Path(options.folder)
         self._capabilities = Capabilities(
-            options.model or self._folder.name.lower(), "exllama", options.context, 0, heals=True
+            options.model or self._folder.name.lower(), "exllama", options.context, 0, healed=0
         )
         self._vocabulary = 0
         self._control: re.Pattern[str] | None = None
         self._template: Template | None = None
         self._host: Child | None = None
         self._state: State = "unloaded"
+        self._fell = False  # Since it was last ready.
         self._loaded: asyncio.Future[None] | None = None
         self._restarting: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
@@ -197,7 +198,7 @@ class ExLlamaEngine:
                 answer.end(error_from((code, message)))
         elif "broken" in frame:
             logger.error("an iteration of the generator failed: %s", frame["broken"])
-            self._state = "broken"
+            self._state, self._fell = "broken", True
             self._lost(EngineDied(f"the generator failed: {frame['broken']}"))
             self._take_back()
         elif "ready" in frame:
@@ -212,7 +213,9 @@ class ExLlamaEngine:
             slots=loaded["slots"],
             kv_tokens=loaded["kv_tokens"],
             abilities=frozenset(loaded["abilities"]),
+            healed=(self._capabilities.healed or 0) + self._fell,
         )
+        self._fell = False
         self._vocabulary = loaded["vocabulary"]
         # The longest first: one may begin like another.
         control = sorted((re.escape(piece) for piece in loaded["control"] if len(piece) > 1), key=len, reverse=True)
@@ -232,7 +235,7 @@ class ExLlamaEngine:
 
     def _ended(self, why: str) -> None:
         """The host is gone without being told to."""
-        was, self._state = self._state, "broken"
+        was, self._state, self._fell = self._state, "broken", True
         logger.error("the process that holds the GPU %s", why)
         self._lost(EngineDied(f"the process that holds the GPU {why}"))
         if was == "loading":

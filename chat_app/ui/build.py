@@ -7,6 +7,7 @@ the page is served.
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -51,7 +52,8 @@ def build(root: Path = ROOT) -> Path:
             return ready
         # Named now: the export rewrites its lock, and a person may go on editing while it runs.
         builds, name = root / ".web" / "builds", stamp(root)
-        _export(root)
+        with _laid_out_as_before(root / "reflex.lock" / "package.json"):
+            _export(root)
         coming = builds / f"{name}.part"
         shutil.rmtree(coming, ignore_errors=True)
         shutil.copytree(root / ".web" / "build" / "client", coming / "build" / "client")
@@ -93,6 +95,16 @@ def _tidy(builds: Path) -> None:
     made = sorted(builds.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in made[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _laid_out_as_before(file: Path) -> Iterator[None]:
+    """Reflex writes this file anew each time, not always in the same layout: one that says the same stays as it was.
+    Else the next start would take it for a change, and git for an edit."""
+    before = file.read_bytes() if file.exists() else b""
+    yield
+    if before and json.loads(file.read_bytes()) == json.loads(before):
+        file.write_bytes(before)
 
 
 @contextmanager

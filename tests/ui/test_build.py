@@ -82,6 +82,28 @@ def test_a_build_is_named_after_what_went_into_it(tree: Path, exports: Path, mon
     assert exports.read_text() == "x"
 
 
+def test_a_lock_that_is_only_written_differently_is_no_change(
+    tree: Path, exports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, export = tree / "reflex.lock/package.json", building._export
+    lock.write_text('{\n  "name": "reflex"\n}')
+
+    def rewriting(root: Path) -> None:
+        export(root)
+        lock.write_text(says)
+
+    monkeypatch.setattr(building, "_export", rewriting)
+    says = '{"name": "reflex"}'
+    first = build(tree)
+    assert lock.read_text() == '{\n  "name": "reflex"\n}'
+    assert build(tree) == first
+    assert exports.read_text() == "x"
+    (tree / "assets/a.css").write_text("new")
+    says = '{"name": "another"}'
+    build(tree)
+    assert lock.read_text() == says
+
+
 def test_old_builds_are_tidied_away(tree: Path, exports: Path) -> None:
     for number in range(KEPT + 2):
         (tree / "assets/a.css").write_text(str(number))

@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator, Callable
 
 from inference.protocol import Chunk
 
-FRAME_S = 0.04
-"""What is gathered for each answer that runs: alone, a page shows nothing sooner than its next frame."""
+EACH_S = 0.06
+"""What is gathered for each answer that runs. Beside a page's frames of 40 ms nobody sees the difference; 40 instead
+of 60 cost a lone answer 1.5 % of its speed, on two cores."""
 
 
 async def paced(chunks: AsyncGenerator[Chunk, None], interval: Callable[[], float]) -> AsyncGenerator[Chunk, None]:

@@ -13,7 +13,7 @@ from typing import Any
 from inference.engines.base import Ability, Engine
 from inference.fairqueue import FairQueue
 from inference.metrics import Metrics, Stage
-from inference.pacing import FRAME_S, paced
+from inference.pacing import EACH_S, paced
 from inference.protocol import (
     BadRequest,
     Chunk,
@@ -95,7 +95,7 @@ class Service:
         if not request.gather_ms or self.engine.capabilities.gathers:
             return chunks
         most = request.gather_ms / 1_000
-        return paced(chunks, lambda: min(FRAME_S * self.queue.running, most))
+        return paced(chunks, lambda: min(EACH_S * self.queue.running, most))
 
     async def embed(self, texts: Sequence[str], user: str = "") -> Embeddings:
         """A vector for each text. It takes its turn and a slot like an answer, and its tokens count in its user's."""

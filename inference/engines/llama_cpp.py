@@ -27,7 +27,7 @@ from inference.engines.llama_host import BROKEN, LlamaHost
 from inference.engines.llama_process import Order
 from inference.engines.plain import plain_text
 from inference.engines.prompts import Prompts
-from inference.pacing import FRAME_S
+from inference.pacing import EACH_S
 from inference.protocol import (
     BadRequest,
     Chunk,
@@ -239,7 +239,7 @@ class LlamaCppEngine:
         whenever one of them has to give way to it.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(FRAME_S * self._streams, most)):
+            async with asyncio.timeout(min(EACH_S * self._streams, most)):
                 await response.content.wait_eof()
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:

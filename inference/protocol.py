@@ -6,15 +6,38 @@ Units: tokens are the engine's own, counted by the engine; times are seconds.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-Finish = Literal["stop", "length"]
+Finish = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that a model asks for. `arguments` is JSON text as the model wrote it, which need not be valid."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may ask to have called. `parameters` is the JSON text of a JSON schema."""
+
+    name: str
+    description: str = ""
+    parameters: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the prompt. `role` is "system", "user" or "assistant"."""
+    """One message of the prompt. `role` is "system", "user", "assistant" or "tool".
+
+    An assistant's message may ask for `tool_calls`; a tool's is the result of the call `tool_call_id`.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +71,8 @@ class Request:
     """One generation.
 
     `continue_from` is the text of the answer so far, when its first owner or its engine died: the engine goes on
-    right behind it, and that text is not sent again. `user` (opaque) and `weight` (share of the service that this
+    right behind it, and that text is not sent again. `continue_reasoning` is the same for what it thought before it.
+    `tools` may be called; `tool_choice` is "auto", "none", "required", or the name of the one that must be. `user` (opaque) and `weight` (share of the service that this
     user's tier is worth) are for the queue; neither changes the answer. `gather_ms` is how long text may be gathered
     into one chunk when many answers run: a reader that asks for it is cheaper to serve (see `pacing`). `max_wait_ms` is
     how long it may wait for its turn before it is refused as `Overloaded`; 0 is for ever.
@@ -66,6 +90,9 @@ class Request:
     gather_ms: int = 0
     max_wait_ms: int = 0
     affinity: str = ""
+    continue_reasoning: str = ""
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +131,9 @@ class Chunk:
     """A piece of the answer: `tokens` new tokens that gave `text` (either may be empty or 0).
 
     A chunk holds whatever one read brought, so it may be many tokens. The last chunk, and only it, has `finish`, and
-    with it `usage` (None if a foreign server sends none). `logprobs` are of the chunk's tokens, if they were asked for.
+    with it `usage` (None if a foreign server sends none) and the whole `calls` that a finish of "tool_calls" means.
+    `reasoning` is what a thinking model thought before `text`. `prompt_tokens` is what the engine read, where it says
+    so before the end (None: not said in this chunk). `logprobs` are of the chunk's tokens, if they were asked for.
     """
 
     text: str
@@ -112,6 +141,9 @@ class Chunk:
     finish: Finish | None = None
     usage: Usage | None = None
     logprobs: tuple[Picked, ...] = ()
+    reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,43 @@
 """Following an answer, whoever writes it and wherever.
 
-The generation log gives the text while it is written. When the generation has ended, the text comes from its message,
-or from what the log still keeps. It does not know who may look: its callers have asked.
+The generation log gives its entries while it is written. When the generation has ended, they come from its message, or
+from what the log still keeps. It does not know who may look: its callers have asked.
 """
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 
-from chat_app.data.log.base import GenerationLog, Piece
+from chat_app.data.log.base import GenerationLog
+from chat_app.data.log.entries import Decoder, Entry, encode, text_of
 from chat_app.sessions.generations import ENDED, Generations
+
+
+class Gone(Exception):
+    """The answer has ended and its text is not kept any more; `length` is how many characters its log had."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"{length} characters are not kept any more")
+        self.length = length
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What came next. `offset` is where these entries begin in the log, `next` where a viewer that has them goes on.
+
+    Text comes as it is written; every other entry comes whole. `end` is set on the last one: the final status. One
+    without entries and end is a sign of life in a silence.
+    """
+
+    offset: int
+    entries: tuple[Entry, ...]
+    next: int
+    end: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What the answer says in this update."""
+        return text_of(self.entries)
 
 
 class Viewer:
@@ -18,35 +47,96 @@ class Viewer:
         self._log = log
         self._generations = generations
 
-    async def follow(self, generation_id: str, offset: int = 0) -> AsyncGenerator[Piece, None]:
-        """The text from `offset` (characters) on, each character once, until a piece with `end`.
+    async def follow(
+        self, generation_id: str, offset: int = 0, *, begun: bool = False
+    ) -> AsyncGenerator[Update, None]:
+        """The entries from `offset` on, each once, until an update with `end`. `begun`: this process has just begun it.
 
-        Yields nothing for an unknown generation. Close it (`aclosing`) to stop looking; that does not stop the answer.
+        Yields nothing for an unknown generation. Raises `Gone`. Close it (`aclosing`) to stop looking; that does not
+        stop the answer.
         """
-        status = await self._generations.status(generation_id)
-        if status is None:
-            return
-        if status in ENDED:
-            yield await self._rest(generation_id, offset, status)
-            return
-        async with aclosing(self._log.tail(generation_id, offset)) as tail:
+        if not begun:
+            status = await self._generations.status(generation_id)
+            if status is None:
+                return
+            if status in ENDED:
+                yield await self._ended(generation_id, _Reader(offset), status)
+                return
+        reader = _Reader(offset)
+        async with aclosing(self._log.tail(generation_id)) as tail:
             async for piece in tail:
-                if not piece.text and piece.end is None:
+                end = piece.end
+                if not piece.text and end is None:
                     # Silence. Perhaps its owner was killed between the database's commit and the log's last entry:
                     # then nobody will write to the log any more.
                     status = await self._generations.status(generation_id)
-                    if status not in ENDED:
-                        continue
-                    piece = await self._rest(generation_id, offset, str(status))
-                offset = piece.offset + len(piece.text)
-                yield piece
-                if piece.end is not None:
+                    if status in ENDED:
+                        yield await self._ended(generation_id, reader, str(status))
+                        return
+                elif end is not None:
+                    update = reader.read(piece.text, end)
+                    length = (await self._generations.kept(generation_id)).length if update.next == 0 else 0
+                    # A log that was lost and made anew by its end alone has none of the text.
+                    yield update if length <= reader.length else await self._ended(generation_id, reader, end)
                     return
+                update = reader.read(piece.text)
+                if update.entries or not piece.text:
+                    yield update
+
+    async def entries(self, generation_id: str) -> list[Entry]:
+        """All that there is of the answer now. Raises `Gone`."""
+        return Decoder().feed(await self._all(generation_id))
 
     async def text(self, generation_id: str) -> str:
-        """All that there is of the answer now."""
-        stored = await self._generations.content(generation_id)
-        return stored or (await self._log.read(generation_id)).text
+        """What the answer says so far. Raises `Gone`."""
+        return text_of(await self.entries(generation_id))
 
-    async def _rest(self, generation_id: str, offset: int, status: str) -> Piece:
-        return Piece(offset, (await self.text(generation_id))[offset:], status)
+    async def _ended(self, generation_id: str, reader: "_Reader", status: str) -> Update:
+        return reader.rest(await self._all(generation_id), status)
+
+    async def _all(self, generation_id: str) -> str:
+        kept = await self._generations.kept(generation_id)
+        if kept.log:
+            return kept.log
+        log = (await self._log.read(generation_id)).text
+        if len(log) < kept.length:
+            raise Gone(kept.length)
+        return log
+
+
+class _Reader:
+    """Reads a log from its beginning and leaves out what its viewer has: the first `skip` characters."""
+
+    def __init__(self, skip: int) -> None:
+        self._decoder = Decoder()
+        self._skip = skip
+        self.length = 0
+        """Characters read so far, whole entries or not."""
+
+    def read(self, piece: str, end: str | None = None) -> Update:
+        before = self._decoder.offset
+        entries = self._decoder.feed(piece)
+        self.length += len(piece)
+        if before < self._skip:
+            entries = self._unseen(before, entries)
+        after = max(self._decoder.offset, self._skip)
+        return Update(max(before, min(self._skip, after)), tuple(entries), after, end)
+
+    def rest(self, log: str, end: str) -> Update:
+        """What is left of the whole log."""
+        return self.read(log[self.length :], end)
+
+    def _unseen(self, at: int, entries: list[Entry]) -> list[Entry]:
+        """Entries that begin at `skip` or behind it; of text also the part that lies behind it."""
+        left: list[Entry] = []
+        for entry in entries:
+            if entry.kind == "text":
+                if text := entry.text[max(0, self._skip - at) :]:
+                    left.append(Entry("text", text))
+                at += len(entry.text)
+            else:
+                size = len(encode([entry]))
+                if at >= self._skip:
+                    left.append(entry)
+                at += size
+        return left

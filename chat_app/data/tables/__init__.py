@@ -6,12 +6,13 @@ All times are integer milliseconds UTC; money is integer micro-units of the curr
 from chat_app.data.tables.accounts import ApiKey, BrowserSession, Tenant, User
 from chat_app.data.tables.billing import LedgerEntry, Plan, Price, Quota
 from chat_app.data.tables.safety import Review
-from chat_app.data.tables.sessions import Generation, Message, Thread
+from chat_app.data.tables.sessions import Checkpoint, Generation, Message, Step, Thread
 from chat_app.data.tables.telemetry import Event
 
 __all__ = [
     "ApiKey",
     "BrowserSession",
+    "Checkpoint",
     "Event",
     "Generation",
     "LedgerEntry",
@@ -20,6 +21,7 @@ __all__ = [
     "Price",
     "Quota",
     "Review",
+    "Step",
     "Tenant",
     "Thread",
     "User",

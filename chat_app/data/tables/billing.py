@@ -35,27 +35,38 @@ class Price(SQLModel, table=True):
 
 
 class Quota(SQLModel, table=True):
-    """One account's month: tokens used, and tokens held by answers that are still running."""
+    """One account's month: what was granted beside the plan, what is used, and what running answers hold.
+
+    Tokens, and money in micro-units of the currency.
+    """
 
     __tablename__ = "quota"
 
     user_id: str = Field(primary_key=True)
     period: str = Field(primary_key=True, description="YYYY-MM, UTC")
+    granted: int = big(0)
     used: int = big(0)
     held: int = big(0)
+    granted_micro: int = big(0)
+    used_micro: int = big(0)
+    held_micro: int = big(0)
 
 
 class LedgerEntry(SQLModel, table=True):
-    """Never changed, never deleted. A generation has one `hold` and one `settle`: that makes it charged once."""
+    """Never changed, never deleted. A step has one `hold` and one `settle`: that makes it charged once.
+
+    A `grant` adds to an account's month, a `void` takes a settled charge back.
+    """
 
     __tablename__ = "ledger"
-    __table_args__ = (UniqueConstraint("generation_id", "kind", name="ledger_once"),)
+    __table_args__ = (UniqueConstraint("generation_id", "kind", "seq", name="ledger_once"),)
 
     id: str = Field(default_factory=new_id, primary_key=True)
     tenant_id: str
     user_id: str = Field(index=True)
-    generation_id: str
-    kind: str = Field(description="hold or settle")
+    generation_id: str = Field(description="of a grant: whatever makes it one and no other")
+    kind: str = Field(description="hold, settle, grant or void")
+    seq: int = Field(default=1, description="the step")
     period: str
     tokens: int = big(0)
     cost_micro: int = big(0)

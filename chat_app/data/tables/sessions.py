@@ -1,6 +1,7 @@
 """Conversations: threads, their messages, and the generations that write the answers."""
 
 from sqlalchemy import Index
+from sqlalchemy import text as sql
 from sqlmodel import Field, SQLModel
 
 from chat_app.data.ids import new_id
@@ -8,6 +9,8 @@ from chat_app.data.tables.columns import big, text
 
 ACTIVE = ("queued", "streaming")
 """Statuses of a generation that some process has to be working on."""
+IS_ACTIVE = "status IN ('queued', 'streaming')"
+"""The same in SQL, word for word the condition of the partial index `generation_active`."""
 
 
 class Thread(SQLModel, table=True):
@@ -26,7 +29,11 @@ class Thread(SQLModel, table=True):
 
 
 class Message(SQLModel, table=True):
-    """One message of the tree. An assistant's row gets its text when its generation has ended."""
+    """One message of the tree. An assistant's row gets its text when its generation has ended.
+
+    `log` is the generation log of an answer that is more than text (reasoning, tools), else empty; `depth` counts the
+    messages from the first one down to this one, so that nobody has to walk up to know how long a branch is.
+    """
 
     __tablename__ = "message"
     __table_args__ = (Index("message_by_thread", "thread_id", "created_at"),)
@@ -36,6 +43,8 @@ class Message(SQLModel, table=True):
     parent_id: str | None = Field(default=None, index=True, description="the message that this one answers or follows")
     role: str = Field(description="user or assistant")
     content: str = text()
+    log: str = text()
+    depth: int = 1
     generation_id: str | None = Field(default=None, index=True)
     created_at: int = big()
 
@@ -43,13 +52,13 @@ class Message(SQLModel, table=True):
 class Generation(SQLModel, table=True):
     """One answer as a durable job. `status`: queued, streaming, done, stopped, failed, refused.
 
-    `prompt` is the JSON of exactly what the engine was given, so that another process can continue it;
-    `checkpoint` the text so far where the generation log alone is not durable. Both are emptied at the end.
+    `job` is the JSON of all that another process needs to go on (`turn/job.py`), in the format `job_version`; it is
+    emptied at the end. `held_tokens` and `held_micro` are what its open step `step` holds now.
     """
 
     __tablename__ = "generation"
     __table_args__ = (
-        Index("generation_by_status", "status"),
+        Index("generation_active", "owner", "created_at", sqlite_where=sql(IS_ACTIVE), postgresql_where=sql(IS_ACTIVE)),
         Index("generation_by_user", "user_id", "created_at"),
     )
 
@@ -60,14 +69,16 @@ class Generation(SQLModel, table=True):
     message_id: str | None = Field(default=None, description="the assistant's message; null for a call of the API")
     source: str = Field(default="chat", description="chat or api")
     status: str
-    owner: str = ""
+    owner: str = Field(default="", description="the process that works on it")
     fence: int = big(0)
     model: str
     plan_id: str
-    prompt: str = text()
-    checkpoint: str = text()
+    job: str = text()
+    job_version: int = 0
+    step: int = 1
     period: str = Field(description="month of the quota that the hold is on, YYYY-MM")
     held_tokens: int = big(0)
+    held_micro: int = big(0)
     prompt_tokens: int = big(0)
     completion_tokens: int = big(0)
     cached_tokens: int = big(0)
@@ -75,6 +86,47 @@ class Generation(SQLModel, table=True):
     attempts: int = 0
     error: str = text()
     receipt: str = text()
+    log_length: int = big(0)
     created_at: int = big()
     first_token_at: int | None = big(nullable=True)
     finished_at: int | None = big(nullable=True)
+
+
+class Step(SQLModel, table=True):
+    """One step of a turn. `kind`: model, tool, retrieval, summary, check; `status`: running, done, stopped, failed.
+
+    `input` says where the step's input lies: an offset of the generation log, from whose beginning up to there a model
+    read, or at which the tool call stands. `output` is what a step gave that the log may not hold yet (a tool's
+    result); it is emptied at the end of the turn. `key` makes a tool's call recognisable when it is made again.
+    Prices are in micro-units of the currency per million tokens, as they stood when the step began.
+    """
+
+    __tablename__ = "step"
+
+    generation_id: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    kind: str
+    status: str
+    model: str = ""
+    name: str = Field(default="", description="of the tool")
+    key: str = ""
+    input: int = big(0)
+    output: str = text()
+    prompt_tokens: int = big(0)
+    completion_tokens: int = big(0)
+    cached_tokens: int = big(0)
+    prompt_micro: int = big(0)
+    completion_micro: int = big(0)
+    cost_micro: int = big(0)
+    started_at: int = big()
+    finished_at: int | None = big(nullable=True)
+
+
+class Checkpoint(SQLModel, table=True):
+    """A piece of a running generation's log, beside a log that is not durable. Gone when the generation has ended."""
+
+    __tablename__ = "checkpoint"
+
+    generation_id: str = Field(primary_key=True)
+    start: int = Field(primary_key=True, description="offset in the generation log")
+    text: str = text()

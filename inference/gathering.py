@@ -6,12 +6,8 @@ nothing else of what passes.
 """
 
 import asyncio
-import re
 from collections.abc import Callable
 
-# Keys and marks as they cannot stand in a JSON string, where quotes are escaped, and the end of a chunked body, which
-# is there also where the body's chunks cut such a mark in two.
-URGENT = re.compile(rb'"finish_reason":\s*"|"error":|data:\s*\[DONE\]|\r\n0\r\n\r\n')
 LONGEST = 32  # Bytes that one of those may have, of which a read may bring only the last.
 MOST = 2**18  # Bytes that are held; what sends so much so fast is no tokens.
 
@@ -42,7 +38,7 @@ class Gathering(asyncio.Protocol):
         self._held.append(data)
         self._size += len(data)
         seen = self._last + data
-        if URGENT.search(seen):
+        if _urgent(seen):
             self.stop()
             return
         self._last = seen[-LONGEST:]
@@ -75,3 +71,15 @@ class Gathering(asyncio.Protocol):
             self._size = 0
             self._passed_at = self._loop.time()
             self._inner.data_received(held)
+
+
+def _urgent(data: bytes) -> bool:
+    """Whether these bytes end the answer: keys as they cannot stand in a JSON string, where quotes are escaped, and the
+    end of a chunked body, which is there also where the body's chunks cut such a key in two."""
+    return (
+        b'"finish_reason":"' in data
+        or b'"finish_reason": "' in data
+        or b'"error":' in data
+        or b"[DONE]" in data
+        or b"\r\n0\r\n\r\n" in data
+    )

@@ -22,24 +22,24 @@ from redis.exceptions import (
 
 PREFIX = "parley:"
 CONNECT_S = 2.0
-ANSWER_S = 5.0
+REPLY_S = 5.0
 
 _NOT_NOW = (BusyLoadingError, ConnectionError, OutOfMemoryError, ReadOnlyError, TimeoutError)
 _NOT_NOW_WORDS = ("MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "BUSY", "OOM", "LOADING", "READONLY")
 
 
-def connect(url: str, *, connections: int = 8, answer_s: float = ANSWER_S, attempts: int = 1) -> Any:
-    """A client of redis-py, typed as Any since its own types are wrong in places. It answers bytes.
+def connect(url: str, *, connections: int = 8, reply_s: float = REPLY_S, attempts: int = 1) -> Any:
+    """A client of redis-py, typed as Any since its own types are wrong in places. It returns bytes.
 
     `url` begins with redis://, rediss://, unix:// or valkey://; connections are made when they are needed. With
-    more than one attempt a command may be carried out twice, when its answer was lost.
+    more than one attempt a command may be carried out twice, when its reply was lost.
     """
     if url.startswith("valkey"):
         url = url.replace("valkeys://", "rediss://", 1).replace("valkey://", "redis://", 1)
     retry = Retry(ExponentialBackoff(cap=0.5, base=0.02), attempts - 1) if attempts > 1 else Retry(NoBackoff(), 0)
     over_tcp = {} if url.startswith("unix") else {"socket_keepalive": True, "socket_connect_timeout": CONNECT_S}
     pool = BlockingConnectionPool.from_url(
-        url, max_connections=connections, timeout=ANSWER_S, socket_timeout=answer_s, retry=retry, **over_tcp
+        url, max_connections=connections, timeout=REPLY_S, socket_timeout=reply_s, retry=retry, **over_tcp
     )
     return Redis.from_pool(pool)
 

@@ -41,7 +41,7 @@ async def test_what_was_acknowledged_survives_kill_9(kind: str, home: Path, requ
 
 @pytest.fixture
 async def file(home: Path) -> AsyncIterator[SqliteLog]:
-    log = SqliteLog(home / "log.db", flush_ms=1)
+    log = SqliteLog(home / "log.db")
     await log.start()
     yield log
     await log.close()
@@ -99,8 +99,8 @@ class Two:
     """Two processes' logs on one server."""
 
     def __init__(self, url: str) -> None:
-        self.one = ValkeyLog(url, 2)
-        self.two = ValkeyLog(url, 2)
+        self.one = ValkeyLog(url)
+        self.two = ValkeyLog(url)
         self.server = redis.asyncio.Redis.from_url(url)
 
     async def pen(self, log: GenerationLog, fence: int, words: list[str], before: str = "") -> str:

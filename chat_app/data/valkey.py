@@ -5,6 +5,7 @@ One server (or a primary with replicas and failover) is meant, not a cluster: a 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha1
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -13,6 +14,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
     ConnectionError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -42,6 +44,43 @@ def connect(url: str, *, connections: int = 8, reply_s: float = REPLY_S, attempt
         url, max_connections=connections, timeout=REPLY_S, socket_timeout=reply_s, retry=retry, **over_tcp
     )
     return Redis.from_pool(pool)
+
+
+class HeldScript:
+    """One Lua script on a connection of its own, for a hot path: half the cost of a call through the pool.
+
+    One call at a time; its arguments follow no keys. After an error the next call connects anew.
+    """
+
+    def __init__(self, client: Any, script: str) -> None:
+        self._client = client
+        self._script = script
+        self._sha = sha1(script.encode(), usedforsecurity=False).hexdigest()
+        self._connection: Any = None
+
+    async def __call__(self, *args: str | bytes) -> Any:
+        """The script's reply. Raises what redis-py raises; the script may have run then (see `not_now`)."""
+        if self._connection is None:
+            self._connection = await self._client.connection_pool.get_connection()
+        try:
+            await self._connection.send_command("EVALSHA", self._sha, 0, *args)
+            try:
+                return await self._connection.read_response()
+            except NoScriptError:  # a server that has restarted: it has run nothing
+                await self._connection.send_command("EVAL", self._script, 0, *args)
+                return await self._connection.read_response()
+        except ResponseError:
+            raise
+        except BaseException:
+            # A reply that comes after this must not be taken for that of the next call.
+            await self._connection.disconnect(nowait=True)
+            raise
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect()
+            await self._client.connection_pool.release(connection)
 
 
 def not_now(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from chat_app.data.log.flush import Append, Flusher
 from chat_app.data.log.mirror import Mirrors
 from chat_app.data.log.shard_reader import ShardReader, shard_of
 from chat_app.data.log.stops import Stops
-from chat_app.data.valkey import connect, not_now
+from chat_app.data.valkey import HeldScript, connect, not_now
 
 MOST_APPENDS = 500
 MOST_ENDS = 10
@@ -33,7 +33,7 @@ class ValkeyLog:
 
     def __init__(self, url: str) -> None:
         self._client = connect(url)
-        self._flush = self._client.register_script(scripts.FLUSH)
+        self._flush = HeldScript(self._client, scripts.FLUSH)
         self._open = self._client.register_script(scripts.OPEN)
         self._read = self._client.register_script(scripts.READ)
         self._stop = self._client.register_script(scripts.STOP)
@@ -53,6 +53,7 @@ class ValkeyLog:
         await self._flusher.close()
         self._mirrors.close()
         await self._reader.close()
+        await self._flush.close()
         await self._client.aclose()
 
     async def open(self, generation: str, fence: int, text: str = "") -> str:
@@ -146,7 +147,10 @@ class ValkeyLog:
         for first in range(0, len(appends), MOST_APPENDS):
             part = appends[first : first + MOST_APPENDS]
             payload = b"[" + b",".join([append.data for append in part]) + b"]"
-            results = await self._call(self._flush, [payload, self._reader.process])
+            try:
+                results: list[int] = await self._flush(payload, self._reader.process)
+            except Exception as error:
+                raise _translated(error) from error
             for append, result in zip(part, results, strict=True):
                 self._settle(append, result)
 

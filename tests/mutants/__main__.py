@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -126,7 +127,7 @@ def spread(work: Sequence[Any], runners: Sequence[Runner], do: Any) -> Iterator[
 
 def baseline(runner: Runner, room: Room) -> tuple[Room, Suite | None, str]:
     """Run a room's tests without a bug; the suite, or the test that fails."""
-    tests = room.test_files(ROOT)
+    tests = room.test_files(runner.copy.root)
     told = runner.run(tests, BASELINE_LIMIT_S, bug=False)
     if told["outcome"] != "passed":
         return room, None, told["by"] or told["outcome"]
@@ -134,10 +135,10 @@ def baseline(runner: Runner, room: Room) -> tuple[Room, Suite | None, str]:
     return room, Suite(room, sorted(tests, key=lambda test: took.get(test, 0.0)), 3 * told["seconds"] + 30), ""
 
 
-def sample(suites: Sequence[Suite], only: Sequence[str], count: int, seed: int) -> list[tuple[Site, Suite]]:
+def sample(root: Path, suites: Sequence[Suite], only: Sequence[str], count: int, seed: int) -> list[tuple[Site, Suite]]:
     """A seeded choice among all places of these rooms' files, without what is known to change nothing."""
     left_out = known(ROOT / "docs" / "mutants.md").equivalent
-    places = [(site, suite) for suite in suites for path in wanted(suite.room, only) for site in sites(ROOT, path)]
+    places = [(site, suite) for suite in suites for path in wanted(suite.room, only) for site in sites(root, path)]
     random.Random(seed).shuffle(places)
     chosen: dict[tuple[str, str], tuple[Site, Suite]] = {}
     for site, suite in places:
@@ -183,9 +184,10 @@ def main() -> int:
 
     rooms = [room for room in ROOMS if wanted(room, asked.only)]
     if asked.list:
-        for site, _ in sample([Suite(room, [], 0) for room in rooms], asked.only, asked.sample, asked.seed):
+        for site, _ in sample(ROOT, [Suite(room, [], 0) for room in rooms], asked.only, asked.sample, asked.seed):
             print(f"{site.path}:{site.line} {site.operator}", *site.diff, sep="\n  ")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that the copies go away.
     with tempfile.TemporaryDirectory(prefix="parley-mutants-") as temporary:
         Path(temporary).chmod(0o755)
         return run(asked, rooms, Path(temporary))
@@ -210,7 +212,7 @@ def run(asked: argparse.Namespace, rooms: Sequence[Room], temporary: Path) -> in
             else:
                 suites.append(suite)
         suites.sort(key=lambda suite: suite.room.name)
-        chosen = sample(suites, asked.only, asked.sample, asked.seed)
+        chosen = sample(runners[0].copy.root, suites, asked.only, asked.sample, asked.seed)
         results: list[Result] = []
         began = time.monotonic()
         for result in spread(chosen, runners, lambda runner, work: runner.try_(*work)):

@@ -23,33 +23,30 @@ class Room:
 
 
 ROOMS = (
-    Room("turn", ("chat_app/turn", "chat_app/turn.py"), ("tests/turn", "tests/gateway/test_completions.py")),
-    Room("billing", ("chat_app/billing",), ("tests/billing", "tests/turn/test_turn*.py")),
+    Room("turn", ("chat_app/turn",), ("tests/turn", "tests/tools", "tests/gateway/test_completions.py")),
+    Room("billing", ("chat_app/billing",), ("tests/billing", "tests/turn/test_turn.py", "tests/turn/test_steps.py")),
     Room("sessions", ("chat_app/sessions",), ("tests/sessions", "tests/turn")),
     Room(
         "log",
         ("chat_app/data/log", "chat_app/data/valkey.py"),
-        ("tests/data/test_log*.py", "tests/data/test_mirror.py"),
+        tuple(f"tests/data/test_{name}*.py" for name in ("log", "mirror", "entries", "stops")),
     ),
-    Room("leases", ("chat_app/data/leases",), ("tests/data/test_lease*.py",)),
+    Room("leases", ("chat_app/data/leases",), ("tests/data/test_lease*.py", "tests/sessions/test_ownership.py")),
     Room("limits", ("chat_app/data/limits",), ("tests/data/test_limits*.py",)),
     Room(
         "database",
         ("chat_app/data/db", "chat_app/data/migrations.py", "chat_app/data/home.py", "chat_app/data/ids.py"),
-        (
-            *("tests/data/test_database*.py", "tests/data/test_migrations.py", "tests/data/test_home.py"),
-            *("tests/data/test_group_commit.py", "tests/data/test_ids.py"),
-        ),
+        tuple(f"tests/data/test_{name}*.py" for name in ("database", "group_commit", "migrations", "home", "ids")),
     ),
     Room(
         "safety",
-        ("chat_app/safety/output.py", "chat_app/safety/input.py", "chat_app/safety/screen.py"),
-        ("tests/safety",),
+        tuple(f"chat_app/safety/{name}.py" for name in ("input", "output", "screen")),
+        tuple(f"tests/safety/test_{name}*.py" for name in ("input", "output", "secrets")),
     ),
     Room(
         "gateway",
-        ("chat_app/gateway/completions.py", "chat_app/gateway/completion_request.py"),
-        ("tests/gateway/test_completion*.py", "tests/gateway/test_pieces.py"),
+        ("chat_app/gateway/completion*.py",),
+        tuple(f"tests/gateway/test_{name}*.py" for name in ("completion", "pieces", "sse")),
     ),
     Room(
         "inference",
@@ -65,7 +62,7 @@ ROOMS = (
                 "client",
                 "cancel",
                 "breaker",
-                "pacing",
+                "tools",
             )
         ),
     ),

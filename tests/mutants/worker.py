@@ -33,7 +33,7 @@ _OPTIONS = (
     "not e2e and not chaos and not gpu and not model",
 )
 _GOODBYE_S = 10.0
-_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 class Observer:
@@ -89,6 +89,7 @@ def run(tests: list[str], limit: float, scratch: Path, *, bug: bool = True) -> d
     child = os.fork()
     if not child:
         os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         _quiet(scratch / "run.log")
         os.environ["TMPDIR"] = str(temporary)
         if bug:
@@ -112,6 +113,7 @@ def run(tests: list[str], limit: float, scratch: Path, *, bug: bool = True) -> d
 def main() -> None:
     scratch = Path(sys.argv[1])
     out = os.fdopen(os.dup(1), "w")
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # So that servers which tests leave behind are found.
     for line in sys.stdin:
         asked = json.loads(line)

@@ -3,8 +3,8 @@
     python -m bench.foreign [--tokenize]
 
 Prints its port and serves until its standard input closes. It answers with as many tokens as `max_tokens` says:
-`scripted-50` at 50 tokens a second, each stream on a clock of its own; `scripted-fast` without a pause. Each token is an
-event and a write of its own, as servers do it that stream what their engine yields. It has no `/tokenize`, as most
+`scripted-50` at 50 tokens a second, each stream on a clock of its own; `scripted-fast` without a pause. Each token is
+an event and a write of its own, as of servers that stream what their engine yields. It has no `/tokenize`, as most
 servers, unless it is started with it.
 """
 
@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import orjson
@@ -145,8 +145,8 @@ class Backend(asyncio.Protocol):
         self._transport.write(piece)
         due += pause
         # Later even without a pause: what is written within one turn of the loop leaves in one packet.
-        again = (self._write, pieces, pause, due)
-        self._clock = self._loop.call_at(due, *again) if pause else self._loop.call_soon(*again)
+        again = partial(self._write, pieces, pause, due)
+        self._clock = self._loop.call_at(due, again) if pause else self._loop.call_soon(again)
 
 
 def _stream(model: str, tokens: int, usage: bool) -> Iterator[bytes]:

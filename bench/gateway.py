@@ -8,7 +8,6 @@ nothing. Ratios and differences are taken round by round, and medians of those a
 """
 
 import argparse
-import asyncio
 import tempfile
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence

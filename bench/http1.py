@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._answer: Answer | None = None
         self._done: asyncio.Future[Answer] | None = None
-        self._deliver: Callable[[bytes], None] = bytes
+        self._deliver: Callable[[bytes], object] = bytes
         self._transport: asyncio.Transport | None = None
 
     @classmethod
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         _, connection = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
         return connection
 
-    async def ask(self, request: bytes, deliver: Callable[[bytes], None]) -> Answer:
+    async def ask(self, request: bytes, deliver: Callable[[bytes], object]) -> Answer:
         """Send `request`, hand each part of the body to `deliver`, and return the answer when it is whole.
 
         Raises `ConnectionError` if the other side closes before that.
@@ -112,8 +112,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass.
+        self._transport = transport  # type: ignore[assignment]  # uvloop's transport is no subclass of asyncio's.
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer

@@ -2,11 +2,12 @@
 
 from chat_app.accounts.identity import Identity
 from chat_app.data.ids import now_ms
+from chat_app.gateway.connection import Pairs
 from chat_app.gateway.errors import STORAGE
 from chat_app.wiring import Parley
 
 
-async def rate_headers(parley: Parley, identity: Identity) -> dict[str, str]:
+async def rate_headers(parley: Parley, identity: Identity) -> Pairs:
     """Requests a minute; of the month's tokens the limit, what running answers leave of it, seconds until
     reset.
 
@@ -15,12 +16,12 @@ async def rate_headers(parley: Parley, identity: Identity) -> dict[str, str]:
     """
     try:
         terms = await parley.plans.terms(identity.plan_id)
-        headers = {"X-RateLimit-Limit-Requests": str(terms.requests_per_minute)}
+        headers = {"x-ratelimit-limit-requests": f"{terms.requests_per_minute}"}
         if terms.monthly_tokens is not None:
             month = await parley.ledger.allowance(identity.user_id, terms.monthly_tokens)
-            headers["X-RateLimit-Limit-Tokens"] = str(month.limit)
-            headers["X-RateLimit-Remaining-Tokens"] = str(month.left)
-            headers["X-RateLimit-Reset-Tokens"] = f"{max(0, month.resets_at - now_ms()) // 1000}s"
-        return headers
+            headers["x-ratelimit-limit-tokens"] = f"{month.limit}"
+            headers["x-ratelimit-remaining-tokens"] = f"{month.left}"
+            headers["x-ratelimit-reset-tokens"] = f"{max(0, month.resets_at - now_ms()) // 1000}s"
+        return tuple((name.encode(), value.encode()) for name, value in headers.items())
     except STORAGE:
-        return {}
+        return ()

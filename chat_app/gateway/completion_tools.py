@@ -1,6 +1,6 @@
 """The tools of a chat completion: functions of the program's own, and tools that Parley runs within the turn.
 
-It reads and bounds them; it does not know what a tool does, nor how a model is told of it.
+It reads and bounds them; it does not know what a tool does, nor how a model learns of it.
 """
 
 from collections.abc import Sequence

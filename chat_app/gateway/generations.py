@@ -17,11 +17,11 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from chat_app.accounts.identity import Identity
-from chat_app.data.log.entries import Entry, encode, text_of
+from chat_app.data.log.entries import text_of
 from chat_app.gateway.caller import GetParley, by_key
-from chat_app.gateway.completion_shape import usage_of
 from chat_app.gateway.connection import Connection, HungUp
-from chat_app.gateway.errors import ApiError, reported
+from chat_app.gateway.errors import ApiError, reported, wrong
+from chat_app.gateway.generation_shape import events_of, shaped, typed
 from chat_app.gateway.sse import EVENT_STREAM, relay
 from chat_app.sessions.generations import GenerationView
 from chat_app.sessions.viewer import Gone, Update
@@ -48,13 +48,13 @@ def routes(get_parley: GetParley) -> Sequence[BaseRoute]:
         except Gone as gone:
             said: dict[str, Any] = {"text": None, "entries": None, "gone": True, "text_length": gone.length}
         else:
-            said = {"text": text_of(entries), "entries": list(map(_typed, entries))}
-        return Response(orjson.dumps({**_json(generation), **said}), media_type="application/json")
+            said = {"text": text_of(entries), "entries": list(map(typed, entries))}
+        return Response(orjson.dumps({**shaped(generation), **said}), media_type="application/json")
 
     async def stop(request: Request) -> Response:
         parley, identity, generation = await found(request)
         await parley.turns.stop(identity, generation.id)
-        return Response(orjson.dumps(_json(generation)), 202, media_type="application/json")
+        return Response(orjson.dumps(shaped(generation)), 202, media_type="application/json")
 
     async def events(request: Request) -> Response:
         parley, identity, generation = await found(request)
@@ -102,48 +102,17 @@ class _Events(Response):
     async def _last(self, connection: Connection) -> bytes:
         """Send everything but the last event, and return that."""
         try:
-            await relay(self._updates, connection, _events)
+            await relay(self._updates, connection, events_of)
             ended = await self._parley.generations.view(self._identity, self._id)
         except HungUp:
             raise
         except Exception as error:  # The status has been sent.
             return b"event: error\ndata: " + orjson.dumps(reported(error).body()) + b"\n\n"
-        return b"event: end\ndata: " + orjson.dumps(_json(ended)) + b"\n\n"
-
-
-def _json(view: GenerationView) -> dict[str, Any]:
-    return {
-        "id": view.id,
-        "object": "generation",
-        "status": view.status,
-        "model": view.model,
-        "created": view.created_at // 1000,
-        "error": view.error or None,
-        "usage": usage_of(view),
-        "receipt": view.receipt,
-    }
-
-
-def _typed(entry: Entry) -> dict[str, Any]:
-    return {entry.kind: entry.text if entry.kind in ("text", "reasoning") else entry.data}
-
-
-def _events(update: Update) -> bytes:
-    """An event for each entry. Text has no name, so that a reader that knows nothing else sees nothing else."""
-    sizes = [len(encode((entry,))) for entry in update.entries]
-    # Entries of a kind that only a newer release knows are left out of an update, and only its end is certain then.
-    known = update.offset + sum(sizes) == update.next
-    events, at = b"", update.offset
-    for left, (entry, size) in enumerate(zip(update.entries, sizes, strict=True), 1 - len(sizes)):
-        name = b"" if entry.kind == "text" else b"event: %b\n" % entry.kind.encode()
-        behind = b"id: %d\n" % (at + size if known else update.next) if known or left == 0 else b""
-        events += b"%b%bdata: %b\n\n" % (name, behind, orjson.dumps({"offset": at, **_typed(entry)}))
-        at += size
-    return events
+        return b"event: end\ndata: " + orjson.dumps(shaped(ended)) + b"\n\n"
 
 
 def _offset(request: Request) -> int:
     said = request.headers.get("last-event-id") or request.query_params.get("offset") or "0"
     if not said.isascii() or not said.isdigit() or len(said) > 12:
-        raise ApiError(400, "bad_input", "offset: must be a number of characters, 0 or more.", param="offset")
+        raise wrong("offset", "must be a number of characters, 0 or more")
     return int(said)

@@ -1,6 +1,7 @@
 """The connection: sends in order, a hang-up that ends what runs, and no task where none is needed."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -156,10 +157,8 @@ async def test_a_hang_up_that_was_swallowed_is_said_at_the_next_send() -> None:
     program = Program(hangs_up_after=0.0)
     with pytest.raises(HungUp):
         async with program.connection as connection:
-            try:
+            with suppress(asyncio.CancelledError):
                 await asyncio.sleep(3600)
-            except asyncio.CancelledError:
-                pass
             await connection.write(b"to nobody")
     assert program.got == []
 

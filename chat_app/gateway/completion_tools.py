@@ -11,10 +11,10 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from chat_app.gateway.errors import ApiError, wrong
+from chat_app.tools import BUILT_IN
 from inference.protocol import BadRequest, Tool
 from inference.schema import check_schema
 
-BUILT_IN = frozenset({"calculator"})
 MOST_TOOLS = 128
 MOST_BYTES = 65_536
 """Of all tools together, as JSON."""

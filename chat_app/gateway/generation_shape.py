@@ -9,6 +9,9 @@ from chat_app.gateway.completion_shape import usage_of
 from chat_app.sessions.generations import GenerationView
 from chat_app.sessions.viewer import Update
 
+_OF_A_SEAL = ("seq", "model", "finish", "prompt_tokens", "completion_tokens", "cached_tokens")
+"""What else a seal says is for settling, such as which rule has blocked an answer."""
+
 
 def shaped(view: GenerationView) -> dict[str, Any]:
     """The final or present state of an answer, without what it says."""
@@ -26,7 +29,11 @@ def shaped(view: GenerationView) -> dict[str, Any]:
 
 def typed(entry: Entry) -> dict[str, Any]:
     """An entry under the name of its kind."""
-    return {entry.kind: entry.text if entry.kind in ("text", "reasoning") else entry.data}
+    if entry.kind in ("text", "reasoning"):
+        return {entry.kind: entry.text}
+    if entry.kind == "sealed":
+        return {entry.kind: {name: entry.data.get(name) for name in _OF_A_SEAL}}
+    return {entry.kind: entry.data}
 
 
 def events_of(update: Update) -> bytes:

@@ -1,7 +1,7 @@
-"""What a program is told about its plan with every answer, as far as it is true: nothing is estimated."""
+"""What a program learns of its plan with every answer, as far as it is true: nothing is estimated."""
 
 from chat_app.accounts.identity import Identity
-from chat_app.data.ids import now_ms
+from chat_app.billing.month import month_of
 from chat_app.gateway.connection import Pairs
 from chat_app.gateway.errors import STORAGE
 from chat_app.wiring import Parley
@@ -15,13 +15,17 @@ async def rate_headers(parley: Parley, identity: Identity) -> Pairs:
     now.
     """
     try:
-        terms = await parley.plans.terms(identity.plan_id)
-        headers = {"x-ratelimit-limit-requests": f"{terms.requests_per_minute}"}
-        if terms.monthly_tokens is not None:
-            month = await parley.ledger.allowance(identity.user_id, terms.monthly_tokens)
-            headers["x-ratelimit-limit-tokens"] = f"{month.limit}"
-            headers["x-ratelimit-remaining-tokens"] = f"{month.left}"
-            headers["x-ratelimit-reset-tokens"] = f"{max(0, month.resets_at - now_ms()) // 1000}s"
-        return tuple((name.encode(), value.encode()) for name, value in headers.items())
+        month = await month_of(parley.db, identity.user_id, identity.plan_id)
     except STORAGE:
         return ()
+    if month is None:
+        return ()
+    requests = (b"x-ratelimit-limit-requests", b"%d" % month.requests_per_minute)
+    if month.limit is None or month.left is None:
+        return (requests,)
+    return (
+        requests,
+        (b"x-ratelimit-limit-tokens", b"%d" % month.limit),
+        (b"x-ratelimit-remaining-tokens", b"%d" % month.left),
+        (b"x-ratelimit-reset-tokens", b"%ds" % month.resets_s),
+    )

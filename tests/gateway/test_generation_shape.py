@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from chat_app.data.log.entries import Decoder, Entry, encode
 from chat_app.gateway.generation_shape import events_of, typed
+from chat_app.safety.verdict import Verdict
 from chat_app.sessions.viewer import Update
+from chat_app.turn.seal import Sealed
 
 CALL = Entry("tool_call", data={"id": "a", "name": "weather", "arguments": "{}", "built_in": False})
 
@@ -74,3 +76,10 @@ def test_where_an_unknown_entry_was_left_out_only_the_end_is_a_place_to_go_on_fr
     left_out = Update(0, (Entry("text", "ab"), Entry("text", "cd")), 11)
     assert [place for _, place, _ in parsed(events_of(left_out))] == [None, 11]
     assert [place for _, place, _ in parsed(events_of(Update(0, (Entry("text", "ab"),), 11)))] == [11]
+
+
+def test_of_a_seal_only_the_step_and_its_tokens_are_shown() -> None:
+    sealed = Sealed(2, "m", "refused", 7, 3, 1, blocked=Verdict(False, "output", "secret", "the.rule", "no"))
+    shown = {"seq": 2, "model": "m", "finish": "refused"}
+    tokens = {"prompt_tokens": 7, "completion_tokens": 3, "cached_tokens": 1}
+    assert typed(sealed.entry()) == {"sealed": {**shown, **tokens}}

@@ -79,7 +79,7 @@ def tool_use(name: str, arguments: str, result: str, state: str) -> str:
         return f"Using {name}…"
     asked = _short(_values(arguments))
     if state == "failed":
-        return f"{name} failed{f': {asked}' if asked else ''}"
+        return f"Could not use {name}{f': {asked}' if asked else ''}"
     came = "" if "\n" in result.strip() or len(result) > MOST_IN_LINE else result.strip()
     said = (" = " if name == "calculator" else " → ").join(text for text in (asked, came) if text)
     return f"Used {name}{f': {said}' if said else ''}"

@@ -79,9 +79,9 @@ def test_reasoning_that_ends_with_its_step_is_over() -> None:
 
 def test_a_tool_that_failed_or_never_came_back_says_so() -> None:
     failed = parts(encode([call("1 / 0"), result("division by zero", failed=True)]))
-    assert shape(failed) == [("tool", "failed", "calculator failed: 1 / 0")]
+    assert shape(failed) == [("tool", "failed", "Could not use calculator: 1 / 0")]
     assert failed[0].result == "division by zero"
-    assert shape(parts(encode([call()]))) == [("tool", "failed", "calculator failed: 17 * 23")]
+    assert shape(parts(encode([call()]))) == [("tool", "failed", "Could not use calculator: 17 * 23")]
 
 
 def test_calls_side_by_side_get_their_own_results() -> None:

@@ -110,8 +110,8 @@ def test_an_ended_answer_without_its_text_says_that_it_is_gone() -> None:
     [
         ('{"expression": "17 * 23"}', "391", "done", "Used calculator: 17 * 23 = 391"),
         ('{"expression": "17 * 23"}', "", "running", "Using calculator…"),
-        ('{"expression": "1 / 0"}', "division by zero", "failed", "calculator failed: 1 / 0"),
-        ("", "", "failed", "calculator failed"),
+        ('{"expression": "1 / 0"}', "division by zero", "failed", "Could not use calculator: 1 / 0"),
+        ("", "", "failed", "Could not use calculator"),
         ("not JSON", "1", "done", "Used calculator: not JSON = 1"),
         ('["a"]', "1", "done", 'Used calculator: ["a"] = 1'),
         ('{"a": 1, "b": "two"}', "", "done", "Used calculator: a: 1, b: two"),

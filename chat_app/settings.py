@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+TOOLS = ("calculator",)
+"""Names of the built-in tools; a test holds them to the room's own list."""
+
 
 class Settings(BaseSettings):
     """Parley's settings, each read from `PARLEY_<NAME>`."""
@@ -53,6 +56,15 @@ class Settings(BaseSettings):
     system_prompt: str = Field(
         "You are a helpful AI assistant named Parley.",
         description="First message of every prompt.",
+    )
+
+    fallback_models: str = Field(
+        "",
+        description="Models that serve when the chosen one cannot, in this order, separated by commas.",
+    )
+    tools: str = Field(
+        "calculator",
+        description="Tools that Parley runs itself for chats with a model that can call them, separated by commas.",
     )
 
     temperature: float = Field(
@@ -139,6 +151,25 @@ class Settings(BaseSettings):
         several = len(self.inference_urls) > 1
         return _keys(self.inference_key) if several else (self.inference_key.get_secret_value(),)
 
+    @field_validator("tools")
+    @classmethod
+    def _known_tools(cls, value: str) -> str:
+        """Only those that there are."""
+        for name in _names(value):
+            if name not in TOOLS:
+                raise ValueError(f"there is no tool {name!r}; there are: {', '.join(TOOLS)}")
+        return value
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """The names of the models that serve when the chosen one cannot."""
+        return _names(self.fallback_models)
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """The names of the tools that chats have."""
+        return _names(self.tools)
+
     @property
     def embedded(self) -> bool:
         """Without Redis one process holds the home directory alone."""
@@ -161,6 +192,10 @@ def wrong(error: ValidationError) -> str:
 
 def _keys(value: SecretStr) -> tuple[str, ...]:
     return tuple(key.strip() for key in value.get_secret_value().split(","))
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
 def _is_address(url: str) -> bool:

@@ -22,10 +22,11 @@ from chat_app.data.limits.base import Limits
 from chat_app.data.log import open_log
 from chat_app.data.log.base import GenerationLog
 from chat_app.data.migrations import migrate
-from chat_app.engine import Line
 from chat_app.safety.review import Reviews
+from chat_app.safety.screen import RuleScreen
 from chat_app.sessions.generations import Generations
 from chat_app.sessions.ownership import Ownership
+from chat_app.sessions.steps import Steps
 from chat_app.sessions.threads import Threads
 from chat_app.sessions.viewer import Viewer
 from chat_app.settings import Settings
@@ -36,6 +37,16 @@ from chat_app.telemetry.exporter import Exporter
 from chat_app.telemetry.fleet import FLEET
 from chat_app.telemetry.measured_log import MeasuredLog
 from chat_app.turn import Turns
+from chat_app.turn.admit import Admission
+from chat_app.turn.cards import Cards
+from chat_app.turn.engine import QueueView
+from chat_app.turn.hold import Hold
+from chat_app.turn.job import VERSION
+from chat_app.turn.prepare import Preparation
+from chat_app.turn.settle import Settlement
+from chat_app.turn.steps import Passage
+from chat_app.turn.stream import Streams
+from chat_app.turn.work import Worker
 from inference.client import InferenceClient
 from inference.continuation import SteadyClient
 from inference.pool import Pool
@@ -53,19 +64,22 @@ class Parley:
     limits: Limits
     client: InferenceClient | Pool
     engine: SteadyClient
-    line: Line
+    queue: QueueView
     supervisor: Supervisor | None
     accounts: Accounts
     plans: Plans
     ledger: Ledger
     threads: Threads
     generations: Generations
+    steps: Steps
     ownership: Ownership
     viewer: Viewer
     reviews: Reviews
     events: Events
     exporter: Exporter
+    admission: Admission
     turns: Turns
+    worker: Worker
 
 
 def build(settings: Settings) -> Parley:
@@ -93,23 +107,12 @@ def build(settings: Settings) -> Parley:
         client = Pool(settings.inference_urls, settings.inference_keys)
     engine = SteadyClient(client)
     plans, ledger, reviews = Plans(db, settings.default_plan), Ledger(db), Reviews(db)
-    threads, generations = Threads(db), Generations(db)
+    threads, generations, steps = Threads(db), Generations(db), Steps(db)
     events = Events(db, settings)
-    ownership = Ownership(leases, generations, settings.lease_ms)
-    turns = Turns(
-        settings=settings,
-        db=db,
-        log=log,
-        limits=limits,
-        engine=engine,
-        ownership=ownership,
-        plans=plans,
-        ledger=ledger,
-        threads=threads,
-        generations=generations,
-        reviews=reviews,
-        events=events,
-    )
+    ownership = Ownership(leases, generations, settings.lease_ms, VERSION)
+    admission = Admission(limits)
+    preparation = Preparation(settings, Cards(engine), ledger)
+    settlement = Settlement(db, log, ledger, generations, steps, reviews, events)
     return Parley(
         settings=settings,
         db=db,
@@ -118,19 +121,41 @@ def build(settings: Settings) -> Parley:
         limits=limits,
         client=client,
         engine=engine,
-        line=Line(engine),
+        queue=QueueView(engine),
         supervisor=supervisor,
         accounts=Accounts(db, settings),
         plans=plans,
         ledger=ledger,
         threads=threads,
         generations=generations,
+        steps=steps,
         ownership=ownership,
         viewer=Viewer(log, generations),
         reviews=reviews,
         events=events,
         exporter=Exporter(db, leases, settings),
-        turns=turns,
+        admission=admission,
+        turns=Turns(
+            settings=settings,
+            log=log,
+            plans=plans,
+            threads=threads,
+            generations=generations,
+            ownership=ownership,
+            admission=admission,
+            preparation=preparation,
+            hold=Hold(db, ledger, threads, generations, steps, preparation),
+            settlement=settlement,
+        ),
+        worker=Worker(
+            db=db,
+            log=log,
+            generations=generations,
+            admission=admission,
+            passage=Passage(db, ledger, generations, steps),
+            streams=Streams(engine, log, RuleScreen, settings.gather_ms),
+            settlement=settlement,
+        ),
     )
 
 
@@ -166,7 +191,7 @@ async def lifespan(settings: Settings | None = None) -> AsyncIterator[Parley]:
             await made.supervisor.start()
             stack.push_async_callback(made.supervisor.close)
         await made.plans.seed()
-        await made.ownership.start(made.turns.work)
+        await made.ownership.start(made.worker.work, made.admission.occupy)
         metrics.ACTIVE.set_function(lambda: made.ownership.running)
         stack.push_async_callback(made.ownership.close)
         await made.exporter.start()

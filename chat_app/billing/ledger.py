@@ -1,11 +1,12 @@
-"""The ledger: tokens are held before a turn runs and settled once after it, in integers, append-only.
+"""The ledger: tokens and money are held before a step runs and settled once after it, in integers, append-only.
 
-`quota` is the running sum that admission looks at; `ledger` is the record it can be rebuilt from. It answers
-statements and the turn commits them together with its own, so money and job can never disagree. It does not
-know why a turn ends, nor what a token is: the engine counts.
+`quota` is the running sum that admission looks at; `ledger` is the record it can be rebuilt from. Writes are returned
+as statements, which the turn commits together with its own, so money and job can never disagree. It does not know why
+a step ends, nor what a token is: the engine counts.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from chat_app.data.db.base import Database, Statement
@@ -16,7 +17,13 @@ OVER_QUOTA = "quota"
 """Name of the unmet condition when a hold does not fit the month's allowance."""
 
 ALREADY_SETTLED = "settled"
-"""Name of the unmet condition when a generation is settled a second time."""
+"""Name of the unmet condition when a step is settled or released a second time."""
+
+ALREADY_GRANTED = "granted"
+"""Name of the unmet condition when a grant's reference is known already."""
+
+NOT_CHARGED = "charged"
+"""Name of the unmet condition when there is no charge to void: never settled on this account, or voided already."""
 
 
 def period_of(at_ms: int) -> str:
@@ -27,28 +34,59 @@ def period_of(at_ms: int) -> str:
 def next_period_ms(at_ms: int) -> int:
     """When the month after that moment begins, in milliseconds."""
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    year, month = (at.year + 1, 1) if at.month == 12 else (at.year, at.month + 1)
+    return _end_ms(at.year, at.month)
+
+
+def _end_ms(year: int, month: int) -> int:
+    year, month = (year + 1, 1) if month == 12 else (year, month + 1)
     return int(datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000)
 
 
 @dataclass(frozen=True, slots=True)
+class Amount:
+    """Tokens, and money in micro-units of the currency."""
+
+    tokens: int = 0
+    micro: int = 0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.tokens + other.tokens, self.micro + other.micro)
+
+    def __sub__(self, other: "Amount") -> "Amount":
+        return Amount(self.tokens - other.tokens, self.micro - other.micro)
+
+
+NOTHING = Amount()
+
+
+@dataclass(frozen=True, slots=True)
 class Allowance:
-    """An account's month in tokens. `limit` is None where the plan sets none."""
+    """An account's month: tokens, and beside them money in micro-units of the currency.
+
+    `limit` is the plan's limit and what was granted to the account; None where the plan sets none.
+    """
 
     limit: int | None
     used: int
     held: int
     period: str
     resets_at: int
+    limit_micro: int | None = None
+    used_micro: int = 0
+    held_micro: int = 0
 
     @property
     def left(self) -> int | None:
         return None if self.limit is None else max(0, self.limit - self.used - self.held)
 
+    @property
+    def left_micro(self) -> int | None:
+        return None if self.limit_micro is None else max(0, self.limit_micro - self.used_micro - self.held_micro)
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whose money it is, and for which generation."""
+    """Whose money it is, in which month, and for which generation."""
 
     tenant_id: str
     user_id: str
@@ -65,70 +103,172 @@ def cost_micro(price: Price | None, prompt_tokens: int, completion_tokens: int) 
 
 
 class Ledger:
-    """Holds and settlements over one database."""
+    """Holds and settlements over one database.
+
+    Put them last in a batch: from its statement to the commit, the row of the account's month is locked.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def allowance(self, user_id: str, limit: int | None) -> Allowance:
-        """The current month of one account under its plan's monthly limit."""
-        now = now_ms()
-        period = period_of(now)
-        rows = await self._db.query("SELECT used, held FROM quota WHERE user_id = $1 AND period = $2", user_id, period)
-        used, held = (rows[0]["used"], rows[0]["held"]) if rows else (0, 0)
-        return Allowance(limit, used, held, period, next_period_ms(now))
+    async def allowance(
+        self, user_id: str, limit: int | None, period: str | None = None, limit_micro: int | None = None
+    ) -> Allowance:
+        """One month of an account (default: the current one) under its plan's monthly limits."""
+        period = period or period_of(now_ms())
+        rows = await self._db.query(
+            "SELECT granted, used, held, granted_micro, used_micro, held_micro FROM quota"
+            " WHERE user_id = $1 AND period = $2",
+            user_id,
+            period,
+        )
+        month = rows[0] if rows else dict.fromkeys(_SUMS, 0)
+        year, _, number = period.partition("-")
+        return Allowance(
+            limit=None if limit is None else limit + month["granted"],
+            used=month["used"],
+            held=month["held"],
+            period=period,
+            resets_at=_end_ms(int(year), int(number)),
+            limit_micro=None if limit_micro is None else limit_micro + month["granted_micro"],
+            used_micro=month["used_micro"],
+            held_micro=month["held_micro"],
+        )
 
     async def price(self, model: str) -> Price | None:
         """What the model costs, or None if nobody set a price."""
-        rows = await self._db.query("SELECT model, prompt_micro, completion_micro FROM price WHERE model = $1", model)
-        return Price(**dict(rows[0])) if rows else None
+        return (await self.prices([model])).get(model)
 
-    def hold(self, account: Account, tokens: int, limit: int | None) -> list[Statement]:
-        """Reserve `tokens` if used + held + tokens stays within `limit`; else the batch is unmet with OVER_QUOTA."""
-        fits = "" if limit is None else " AND used + held + $3 <= $4"
-        params: tuple[str | int, ...] = (account.user_id, account.period, tokens)
+    async def prices(self, models: Iterable[str]) -> dict[str, Price]:
+        """What these models cost; those without a price are left out."""
+        names = sorted(set(models))
+        if not names:
+            return {}
+        places = ", ".join(f"${n}" for n in range(1, len(names) + 1))
+        rows = await self._db.query(
+            f"SELECT model, prompt_micro, completion_micro FROM price WHERE model IN ({places})", *names
+        )
+        return {row["model"]: Price(**dict(row)) for row in rows}
+
+    def hold(
+        self,
+        account: Account,
+        seq: int,
+        amount: Amount,
+        limit_tokens: int | None = None,
+        limit_micro: int | None = None,
+    ) -> list[Statement]:
+        """Reserve `amount` for a step, if with it the month's tokens and money stay within their limits and grants.
+
+        Else the batch is unmet as OVER_QUOTA. A second hold for the same step raises `Conflict`. None: no limit.
+        """
+        _check(amount)
         return [
+            _entry(account, "hold", seq, amount),
             Statement(
-                "INSERT INTO quota (user_id, period, used, held) VALUES ($1, $2, 0, 0) ON CONFLICT DO NOTHING",
-                (account.user_id, account.period),
-            ),
-            Statement(
-                f"UPDATE quota SET held = held + $3 WHERE user_id = $1 AND period = $2{fits}",
-                params if limit is None else (*params, limit),
+                _HOLD,
+                (account.user_id, account.period, amount.tokens, amount.micro, limit_tokens, limit_micro),
                 must=OVER_QUOTA,
             ),
-            _entry(account, "hold", tokens, 0),
         ]
 
-    def settle(self, account: Account, held: int, tokens: int, cost: int) -> list[Statement]:
-        """Replace the hold by what was really used. A second settlement of the same generation is unmet."""
-        entry = _entry(account, "settle", tokens, cost)
+    def settle(self, account: Account, seq: int, held: Amount, used: Amount) -> list[Statement]:
+        """Replace a step's hold by what it really used. A second time the batch is unmet as ALREADY_SETTLED."""
+        _check(held)
+        _check(used)
+        return [_once(account, "settle", seq, used, ALREADY_SETTLED), _book(account, used=used, held=NOTHING - held)]
+
+    def release(self, account: Account, seq: int, held: Amount) -> list[Statement]:
+        """Give a step's hold back: it used nothing."""
+        return self.settle(account, seq, held, NOTHING)
+
+    def grant(self, account: Account, amount: Amount, reference: str) -> list[Statement]:
+        """Add to the account's month, beside its plan. The same reference again is unmet as ALREADY_GRANTED.
+
+        `reference` is whatever makes the grant one and no other, among all accounts; `generation_id` is not looked at.
+        """
+        _check(amount)
+        granted = replace(account, generation_id=reference)
+        return [_once(granted, "grant", 1, amount, ALREADY_GRANTED), _book(account, granted=amount)]
+
+    def void(self, account: Account, seq: int) -> list[Statement]:
+        """Take back what a step's settlement charged to this account and month. Unmet as NOT_CHARGED a second time."""
+        key = (account.generation_id, seq, account.user_id, account.period)
         return [
-            Statement(
-                f"{entry.sql} ON CONFLICT (generation_id, kind) DO NOTHING",
-                entry.params,
-                must=ALREADY_SETTLED,
-            ),
-            Statement(
-                "UPDATE quota SET used = used + $3, held = held - $4 WHERE user_id = $1 AND period = $2",
-                (account.user_id, account.period, tokens, held),
-            ),
+            Statement(_VOID, (*key, new_id(), account.tenant_id, now_ms()), must=NOT_CHARGED),
+            Statement(_TAKE_BACK, key),
         ]
 
 
-def _entry(account: Account, kind: str, tokens: int, cost: int) -> Statement:
+_SUMS = ("granted", "used", "held", "granted_micro", "used_micro", "held_micro")
+_ENTRY = "INSERT INTO ledger (id, tenant_id, user_id, generation_id, kind, seq, period, tokens, cost_micro, created_at)"
+
+# $5 and $6 are the limits. A month without a row has nothing used or granted; where there is one, the row decides.
+_HOLD = """
+INSERT INTO quota (user_id, period, granted, used, held, granted_micro, used_micro, held_micro)
+SELECT CAST($1 AS VARCHAR), CAST($2 AS VARCHAR), 0, 0, CAST($3 AS BIGINT), 0, 0, CAST($4 AS BIGINT)
+WHERE EXISTS (SELECT 1 FROM quota WHERE user_id = $1 AND period = $2)
+  OR (CAST($3 AS BIGINT) <= COALESCE($5, $3) AND CAST($4 AS BIGINT) <= COALESCE($6, $4))
+ON CONFLICT (user_id, period) DO UPDATE SET
+  held = quota.held + excluded.held, held_micro = quota.held_micro + excluded.held_micro
+WHERE (CAST($5 AS BIGINT) IS NULL OR quota.used + quota.held + excluded.held <= $5 + quota.granted)
+  AND (CAST($6 AS BIGINT) IS NULL
+       OR quota.used_micro + quota.held_micro + excluded.held_micro <= $6 + quota.granted_micro)
+"""
+
+_BOOK = """
+INSERT INTO quota (user_id, period, granted, used, held, granted_micro, used_micro, held_micro)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (user_id, period) DO UPDATE SET
+  granted = quota.granted + excluded.granted, granted_micro = quota.granted_micro + excluded.granted_micro,
+  used = quota.used + excluded.used, used_micro = quota.used_micro + excluded.used_micro,
+  held = quota.held + excluded.held, held_micro = quota.held_micro + excluded.held_micro
+"""
+
+_VOID = f"""
+{_ENTRY}
+SELECT CAST($5 AS VARCHAR), CAST($6 AS VARCHAR), user_id, generation_id, 'void', seq, period, tokens, cost_micro, $7 FROM ledger
+WHERE generation_id = $1 AND kind = 'settle' AND seq = $2 AND user_id = $3 AND period = $4
+ON CONFLICT (generation_id, kind, seq) DO NOTHING
+"""
+
+_TAKE_BACK = """
+UPDATE quota SET
+  used = used - (SELECT tokens FROM ledger WHERE generation_id = $1 AND kind = 'void' AND seq = $2),
+  used_micro = used_micro - (SELECT cost_micro FROM ledger WHERE generation_id = $1 AND kind = 'void' AND seq = $2)
+WHERE user_id = $3 AND period = $4
+"""
+
+
+def _entry(account: Account, kind: str, seq: int, amount: Amount) -> Statement:
     return Statement(
-        "INSERT INTO ledger (id, tenant_id, user_id, generation_id, kind, period, tokens, cost_micro, created_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        f"{_ENTRY} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         (
             new_id(),
             account.tenant_id,
             account.user_id,
             account.generation_id,
             kind,
+            seq,
             account.period,
-            tokens,
-            cost,
+            amount.tokens,
+            amount.micro,
             now_ms(),
         ),
     )
+
+
+def _once(account: Account, kind: str, seq: int, amount: Amount, unmet: str) -> Statement:
+    entry = _entry(account, kind, seq, amount)
+    return Statement(f"{entry.sql} ON CONFLICT (generation_id, kind, seq) DO NOTHING", entry.params, must=unmet)
+
+
+def _book(account: Account, *, granted: Amount = NOTHING, used: Amount = NOTHING, held: Amount = NOTHING) -> Statement:
+    """Add to the running sums of the account's month."""
+    sums = (granted.tokens, used.tokens, held.tokens, granted.micro, used.micro, held.micro)
+    return Statement(_BOOK, (account.user_id, account.period, *sums))
+
+
+def _check(amount: Amount) -> None:
+    if amount.tokens < 0 or amount.micro < 0:
+        raise ValueError(f"an amount of the ledger is never negative: {amount}")

@@ -1,21 +1,24 @@
 """Generations: answers as durable jobs, one row each.
 
-Every write that ends or moves a job names its fencing number, so an owner that was replaced changes nothing.
-It answers statements where the turn must commit them together with other rooms' ones. It does not know money,
-engines or prompts: `prompt` is text that the turn wrote and will read.
+Every write that moves or ends a job names its fence, so an owner that was replaced changes nothing. The fence rises
+with each claim, in the statement that claims. Writes are returned as statements where the turn must commit them
+together with other rooms' ones. It does not know money, engines or prompts: `job` is text that the turn wrote and will
+read.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from chat_app.data.db.base import Database, Row, Statement
 from chat_app.data.owner import Owner
+from chat_app.data.tables.sessions import IS_ACTIVE, QUEUED, STREAMING
 
 ENDED = frozenset({"done", "stopped", "failed", "refused"})
 LOST = "owner"
 """Name of the unmet condition when another owner has the generation, or it has ended already."""
+OWNED = f"id = $1 AND fence = $2 AND {IS_ACTIVE}"
+"""Condition on a row of `generation`: it is active, and nobody has claimed it under a higher fence."""
 
 
 class NotFound(Exception):
@@ -23,8 +26,11 @@ class NotFound(Exception):
 
 
 @dataclass(slots=True)
-class Job:
-    """What any process needs to work on a generation. `fence` is this owner's."""
+class GenerationRow:
+    """What any process needs to work on a generation. `fence` is this owner's; times are milliseconds since 1970.
+
+    `held_tokens` and `held_micro` (micro-units of the currency) are what its open step `step` holds.
+    """
 
     id: str
     tenant_id: str
@@ -32,21 +38,33 @@ class Job:
     plan_id: str
     period: str
     created_at: int
-    model: str = ""
-    prompt: str = ""
-    held_tokens: int = 0
-    prompt_tokens: int = 0
     source: str = "chat"
     thread_id: str | None = None
     message_id: str | None = None
-    fence: int = 0
-    checkpoint: str = ""
+    model: str = ""
+    job: str = ""
+    job_version: int = 1
+    step: int = 1
+    held_tokens: int = 0
+    held_micro: int = 0
+    status: str = QUEUED
+    owner: str = ""
+    fence: int = 1
     attempts: int = 1
+    first_token_at: int | None = None
+
+
+_FIELDS = tuple(GenerationRow.__dataclass_fields__)
+_COLUMNS = ", ".join(_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a generation ended. `content` is the answer's text for its message; `error` is in a person's words."""
+    """How a generation ended. `error` is in a person's words.
+
+    `content` is the answer's text for its message. `log` is its whole generation log, `log_length` the log's length in
+    characters; the log is kept with the message only if it is more than the text.
+    """
 
     status: str
     content: str = ""
@@ -58,6 +76,8 @@ class Outcome:
     first_token_at: int | None = None
     finished_at: int = 0
     receipt: dict[str, Any] = field(default_factory=dict)
+    log: str = ""
+    log_length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,50 +103,73 @@ class GenerationView:
         return self.status in ENDED
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the database keeps of an ended answer: its log ("" if it has no message), and how long the log was."""
+
+    log: str
+    length: int
+
+
 class Generations:
-    """The `generation` table."""
+    """The `generation` table, and the checkpoints beside it."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def create(self, job: Job, owner: str, status: str = "queued") -> Statement:
-        """The row of a new job that `owner` already holds the lease of."""
+    # Statements ------------------------------------------------------------------------------------------------------
+
+    def create(self, row: GenerationRow) -> Statement:
+        """The row of a new job, as `row` says: its owner, its fence and its status too."""
+        values = asdict(row)
+        places = ", ".join(f"${n}" for n in range(1, len(_FIELDS) + 1))
         return Statement(
-            "INSERT INTO generation (id, tenant_id, user_id, thread_id, message_id, source, status, owner, fence,"
-            " model, plan_id, prompt, checkpoint, period, held_tokens, prompt_tokens, completion_tokens,"
-            " cached_tokens, cost_micro, attempts, error, receipt, created_at)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, '', $13, $14, $15, 0, 0, 0, 1, '', '', $16)",
-            (
-                job.id,
-                job.tenant_id,
-                job.user_id,
-                job.thread_id,
-                job.message_id,
-                job.source,
-                status,
-                owner,
-                job.fence,
-                job.model,
-                job.plan_id,
-                job.prompt,
-                job.period,
-                job.held_tokens,
-                job.prompt_tokens,
-                job.created_at,
-            ),
+            f"INSERT INTO generation ({_COLUMNS}, prompt_tokens, completion_tokens, cached_tokens, cost_micro, error,"
+            f" receipt, log_length) VALUES ({places}, 0, 0, 0, 0, '', '', 0)",
+            tuple(values[name] for name in _FIELDS),
         )
 
-    def finish(self, job: Job, outcome: Outcome) -> list[Statement]:
-        """End the job and give its message the text. Unmet as LOST unless this fence still owns an active row."""
+    def advance(self, row: GenerationRow, step: int, held_tokens: int, held_micro: int) -> Statement:
+        """The job goes on with this step and what it holds. Unmet as LOST unless this fence owns an active row."""
+        return Statement(
+            f"UPDATE generation SET step = $3, held_tokens = $4, held_micro = $5 WHERE {OWNED}",
+            (row.id, row.fence, step, held_tokens, held_micro),
+            must=LOST,
+        )
+
+    def streaming(self, row: GenerationRow, first_token_at: int | None) -> Statement:
+        """Text flows, since `first_token_at` if no earlier owner had any. Unmet as LOST."""
+        return Statement(
+            f"UPDATE generation SET status = '{STREAMING}', first_token_at = COALESCE(first_token_at, $3)"
+            f" WHERE {OWNED}",
+            (row.id, row.fence, first_token_at),
+            must=LOST,
+        )
+
+    def checkpoint(self, row: GenerationRow, start: int, text: str) -> Statement:
+        """Keep the log's characters from `start` on, beside a log that is not durable. Unmet as LOST.
+
+        The same `start` again replaces its piece.
+        """
+        return Statement(
+            "INSERT INTO checkpoint (generation_id, start, text)"
+            f" SELECT id, $3, $4 FROM generation WHERE {OWNED}{locking(self._db)}"
+            " ON CONFLICT (generation_id, start) DO UPDATE SET text = excluded.text",
+            (row.id, row.fence, start, text),
+            must=LOST,
+        )
+
+    def finish(self, row: GenerationRow, outcome: Outcome) -> list[Statement]:
+        """End the job; its message gets the text. What only a running job needs is deleted. Unmet as LOST."""
         statements = [
             Statement(
                 "UPDATE generation SET status = $3, completion_tokens = $4, prompt_tokens = $5, cached_tokens = $6,"
-                " cost_micro = $7, error = $8, receipt = $9, first_token_at = $10, finished_at = $11,"
-                " prompt = '', checkpoint = ''"
-                " WHERE id = $1 AND fence = $2 AND status IN ('queued', 'streaming')",
+                " cost_micro = $7, error = $8, receipt = $9, first_token_at = COALESCE($10, first_token_at),"
+                " finished_at = $11, log_length = $12, job = '', held_tokens = 0, held_micro = 0"
+                f" WHERE {OWNED}",
                 (
-                    job.id,
-                    job.fence,
+                    row.id,
+                    row.fence,
                     outcome.status,
                     outcome.completion_tokens,
                     outcome.prompt_tokens,
@@ -136,54 +179,122 @@ class Generations:
                     json.dumps(outcome.receipt),
                     outcome.first_token_at,
                     outcome.finished_at,
+                    outcome.log_length,
                 ),
                 must=LOST,
-            )
+            ),
+            Statement("DELETE FROM checkpoint WHERE generation_id = $1", (row.id,)),
+            Statement("UPDATE step SET output = '' WHERE generation_id = $1 AND output <> ''", (row.id,)),
         ]
-        if job.message_id is not None:
+        if row.message_id is not None:
+            log = "" if outcome.log == outcome.content else outcome.log
             statements.append(
-                Statement("UPDATE message SET content = $2 WHERE id = $1", (job.message_id, outcome.content))
+                Statement(
+                    "UPDATE message SET content = $2, log = $3 WHERE id = $1", (row.message_id, outcome.content, log)
+                )
             )
         return statements
 
-    def streaming(self, job: Job, checkpoint: str | None, first_token_at: int | None) -> Statement:
-        """Note that text flows; with a checkpoint where the log alone is not durable. Unmet as LOST."""
-        return Statement(
-            "UPDATE generation SET status = 'streaming', first_token_at = COALESCE(first_token_at, $3),"
-            " checkpoint = COALESCE($4, checkpoint)"
-            " WHERE id = $1 AND fence = $2 AND status IN ('queued', 'streaming')",
-            (job.id, job.fence, first_token_at, checkpoint),
-            must=LOST,
-        )
+    # Whose jobs they are ---------------------------------------------------------------------------------------------
 
-    async def claim(self, generation_id: str, owner: str, fence: int) -> Job | None:
-        """Make `owner` the owner under a higher fence; None if the job has ended or a higher fence was here."""
+    async def claim(self, dead: str, me: str, most: int, version: int) -> list[GenerationRow]:
+        """Take up to `most` active jobs of `dead` over, the oldest first, each under its next fence.
+
+        Jobs of a version above `version` are left alone, and so are those that another process takes at this moment.
+        """
+        skip = " FOR UPDATE SKIP LOCKED" if self._db.dialect == "postgresql" else ""
+        whose = f"owner = $1 AND job_version <= $4 AND {IS_ACTIVE}"
         [rows] = await self._db.batch(
             Statement(
-                "UPDATE generation SET owner = $2, fence = $3, attempts = attempts + 1"
-                " WHERE id = $1 AND fence < $3 AND status IN ('queued', 'streaming')"
-                " RETURNING id, tenant_id, user_id, model, plan_id, prompt, period, held_tokens, prompt_tokens,"
-                " created_at, source, thread_id, message_id, fence, checkpoint, attempts",
-                (generation_id, owner, fence),
+                # MATERIALIZED: the rows are picked once, whatever the planner makes of the rest.
+                "WITH picked AS MATERIALIZED"
+                f" (SELECT id FROM generation WHERE {whose} ORDER BY created_at LIMIT $3{skip})"
+                " UPDATE generation SET owner = $2, fence = fence + 1, attempts = attempts + 1"
+                f" WHERE id IN (SELECT id FROM picked) AND {whose} RETURNING {_COLUMNS}",
+                (dead, me, most, version),
             )
         )
-        return Job(**dict(rows[0])) if rows else None
+        return [_row(row) for row in rows]
 
-    async def active(self) -> Sequence[Row]:
-        """Id, owner and fence of every job that some process has to be working on."""
-        return await self._db.query(
-            "SELECT id, owner, fence FROM generation WHERE status IN ('queued', 'streaming') ORDER BY created_at"
+    async def reclaim(self, generation_id: str, me: str, fence: int) -> GenerationRow | None:
+        """Take an own job up again under its next fence; None if it has ended or its fence is not `fence` any more."""
+        [rows] = await self._db.batch(
+            Statement(
+                "UPDATE generation SET fence = fence + 1, attempts = attempts + 1"
+                f" WHERE {OWNED} AND owner = $3 RETURNING {_COLUMNS}",
+                (generation_id, fence, me),
+            )
         )
+        return _row(rows[0]) if rows else None
+
+    async def hand_back(self, row: GenerationRow) -> None:
+        """Leave the job to whoever can do it: it has no owner any more. That was no attempt at it."""
+        await self._db.batch(
+            Statement(
+                f"UPDATE generation SET owner = '', attempts = attempts - 1 WHERE {OWNED} AND owner = $3",
+                (row.id, row.fence, row.owner),
+            )
+        )
+
+    async def owners(self) -> list[str]:
+        """Everybody who owns an active job, in order; '' stands for nobody. Costs a look-up for each of them."""
+        first = f"(SELECT owner FROM generation WHERE {IS_ACTIVE} ORDER BY owner LIMIT 1)"
+        next_ = f"(SELECT owner FROM generation WHERE {IS_ACTIVE} AND owner > known.owner ORDER BY owner LIMIT 1)"
+        rows = await self._db.query(
+            f"WITH RECURSIVE known (owner) AS (SELECT {first} UNION ALL"
+            f" SELECT {next_} FROM known WHERE known.owner IS NOT NULL)"
+            " SELECT owner FROM known WHERE owner IS NOT NULL"
+        )
+        return [str(row["owner"]) for row in rows]
+
+    async def active_of(self, owner: str) -> list[tuple[str, int]]:
+        """Id and fence of every active job of one owner, the oldest first."""
+        rows = await self._db.query(
+            f"SELECT id, fence FROM generation WHERE owner = $1 AND {IS_ACTIVE} ORDER BY created_at", owner
+        )
+        return [(str(row["id"]), int(row["fence"])) for row in rows]
+
+    async def owned(self, row: GenerationRow) -> bool:
+        """Whether nobody has claimed the job since `row` was read, be it active or ended."""
+        rows = await self._db.query(
+            "SELECT 1 FROM generation WHERE id = $1 AND fence = $2 AND owner = $3", row.id, row.fence, row.owner
+        )
+        return bool(rows)
+
+    # What there is to read -------------------------------------------------------------------------------------------
+
+    async def checkpointed(self, generation_id: str) -> str:
+        """The beginning of the log, as far as checkpoints hold it without a gap."""
+        rows = await self._db.query(
+            "SELECT start, text FROM checkpoint WHERE generation_id = $1 ORDER BY start", generation_id
+        )
+        text = ""
+        for row in rows:
+            if row["start"] > len(text):
+                break
+            text = text[: row["start"]] + row["text"]
+        return text
 
     async def status(self, generation_id: str) -> str | None:
         """The status, or None for an unknown id."""
         rows = await self._db.query("SELECT status FROM generation WHERE id = $1", generation_id)
         return str(rows[0]["status"]) if rows else None
 
-    async def content(self, generation_id: str) -> str | None:
-        """The text of an ended answer from its message; None if it has no message (a call of the API)."""
-        rows = await self._db.query("SELECT content FROM message WHERE generation_id = $1", generation_id)
-        return str(rows[0]["content"]) if rows else None
+    async def kept(self, generation_id: str) -> Kept:
+        """What is kept of an ended answer; nothing for an unknown id."""
+        rows = await self._db.query(
+            "SELECT g.log_length, m.content, m.log FROM generation g LEFT JOIN message m ON m.id = g.message_id"
+            " WHERE g.id = $1",
+            generation_id,
+        )
+        if not rows:
+            return Kept("", 0)
+        return Kept(rows[0]["log"] or rows[0]["content"] or "", rows[0]["log_length"])
+
+    async def active_in(self, thread_id: str) -> list[str]:
+        """The answers of a thread that are being written."""
+        rows = await self._db.query(f"SELECT id FROM generation WHERE thread_id = $1 AND {IS_ACTIVE}", thread_id)
+        return [str(row["id"]) for row in rows]
 
     async def view(self, owner: Owner, generation_id: str) -> GenerationView:
         """One generation of this person. Raises `NotFound`."""
@@ -197,3 +308,18 @@ class Generations:
             raise NotFound(generation_id)
         fields = dict(rows[0])
         return GenerationView(**{**fields, "receipt": json.loads(fields["receipt"] or "{}")})
+
+
+def locking(db: Database) -> str:
+    """What a SELECT of OWNED needs at its end, so that no claim comes between it and the write that rests on it.
+
+    SQLite has one writer at a time and needs nothing.
+    """
+    return " FOR NO KEY UPDATE" if db.dialect == "postgresql" else ""
+
+
+def _row(row: Row) -> GenerationRow:
+    return GenerationRow(**dict(row))
+
+
+Job = GenerationRow  # Until chat_app/turn/ is there.

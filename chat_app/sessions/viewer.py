@@ -47,9 +47,7 @@ class Viewer:
         self._log = log
         self._generations = generations
 
-    async def follow(
-        self, generation_id: str, offset: int = 0, *, begun: bool = False
-    ) -> AsyncGenerator[Update, None]:
+    async def follow(self, generation_id: str, offset: int = 0, *, begun: bool = False) -> AsyncGenerator[Update, None]:
         """The entries from `offset` on, each once, until an update with `end`. `begun`: this process has just begun it.
 
         Yields nothing for an unknown generation. Raises `Gone`. Close it (`aclosing`) to stop looking; that does not

@@ -7,7 +7,7 @@ from sqlmodel import Field, SQLModel
 from chat_app.data.ids import new_id
 from chat_app.data.tables.columns import big, text
 
-ACTIVE = ("queued", "streaming")
+QUEUED, STREAMING = ACTIVE = ("queued", "streaming")
 """Statuses of a generation that some process has to be working on."""
 IS_ACTIVE = "status IN ('queued', 'streaming')"
 """The same in SQL, word for word the condition of the partial index `generation_active`."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from chat_app.ask import TurnError
+from chat_app.turn.ask import TurnError
 from inference.protocol import (
     BadRequest,
     Chunk,
@@ -14,12 +14,14 @@ from inference.protocol import (
     Message,
     ModelCard,
     Overloaded,
+    QueuePosition,
     Request,
-    Standing,
+    Tool,
     TooLittleMemory,
 )
 
 LOOK_S = 1.0
+"""How old what this process knows of the engine's queue may be."""
 
 
 class Engine(Protocol):
@@ -27,34 +29,41 @@ class Engine(Protocol):
 
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]: ...
 
-    async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int: ...
+    async def count(
+        self,
+        model: str,
+        messages: Sequence[Message],
+        continue_from: str = "",
+        continue_reasoning: str = "",
+        tools: Sequence[Tool] = (),
+    ) -> int: ...
 
     async def models(self) -> list[ModelCard]: ...
 
-    async def standings(self) -> dict[str, Standing]: ...
+    async def queue_positions(self) -> dict[str, QueuePosition]: ...
 
 
-class Line:
+class QueueView:
     """The engine's queue as this process last saw it. However many wait and ask, the engine is asked once a second."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._seen: dict[str, Standing] = {}
+        self._seen: dict[str, QueuePosition] = {}
         self._seen_at = 0.0
         self._looking = asyncio.Lock()
 
-    async def place(self, generation_id: str) -> Standing | None:
-        """Where an answer stands in the queue; None if it does not wait, or nobody knows."""
+    async def position(self, generation_id: str) -> QueuePosition | None:
+        """Where an answer is in the queue; None if it does not wait, or nobody knows."""
         loop = asyncio.get_running_loop()
         async with self._looking:
             if loop.time() - self._seen_at >= LOOK_S:
-                self._seen = await self._engine.standings()
+                self._seen = await self._engine.queue_positions()
                 self._seen_at = loop.time()
         return self._seen.get(generation_id)
 
 
 async def offered(engine: Engine) -> list[str]:
-    """The names of the models that can be chosen now; none while the engine does not answer."""
+    """The names of the models that can be chosen now; none while the engine does not respond."""
     try:
         return [card.id for card in await engine.models()]
     except EngineError:
@@ -62,7 +71,7 @@ async def offered(engine: Engine) -> list[str]:
 
 
 async def warm(engine: Engine, model: str) -> str:
-    """Waits until a model is loaded, if that has to be done first; gives why it cannot be, in a person's words."""
+    """Waits until a model is loaded, if that has to be done first; returns why it cannot be, in a person's words."""
     try:
         await engine.count(model, [Message("user", "Hello")])
     except EngineError as error:

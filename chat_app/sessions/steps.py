@@ -1,0 +1,114 @@
+"""Steps: what a turn has done so far, one row each, in order.
+
+A step that is finished stays as it is: whoever takes a turn over reads them and goes on behind the last one. Only the
+owner of the generation writes. It does not know what a step does, nor what it costs.
+"""
+
+from dataclasses import asdict, dataclass
+
+from chat_app.data.db.base import Database, Statement
+from chat_app.sessions.generations import LOST, OWNED, GenerationRow, locking
+
+RUNNING = "running"
+FINISHED = frozenset({"done", "stopped", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step. `kind`: model, tool, retrieval, summary, check; `status`: running, done, stopped, failed.
+
+    `input` is an offset in the generation log, `output` what the log may not hold yet. `key` makes a tool's call
+    recognisable when it is made again. Prices are in micro-units of the currency per million tokens, `cost_micro` in
+    micro-units, times in milliseconds since 1970.
+    """
+
+    generation_id: str
+    seq: int
+    kind: str
+    model: str = ""
+    name: str = ""
+    key: str = ""
+    input: int = 0
+    output: str = ""
+    status: str = RUNNING
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cost_micro: int = 0
+    prompt_micro: int = 0
+    completion_micro: int = 0
+    started_at: int = 0
+    finished_at: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+
+_FIELDS = tuple(Step.__dataclass_fields__)
+_COLUMNS = ", ".join(_FIELDS)
+_KEPT = ("generation_id", "seq", "key", "started_at")
+"""What a step that is begun again has from the first time."""
+
+
+class Steps:
+    """The `step` table."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def begin(self, row: GenerationRow, step: Step) -> Statement:
+        """The step runs; again after a takeover, and then under the key and start of the first time.
+
+        Unmet as LOST unless this fence owns the active generation, and for a step that is finished. Raises `ValueError`
+        for a step of another generation, or one that is not running.
+        """
+        _check(row, step, step.status == RUNNING)
+        values = asdict(step)
+        places = ", ".join(f"${n}" for n in range(3, len(_FIELDS) + 3))
+        again = ", ".join(f"{name} = excluded.{name}" for name in _FIELDS if name not in _KEPT)
+        return Statement(
+            f"INSERT INTO step ({_COLUMNS}) SELECT {places} FROM generation WHERE {OWNED}{locking(self._db)}"
+            f" ON CONFLICT (generation_id, seq) DO UPDATE SET {again} WHERE step.status = '{RUNNING}'",
+            (row.id, row.fence, *(values[name] for name in _FIELDS)),
+            must=LOST,
+        )
+
+    def finish(self, row: GenerationRow, step: Step) -> Statement:
+        """The step has ended as `step` says. Unmet as LOST unless this fence owns the active generation and it runs.
+
+        Raises `ValueError` for a step of another generation, or one that is not finished.
+        """
+        _check(row, step, step.finished)
+        return Statement(
+            "UPDATE step SET status = $4, model = $5, output = $6, prompt_tokens = $7, completion_tokens = $8,"
+            " cached_tokens = $9, cost_micro = $10, prompt_micro = $11, completion_micro = $12, finished_at = $13"
+            f" WHERE generation_id = $1 AND seq = $3 AND status = '{RUNNING}'"
+            f" AND EXISTS (SELECT 1 FROM generation WHERE {OWNED}{locking(self._db)})",
+            (
+                row.id,
+                row.fence,
+                step.seq,
+                step.status,
+                step.model,
+                step.output,
+                step.prompt_tokens,
+                step.completion_tokens,
+                step.cached_tokens,
+                step.cost_micro,
+                step.prompt_micro,
+                step.completion_micro,
+                step.finished_at,
+            ),
+            must=LOST,
+        )
+
+    async def of(self, generation_id: str) -> list[Step]:
+        """All steps of a generation, in order."""
+        rows = await self._db.query(f"SELECT {_COLUMNS} FROM step WHERE generation_id = $1 ORDER BY seq", generation_id)
+        return [Step(**dict(row)) for row in rows]
+
+
+def _check(row: GenerationRow, step: Step, fits: bool) -> None:
+    if step.generation_id != row.id or not fits:
+        raise ValueError(f"step {step.seq} ({step.status}) of {step.generation_id} does not fit generation {row.id}")

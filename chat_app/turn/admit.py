@@ -1,0 +1,59 @@
+"""1. Admission: within the tier's rate and its number of answers at a time?
+
+Whoever is admitted has a place among the person's running answers until the turn ends. The place belongs to the
+generation, not to its owner: who takes it over occupies the same one, who loses it leaves it alone, and the heartbeat
+of the process renews the places of all that run there.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from chat_app.billing.plans import Terms
+from chat_app.data.limits.base import Limits, LimitsUnavailable
+from chat_app.sessions.generations import GenerationRow
+from chat_app.turn.ask import TurnError
+
+PLACE_TTL_MS = 60_000
+"""After so long without a heartbeat a place frees itself: whoever had it and all who could take it over are dead."""
+
+
+class Admission:
+    """Rates and places of all people."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    async def enter(self, row: GenerationRow, terms: Terms) -> None:
+        """Take a place. Raises `TurnError` with what the plan allows, and when to try again."""
+        wait_ms = await self._limits.hit(f"turns:{row.user_id}", terms.requests_per_minute)
+        if wait_ms:
+            raise TurnError(
+                "rate_limited",
+                f"Your plan ({terms.name}) allows {terms.requests_per_minute} messages a minute."
+                f" Try again in {-(-wait_ms // 1000)} s.",
+                429,
+                wait_ms / 1000,
+            )
+        most = terms.concurrent_streams
+        if not await self._limits.enter(_places(row), row.id, most, PLACE_TTL_MS):
+            raise TurnError(
+                "too_many_streams",
+                f"Your plan ({terms.name}) allows {most} answers at a time. Wait for one to finish, or stop it.",
+                429,
+                2,
+            )
+
+    async def occupy(self, rows: Sequence[GenerationRow]) -> None:
+        """Renew the places of generations that run here, and take those of generations that were taken over."""
+        with suppress(LimitsUnavailable):  # A place lasts longer than the time to the next heartbeat.
+            for row in rows:
+                await self._limits.occupy(_places(row), row.id, PLACE_TTL_MS)
+
+    async def leave(self, row: GenerationRow) -> None:
+        """The turn has ended, or came to nothing."""
+        with suppress(LimitsUnavailable):  # Its place frees itself in time.
+            await self._limits.leave(_places(row), row.id)
+
+
+def _places(row: GenerationRow) -> str:
+    return f"streams:{row.user_id}"

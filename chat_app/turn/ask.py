@@ -1,0 +1,99 @@
+"""What a caller asks of a turn, and what it learns when the turn has begun. Plain data."""
+
+from dataclasses import dataclass
+
+from chat_app.accounts.identity import Identity
+from chat_app.data.log.entries import clean
+from chat_app.sessions.generations import GenerationRow
+from chat_app.sessions.threads import Exchange
+from inference.protocol import Message, Sampling, Tool
+
+
+class TurnError(Exception):
+    """Why a turn did not begin: `message` is for a person, `code` and `status` (HTTP) for a program."""
+
+    def __init__(self, code: str, message: str, status: int = 400, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What somebody wants answered. `messages` are the conversation, oldest first, the question last.
+
+    `source` is chat or api. A call of the API has no `exchange`: it leaves no thread. Of a thread's messages only the
+    newest are here: `positions` are their places in it, `since` is where the last answer's prompt began, by the model
+    `since_model`, and `seen_head` the last message of the shown branch. `tools` are the caller's own, which end the turn
+    when the model asks for one; `built_in` names those that Parley runs itself.
+    """
+
+    identity: Identity
+    source: str
+    messages: tuple[Message, ...]
+    model: str = ""
+    sampling: Sampling | None = None
+    exchange: Exchange | None = None
+    positions: tuple[int, ...] | None = None
+    since: int | None = None
+    since_model: str = ""
+    seen_head: str | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    built_in: tuple[str, ...] = ()
+
+    @property
+    def unchecked(self) -> tuple[Message, ...]:
+        """What nobody has checked yet: a thread's earlier messages were checked when they were said; a program sends
+        whole conversations, and may put words into every role."""
+        return self.messages[-1:] if self.exchange else self.messages
+
+    def started(self, row: GenerationRow, *, branched: bool = False) -> "Started":
+        """What the caller learns once `row` stands for this."""
+        exchange = self.exchange
+        return Started(
+            generation_id=row.id,
+            model=row.model,
+            thread_id=row.thread_id,
+            question_id=(exchange.question_id or exchange.parent_id) if exchange else None,
+            answer_id=row.message_id,
+            branched=branched,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A turn that has begun, or, refused by the input check, has already ended.
+
+    `branched`: somebody else asked in the same place meanwhile; both questions are kept, side by side.
+    """
+
+    generation_id: str
+    model: str
+    thread_id: str | None = None
+    question_id: str | None = None
+    answer_id: str | None = None
+    branched: bool = False
+
+
+def readable(text: str, most: int) -> str:
+    """The text without control characters, which no one can have meant to type; line breaks and tabs stay.
+
+    Raises `TurnError` for more than `most` characters, or if nothing but white space is left.
+    """
+    text = bounded(text, most)
+    if not text.strip():
+        raise TurnError("empty_input", "There is nothing to answer: the message is empty.")
+    return text
+
+
+def bounded(text: str, most: int) -> str:
+    """Like `readable`, for a message that may be empty: an assistant's that only calls tools, a tool's result."""
+    if len(text) > most:
+        raise TurnError(
+            "input_too_long",
+            f"This message has {len(text):,} characters; at most {most:,} are taken. Shorten it.",
+        )
+    return clean(text).replace("\r\n", "\n").replace("\r", "\n")

@@ -1,0 +1,71 @@
+"""What this process knows of the models that are offered: their cards, and how many tokens their templates add.
+
+Both are asked of the engine and kept for a few seconds, so that a turn waits for neither; an engine that was restarted
+with another window or other models is seen that soon, and at once when a turn runs into it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from chat_app.prompts.measure import Count, Measure, measured
+from chat_app.turn.engine import Engine
+from inference.protocol import EngineError, Message, ModelCard, Tool
+
+FRESH_S = 5.0
+"""How old a list of models may be before it is asked for again, behind the turn that uses it."""
+
+
+class Cards:
+    """The models of one engine or fleet."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._cards: list[ModelCard] = []
+        self._asked_at = 0.0
+        self._asking: asyncio.Task[None] | None = None
+        self._measures: dict[tuple[str, int], Measure] = {}
+
+    @property
+    def known(self) -> list[ModelCard]:
+        """The models as they were offered last."""
+        return self._cards
+
+    async def offered(self, wanted: str = "") -> list[ModelCard]:
+        """The models; asked for anew if none are known, or not this one. Raises `EngineError`."""
+        if not self._cards or (wanted and wanted not in {card.id for card in self._cards}):
+            await self._ask()
+        elif asyncio.get_running_loop().time() - self._asked_at > FRESH_S and self._asking is None:
+            self._asking = asyncio.create_task(self._ask_quietly(), name="models asked for")
+        return self._cards
+
+    async def measure(self, card: ModelCard) -> Measure:
+        """Tokens that the model's template adds; the cautious default where the engine cannot count. Raises
+        `EngineError`."""
+        key = card.id, card.context
+        if key not in self._measures:
+            self._measures[key] = await measured(self.counter(card.id))
+        return self._measures[key]
+
+    def counter(self, model: str) -> Count:
+        """How prompts are counted for this model."""
+
+        async def count(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
+            return await self._engine.count(model, messages, tools=tools)
+
+        return count
+
+    def forget(self) -> None:
+        """What is known turned out to be wrong: ask before the next turn."""
+        self._cards, self._measures = [], {}
+
+    async def _ask(self) -> None:
+        self._cards = await self._engine.models()
+        self._asked_at = asyncio.get_running_loop().time()
+
+    async def _ask_quietly(self) -> None:
+        try:
+            await self._ask()
+        except EngineError:
+            self._asked_at = asyncio.get_running_loop().time()  # What is known serves until a turn fails with it.
+        finally:
+            self._asking = None

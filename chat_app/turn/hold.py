@@ -1,0 +1,95 @@
+"""5. The hold: the worst case is reserved and the job created, in one transaction."""
+
+from dataclasses import replace
+
+from chat_app.billing.ledger import OVER_QUOTA, Account, Ledger
+from chat_app.billing.plans import Terms
+from chat_app.data.db.base import Database, OutcomeUnknown, Unmet
+from chat_app.sessions.generations import Generations
+from chat_app.sessions.steps import Step, Steps
+from chat_app.sessions.threads import Threads, branched
+from chat_app.turn.ask import Ask, TurnError
+from chat_app.turn.commit import commit
+from chat_app.turn.engine import trouble
+from chat_app.turn.job import VERSION, Job
+from chat_app.turn.prepare import Preparation
+from inference.protocol import EngineError
+
+LEAST_ANSWER = 16
+"""Tokens that an answer must at least have room for, or the turn is not worth beginning."""
+PATIENCE_S = 10.0
+"""How long to look for what became of a hold whose acknowledgement was lost, while the caller waits."""
+
+
+class Hold:
+    """Begins jobs."""
+
+    def __init__(
+        self,
+        db: Database,
+        ledger: Ledger,
+        threads: Threads,
+        generations: Generations,
+        steps: Steps,
+        preparation: Preparation,
+    ) -> None:
+        self._db = db
+        self._ledger = ledger
+        self._threads = threads
+        self._generations = generations
+        self._steps = steps
+        self._preparation = preparation
+
+    async def begin(self, ask: Ask, job: Job, terms: Terms) -> tuple[Job, bool]:
+        """The job as it was begun, and whether its question has branched off. A month that is nearly used up still
+        allows a shorter answer. Raises `TurnError`, `DatabaseUnavailable`."""
+        for _ in range(2):
+            try:
+                return job, await self._commit(ask, job, terms)
+            except Unmet as error:
+                if error.name != OVER_QUOTA:
+                    raise TurnError("not_found", "This chat does not exist any more.", 404) from error
+            try:
+                job = replace(job, prompt=await self._preparation.counted(job.prompt, job.row.model))
+            except EngineError as error:
+                raise trouble(error) from error
+            left = (await self._ledger.allowance(job.row.user_id, terms.monthly_tokens, job.row.period)).left or 0
+            room = left - job.prompt.tokens
+            if room < LEAST_ANSWER:
+                break
+            job = job.shortened(min(job.sampling.max_tokens, room))
+        raise TurnError(
+            "quota_exceeded",
+            f"This month's {terms.monthly_tokens:,} tokens of your plan ({terms.name}) are used up."
+            " They are renewed on the first of the month; an administrator can change your plan.",
+            429,
+        )
+
+    async def _commit(self, ask: Ask, job: Job, terms: Terms) -> bool:
+        row, amount = job.row, job.worst_case(job.prompt)
+        row.job, row.job_version = job.to_json(), VERSION
+        row.held_tokens, row.held_micro = amount.tokens, amount.micro
+        account = Account(row.tenant_id, row.user_id, row.id, row.period)
+        added = self._threads.add(ask.identity, ask.exchange, row.id, ask.model, ask.seen_head) if ask.exchange else []
+        step = Step(row.id, 1, "model", model=row.model, started_at=row.created_at)
+
+        async def took_place() -> bool:
+            return await self._generations.status(row.id) is not None
+
+        statements = [
+            *self._ledger.hold(account, 1, amount, terms.monthly_tokens),
+            *added,
+            self._generations.create(row),
+            self._steps.begin(row, step),
+        ]
+        try:
+            rows = await commit(self._db, statements, took_place, PATIENCE_S)
+        except OutcomeUnknown as error:
+            raise TurnError(
+                "storage_unknown",
+                "Parley lost its database while it stored your message, and cannot see whether it was stored."
+                " Look again in a moment before you send it anew: if it was, it is being answered.",
+                503,
+                10,
+            ) from error
+        return bool(rows) and bool(added) and branched(rows, row.message_id)

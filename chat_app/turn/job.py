@@ -1,0 +1,103 @@
+"""The job: all that any process needs to work on a turn, as it lies in the generation's row.
+
+Its JSON has a version. A release claims only rows of versions that it knows, so that a job which a newer release wrote
+waits for one that can read it.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import orjson
+
+from chat_app.billing.ledger import Amount, cost_micro
+from chat_app.data.tables.billing import Price
+from chat_app.prompts.prompt import Prompt, UnknownPart
+from chat_app.sessions.generations import GenerationRow
+from inference.protocol import Sampling
+
+VERSION = 1
+
+
+class Unreadable(Exception):
+    """The row's JSON is no job: it can only be given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that may serve, with its window in tokens and its prices (micro-units per million tokens) at the start
+    of the turn, which are the ones that are charged."""
+
+    model: str
+    context: int
+    prompt_micro: int = 0
+    completion_micro: int = 0
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """Micro-units for so many tokens."""
+        price = Price(model=self.model, prompt_micro=self.prompt_micro, completion_micro=self.completion_micro)
+        return cost_micro(price, prompt_tokens, completion_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`candidates`: the chosen model first, then those that serve when it cannot. `route` says why it was chosen,
+    `weight` is the tier's share of the queue, `monthly_tokens` what the plan allows (None: no limit)."""
+
+    row: GenerationRow
+    prompt: Prompt
+    sampling: Sampling
+    candidates: tuple[Candidate, ...]
+    route: str
+    weight: int = 1
+    monthly_tokens: int | None = None
+    tool_choice: str = "auto"
+    built_in: tuple[str, ...] = ()
+
+    def worst_case(self, prompt: Prompt) -> Amount:
+        """What a model step on `prompt` can cost at most, at the dearest candidate's price."""
+        most = self.sampling.max_tokens
+        return Amount(prompt.tokens + most, max(one.cost(prompt.tokens, most) for one in self.candidates))
+
+    def candidate(self, model: str) -> Candidate:
+        """The candidate of this name, else the first."""
+        return next((one for one in self.candidates if one.model == model), self.candidates[0])
+
+    def to_json(self) -> str:
+        return orjson.dumps(
+            {
+                "prompt": orjson.Fragment(self.prompt.to_json()),
+                "sampling": asdict(self.sampling),
+                "candidates": [asdict(one) for one in self.candidates],
+                "route": self.route,
+                "weight": self.weight,
+                "monthly_tokens": self.monthly_tokens,
+                "tool_choice": self.tool_choice,
+                "built_in": self.built_in,
+            }
+        ).decode()
+
+    @staticmethod
+    def from_row(row: GenerationRow) -> "Job":
+        """The job that a row holds. Raises `Unreadable`, or `UnknownPart` if a newer release wrote its prompt."""
+        try:
+            data: dict[str, Any] = orjson.loads(row.job)
+            sampling = data["sampling"]
+            return Job(
+                row,
+                Prompt.from_json(orjson.dumps(data["prompt"]).decode()),
+                Sampling(**{**sampling, "stop": tuple(sampling["stop"])}),
+                tuple(Candidate(**one) for one in data["candidates"]),
+                data["route"],
+                data["weight"],
+                data["monthly_tokens"],
+                data["tool_choice"],
+                tuple(data["built_in"]),
+            )
+        except UnknownPart:
+            raise
+        except Exception as error:  # Whatever is wrong with it, it is no job.
+            raise Unreadable(f"{type(error).__name__}: {error}") from error
+
+    def shortened(self, max_tokens: int) -> "Job":
+        """The same job with an answer of at most so many tokens."""
+        return replace(self, sampling=replace(self.sampling, max_tokens=max_tokens))

@@ -1,0 +1,120 @@
+"""2 to 4. Preparation: is the question fit to be answered, by which model, and with which prompt?"""
+
+from dataclasses import replace
+
+from chat_app.billing.ledger import Ledger
+from chat_app.billing.plans import Terms
+from chat_app.prompts.parts import Part, conversation
+from chat_app.prompts.prompt import Prompt, build, exact
+from chat_app.prompts.window import TooLong
+from chat_app.routing.policy import Choice, UnknownModel, choose
+from chat_app.safety.input import check_input
+from chat_app.safety.verdict import ALLOWED, Verdict
+from chat_app.sessions.generations import GenerationRow
+from chat_app.settings import Settings
+from chat_app.tools import BUILT_IN
+from chat_app.turn.ask import Ask, TurnError
+from chat_app.turn.cards import Cards
+from chat_app.turn.engine import trouble
+from chat_app.turn.job import Candidate, Job
+from inference.protocol import CannotCount, EngineError, ModelCard, Sampling
+
+UNKNOWN_CONTEXT = 4_096
+"""Window in tokens of a model whose server does not say."""
+
+
+class Preparation:
+    """Makes jobs out of what people ask."""
+
+    def __init__(self, settings: Settings, cards: Cards, ledger: Ledger) -> None:
+        self._settings = settings
+        self._cards = cards
+        self._ledger = ledger
+
+    @property
+    def largest_context(self) -> int:
+        """The widest window in tokens of all models that are known to be offered."""
+        return max((card.context for card in self._cards.known), default=0) or UNKNOWN_CONTEXT
+
+    def check(self, ask: Ask) -> Verdict:
+        """2. Is what they wrote fit to be answered, whatever role they wrote it in?"""
+        verdicts = (check_input(message.content) for message in ask.unchecked if message.content)
+        return next((verdict for verdict in verdicts if not verdict.allowed), ALLOWED)
+
+    async def choose(self, ask: Ask) -> Choice:
+        """3. The model, out of what the engine offers now. Raises `TurnError`."""
+        try:
+            cards = await self._cards.offered(ask.model)
+            return choose(ask.model, cards, self._settings.default_model, self._settings.fallbacks)
+        except UnknownModel as error:
+            offered = ", ".join(error.offered) or "none at the moment"
+            raise TurnError(
+                "model_unknown", f"There is no model “{error.wanted}” here. Offered: {offered}.", 404
+            ) from error
+        except EngineError as error:
+            raise trouble(error) from error
+
+    async def job(self, ask: Ask, row: GenerationRow, terms: Terms, choice: Choice) -> Job:
+        """4. The prompt, and all else that a worker needs. Raises `TurnError`."""
+        card = choice.model
+        context = card.context or UNKNOWN_CONTEXT
+        bounds = (terms.max_output_tokens, self._settings.max_output_tokens)
+        most = min(bound for bound in bounds if bound)
+        asked = ask.sampling or Sampling(max_tokens=0, temperature=self._settings.temperature)
+        answer = min(asked.max_tokens or most, most)
+        built_in = ask.built_in or (self._settings.tool_names if ask.exchange and "tools" in card.abilities else ())
+        tools = (*ask.tools, *(BUILT_IN[name].definition for name in built_in))
+        cards = (card, *(other for other in choice.alternatives if (other.context or UNKNOWN_CONTEXT) >= context))
+        count = self._cards.counter(card.id)
+        try:
+            prompt = await build(
+                self._parts(ask),
+                context=context,
+                answer=answer,
+                count=count,
+                measure=await self._cards.measure(card),
+                tools=tools,
+                positions=ask.positions,
+                since=ask.since if ask.since_model == card.id else None,
+            )
+            if not prompt.counted and context - prompt.tokens < answer:
+                prompt = await self.counted(prompt, card.id)
+        except TooLong as error:
+            raise TurnError(
+                "context_too_long",
+                f"This message needs {error.tokens} tokens; {card.id} has room for {error.room}. Shorten it.",
+            ) from error
+        except EngineError as error:
+            raise trouble(error) from error
+        row.model = card.id
+        return Job(
+            row,
+            prompt,
+            replace(asked, max_tokens=min(answer, context - prompt.tokens)),
+            await self._candidates(cards),
+            choice.route,
+            terms.weight,
+            terms.monthly_tokens,
+            ask.tool_choice,
+            tuple(built_in),
+        )
+
+    async def counted(self, prompt: Prompt, model: str) -> Prompt:
+        """The prompt with the engine's own count, where it can count. Raises `EngineError`."""
+        try:
+            return await exact(prompt, self._cards.counter(model))
+        except CannotCount:
+            return prompt
+
+    def _parts(self, ask: Ask) -> list[Part]:
+        parts = conversation(ask.messages, self._settings.system_prompt)
+        return [replace(part, source="thread") if ask.exchange and part.source == "request" else part for part in parts]
+
+    async def _candidates(self, cards: tuple[ModelCard, ...]) -> tuple[Candidate, ...]:
+        prices = await self._ledger.prices([card.id for card in cards])
+        return tuple(
+            Candidate(card.id, card.context or UNKNOWN_CONTEXT, price.prompt_micro, price.completion_micro)
+            if (price := prices.get(card.id))
+            else Candidate(card.id, card.context or UNKNOWN_CONTEXT)
+            for card in cards
+        )

@@ -1,0 +1,125 @@
+"""The receipt: what a turn turned out to be, from the steps that it took.
+
+One place works out tokens, cost, times and the final status, so that the row, the ledger, the event and the page can
+never say different things.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from chat_app.data.ids import now_ms
+from chat_app.data.log.entries import encode
+from chat_app.safety.verdict import Verdict
+from chat_app.sessions.generations import GenerationRow, Outcome
+from chat_app.sessions.log_writer import LogWriter
+from chat_app.sessions.steps import Step
+from chat_app.telemetry.events import TurnEvent
+from chat_app.turn.job import Job
+from chat_app.turn.seal import Sealed
+
+
+def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) -> Outcome:
+    """How the turn ended, over all of its steps; `sealed` is how the last one did."""
+    row, now = job.row, now_ms()
+    first_at = row.first_token_at or sealed.first_at
+    prompt, completion = sum(step.prompt_tokens for step in steps), sum(step.completion_tokens for step in steps)
+    cached, cost = sum(step.cached_tokens for step in steps), sum(step.cost_micro for step in steps)
+    flow_s = max(1, sealed.ended_at - (sealed.first_at or sealed.ended_at)) / 1000
+    # Times of an answer that changed hands would blame the engine for the crash: left out.
+    timed = first_at is not None and row.attempts == 1
+    seal = encode([sealed.entry()])
+    shown = writer.log.removesuffix(seal)
+    plain = shown == writer.text
+    last = steps[-1]
+    return Outcome(
+        status=sealed.status,
+        content=writer.text,
+        log="" if plain else shown,
+        log_length=len(shown),
+        completion_tokens=completion,
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        cost_micro=cost,
+        error=sealed.error,
+        first_token_at=first_at,
+        finished_at=now,
+        receipt={
+            "model": sealed.model or job.candidates[0].model,
+            "route": job.route,
+            "plan": row.plan_id,
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "cached_tokens": cached,
+            "queue_ms": (sealed.began_at - row.created_at) if len(steps) == 1 else steps[0].started_at - row.created_at,
+            "ttft_ms": first_at - row.created_at if timed and first_at else None,
+            "total_ms": now - row.created_at,
+            "tokens_per_s": round(last.completion_tokens / flow_s, 1) if timed and last.completion_tokens > 1 else None,
+            "cost_micro": cost,
+            "kept_messages": job.prompt.kept,
+            "dropped_messages": job.prompt.dropped,
+            "attempts": row.attempts,
+            "finish": sealed.finish,
+            "screen_ms": round(sealed.screen_us / 1000, 2),
+            **({"estimated": True} if sealed.estimated else {}),
+            **({"steps": [_line(step) for step in steps]} if len(steps) > 1 else {}),
+            **({"code": sealed.code} if sealed.code else {}),
+        },
+    )
+
+
+def _line(step: Step) -> dict[str, Any]:
+    named = {"model": step.model} if step.kind == "model" else {"name": step.name}
+    tokens = {"prompt_tokens": step.prompt_tokens, "completion_tokens": step.completion_tokens}
+    spent = (step.finished_at or step.started_at) - step.started_at
+    return {"kind": step.kind, **named, "status": step.status, **(tokens if step.kind == "model" else {}), "ms": spent}
+
+
+def given_up(row: GenerationRow, error: str, content: str, log_length: int) -> Outcome:
+    """The outcome of a turn that nobody could finish: what its row alone says. Nothing is charged for its last step."""
+    now = now_ms()
+    receipt = {"model": row.model, "plan": row.plan_id, "finish": "failed", "total_ms": now - row.created_at}
+    return Outcome(
+        "failed",
+        content=content,
+        log_length=log_length,
+        error=error,
+        first_token_at=row.first_token_at,
+        finished_at=now,
+        receipt={**receipt, "attempts": row.attempts},
+    )
+
+
+def refusal(row: GenerationRow, verdict: Verdict) -> Outcome:
+    """The outcome of a turn that the input check refused before anything was sent."""
+    now = now_ms()
+    receipt = {"model": row.model, "plan": row.plan_id, "finish": "refused", "total_ms": now - row.created_at}
+    return Outcome("refused", error=verdict.message, finished_at=now, receipt=receipt)
+
+
+def event(row: GenerationRow, ended: Outcome, verdict: Verdict | None) -> TurnEvent:
+    """The content-free event of an ended turn, from the same figures as its receipt."""
+    receipt = ended.receipt
+    return TurnEvent(
+        generation_id=row.id,
+        at_ms=ended.finished_at,
+        tenant=row.tenant_id,
+        user_id=row.user_id,
+        plan=row.plan_id,
+        source=row.source,
+        model=str(receipt["model"]),
+        status=ended.status,
+        finish=str(receipt["finish"]),
+        route=str(receipt.get("route", "")),
+        prompt_tokens=ended.prompt_tokens,
+        completion_tokens=ended.completion_tokens,
+        cached_tokens=ended.cached_tokens,
+        cost_micro=ended.cost_micro,
+        queue_ms=receipt.get("queue_ms"),
+        ttft_ms=receipt.get("ttft_ms"),
+        total_ms=receipt["total_ms"],
+        tokens_per_s=receipt.get("tokens_per_s"),
+        attempts=row.attempts,
+        refused_stage=verdict.stage if verdict else "",
+        refused_category=verdict.category if verdict else "",
+        refused_rule=verdict.rule if verdict else "",
+    )

@@ -1,0 +1,89 @@
+"""What of an answer may be released: every piece through its check, as entries of the log.
+
+Reasoning and text are checked each for itself, a call's arguments as a whole. It does not know engines or stores.
+"""
+
+import time
+from collections.abc import Callable, Collection
+
+from chat_app.data.log.entries import Entry, clean
+from chat_app.safety.screen import Screen
+from chat_app.safety.verdict import Verdict
+from inference.protocol import Chunk, ToolCall
+
+Screens = Callable[[str], Screen]
+"""Makes the check of an answer whose beginning, this text, was released already."""
+
+
+class Release:
+    """One model step's output. `text` and `reasoning` are what has been released of it, by earlier owners too.
+
+    `before` is put in front of the first text, to keep it apart from an earlier step's.
+    """
+
+    def __init__(self, screens: Screens, text: str, reasoning: str, before: str, built_in: Collection[str]) -> None:
+        self.text, self.reasoning = text, reasoning
+        self.calls: list[Entry] = []
+        self.seconds = 0.0
+        """Time that the checks took."""
+        self._screens = screens
+        self._text, self._thoughts = screens(text), screens(reasoning)
+        self._before = before
+        self._built_in = built_in
+        self._refused: Verdict | None = None
+
+    @property
+    def blocked(self) -> Verdict | None:
+        """Why nothing more is released."""
+        return self._refused or self._thoughts.blocked or self._text.blocked
+
+    @property
+    def anything(self) -> bool:
+        """Whether the step has delivered anything at all."""
+        return bool(self.text or self.reasoning or self.calls)
+
+    async def take(self, chunk: Chunk) -> list[Entry]:
+        """What may be released once this chunk has come."""
+        began = time.perf_counter()
+        entries: list[Entry] = []
+        if chunk.reasoning:
+            entries += self._thought(await self._thoughts.feed(clean(chunk.reasoning)))
+        if chunk.text and self.blocked is None:
+            if self.reasoning:
+                entries += self._thought(await self._thoughts.finish())
+            entries += self._said(await self._text.feed(clean(chunk.text)))
+        self.seconds += time.perf_counter() - began
+        return entries
+
+    async def close(self, calls: Collection[ToolCall]) -> list[Entry]:
+        """The answer is over: what the checks still held, and the calls that the model asks for."""
+        began = time.perf_counter()
+        entries: list[Entry] = []
+        if self.blocked is None:
+            entries += self._thought(await self._thoughts.finish())
+        if self.blocked is None:
+            entries += self._said(await self._text.finish())
+        for call in calls:
+            await self._call(call)
+        if self.blocked is not None:
+            self.calls = []
+        self.seconds += time.perf_counter() - began
+        return entries + self.calls
+
+    async def _call(self, call: ToolCall) -> None:
+        screen = self._screens("")
+        arguments = await screen.feed(clean(call.arguments)) + await screen.finish()
+        self._refused = self._refused or screen.blocked
+        data = {"id": clean(call.id), "name": clean(call.name), "arguments": arguments}
+        self.calls.append(Entry("tool_call", data={**data, "built_in": call.name in self._built_in}))
+
+    def _thought(self, text: str) -> list[Entry]:
+        self.reasoning += text
+        return [Entry("reasoning", text)] if text else []
+
+    def _said(self, text: str) -> list[Entry]:
+        if not text:
+            return []
+        before = "" if self.text else self._before
+        self.text += text
+        return [Entry("text", before + text)]

@@ -1,0 +1,89 @@
+"""The seal: how a model step ended, written into the log before anything is settled.
+
+It holds all that settling needs. Who takes over a sealed step settles it and asks no engine.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from chat_app.data.log.entries import Entry
+from chat_app.safety.verdict import Verdict
+from inference.protocol import Message, ToolCall
+
+BETWEEN = "\n\n"
+"""Stands between the texts of two model steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The end of model step `seq`. `finish`: stop, length, tool_calls, stopped, refused, failed.
+
+    Tokens are the engine's count; `estimated` where it could not count. `error` is in a person's words, `code` its
+    kind as a `TurnError` names it. Times in milliseconds since 1970, `screen_us` in microseconds.
+    """
+
+    seq: int
+    model: str
+    finish: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    estimated: bool = False
+    error: str = ""
+    code: str = ""
+    blocked: Verdict | None = None
+    began_at: int = 0
+    first_at: int | None = None
+    ended_at: int = 0
+    screen_us: int = 0
+
+    @property
+    def status(self) -> str:
+        """done, stopped, refused or failed."""
+        return self.finish if self.finish in ("stopped", "refused", "failed") else "done"
+
+    def entry(self) -> Entry:
+        return Entry("sealed", data=asdict(self))
+
+
+def sealed_in(entries: Sequence[Entry], seq: int) -> Sealed | None:
+    """The seal of this step, if its engine has ended."""
+    for entry in reversed(entries):
+        if entry.kind == "sealed" and entry.data["seq"] == seq:
+            data = dict(entry.data)
+            blocked = data.pop("blocked")
+            return Sealed(**data, blocked=Verdict(**blocked) if blocked else None)
+    return None
+
+
+def own(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """What the running model step has written: all that comes behind the last tool's result."""
+    last = max((at for at, entry in enumerate(entries) if entry.kind == "tool_result"), default=-1)
+    return entries[last + 1 :]
+
+
+def pending(entries: Sequence[Entry]) -> list[ToolCall]:
+    """The calls that have no result yet, in order."""
+    calls = {entry.data["id"]: entry.data for entry in entries if entry.kind == "tool_call"}
+    for entry in entries:
+        if entry.kind == "tool_result":
+            calls.pop(entry.data["id"], None)
+    return [ToolCall(data["id"], data["name"], data["arguments"]) for data in calls.values()]
+
+
+def rounds(entries: Sequence[Entry]) -> list[Message]:
+    """What earlier steps of this turn said, called and got back, as the next model step reads it."""
+    messages: list[Message] = []
+    text, calls = "", list[ToolCall]()
+    for entry in entries:
+        match entry.kind:
+            case "text":
+                text += entry.text
+            case "tool_call":
+                calls.append(ToolCall(entry.data["id"], entry.data["name"], entry.data["arguments"]))
+            case "sealed" if calls:
+                messages.append(Message("assistant", text.removeprefix(BETWEEN), tuple(calls)))
+                text, calls = "", []
+            case "tool_result":
+                messages.append(Message("tool", entry.data["content"], tool_call_id=entry.data["id"]))
+    return messages

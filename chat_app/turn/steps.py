@@ -1,0 +1,121 @@
+"""From one step of a turn to the next. Each passage is one transaction: the finished step settled, the next one begun.
+
+A finished step is never run again: who takes over begins with the step that was running. What a tool gave lies in its
+row before it lies in the log, so a log that lacks it gets it from there.
+"""
+
+import asyncio
+from dataclasses import replace
+
+import orjson
+
+from chat_app.billing.ledger import OVER_QUOTA, Amount, Ledger
+from chat_app.data.db.base import Database, Statement, Unmet
+from chat_app.data.ids import now_ms
+from chat_app.data.log.base import StaleOwner
+from chat_app.data.log.entries import Entry, clean
+from chat_app.sessions.generations import LOST, Generations
+from chat_app.sessions.log_writer import LogWriter
+from chat_app.sessions.steps import Step, Steps
+from chat_app.tools import BUILT_IN, ToolError
+from chat_app.turn.commit import commit
+from chat_app.turn.job import Job
+from chat_app.turn.progress import Progress
+from chat_app.turn.seal import Sealed, pending
+from inference.protocol import ToolCall
+
+TOOL_S = 30.0
+LONGEST_RESULT = 50_000
+"""Characters of a tool's result."""
+
+
+class Passage:
+    """Moves turns from step to step."""
+
+    def __init__(self, db: Database, ledger: Ledger, generations: Generations, steps: Steps) -> None:
+        self._db = db
+        self._ledger = ledger
+        self._generations = generations
+        self._steps = steps
+
+    async def resume(self, job: Job, writer: LogWriter) -> Progress:
+        """Where the turn stands, its log complete up to the running step."""
+        row = job.row
+        if row.attempts == 1:
+            return Progress(job, writer, Step(row.id, 1, "model", model=row.model, started_at=row.created_at))
+        *done, running = await self._steps.of(row.id)
+        there = {entry.data["id"] for entry in writer.entries if entry.kind == "tool_result"}
+        results = [orjson.loads(step.output) for step in done if step.kind == "tool"]
+        await writer.write(*(Entry("tool_result", data=data) for data in results if data["id"] not in there))
+        return Progress(job, writer, running, done)
+
+    async def to_tools(self, turn: Progress, sealed: Sealed) -> None:
+        """The model asked for tools: settle its step, begin the first call's."""
+        finished = turn.ended(sealed)
+        used = Amount(finished.prompt_tokens + finished.completion_tokens, finished.cost_micro)
+        following = turn.next("tool", pending(turn.writer.entries)[0].name)
+        settled = self._ledger.settle(turn.account, finished.seq, turn.held, used)
+        await self._move(turn, finished, following, Amount(0, 0), settled)
+
+    async def run_tool(self, turn: Progress) -> Step | None:
+        """Run the call that is due, and begin the next one's step or the model's that reads the results.
+
+        If the month has no room for another model step, nothing is begun and the finished step is returned.
+        """
+        call, *others = pending(turn.writer.entries)
+        content, status = await _run(call, turn.step.key)
+        data = {"id": call.id, "name": call.name, "content": content, "failed": status == "failed"}
+        finished = replace(turn.step, status=status, output=orjson.dumps(data).decode(), finished_at=now_ms())
+        result = Entry("tool_result", data=data)
+        if others:
+            await self._move(turn, finished, turn.next("tool", others[0].name), Amount(0, 0), [])
+        else:
+            following = turn.next("model")
+            amount = turn.job.worst_case(turn.prompt_with(result))
+            held = self._ledger.hold(turn.account, following.seq, amount, turn.job.monthly_tokens)
+            try:
+                await self._move(turn, finished, following, amount, held)
+            except Unmet as error:
+                if error.name != OVER_QUOTA:
+                    raise
+                await turn.writer.write(result)
+                return finished
+        await turn.writer.write(result)
+        return None
+
+    async def _move(
+        self, turn: Progress, finished: Step, following: Step, held: Amount, money: list[Statement]
+    ) -> None:
+        row = turn.job.row
+
+        async def took_place() -> bool:
+            return any(step.seq == following.seq for step in await self._steps.of(row.id))
+
+        try:
+            await commit(
+                self._db,
+                [
+                    self._steps.finish(row, finished),
+                    *money,
+                    self._steps.begin(row, following),
+                    self._generations.advance(row, following.seq, held.tokens, held.micro),
+                ],
+                took_place,
+            )
+        except Unmet as error:
+            if error.name == LOST:
+                raise StaleOwner from error
+            raise
+        row.step, row.held_tokens, row.held_micro = following.seq, held.tokens, held.micro
+        turn.move(finished, following)
+
+
+async def _run(call: ToolCall, key: str) -> tuple[str, str]:
+    """What the tool gives, or why it cannot, for the model to read; and the step's status."""
+    try:
+        async with asyncio.timeout(TOOL_S):
+            return clean(await BUILT_IN[call.name].run(call.arguments, key))[:LONGEST_RESULT], "done"
+    except ToolError as error:
+        return f"Error: {error}", "failed"
+    except TimeoutError:
+        return f"Error: {call.name} took longer than {TOOL_S:.0f} s", "failed"

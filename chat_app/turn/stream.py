@@ -1,0 +1,130 @@
+"""6. A model step: the engine's text, checked, into the log, until it ends, is stopped, blocked, or cannot go on.
+
+The reader waits for the check and for the log before it reads on, so order is kept and nothing is released unchecked
+or unstored; what the engine sends meanwhile waits in the connection's bounded buffer.
+"""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+import structlog
+
+from chat_app.data.ids import now_ms
+from chat_app.data.log.base import GenerationLog
+from chat_app.data.log.entries import Entry, text_of
+from chat_app.prompts.prompt import Prompt
+from chat_app.sessions.log_writer import LogWriter
+from chat_app.sessions.steps import Step
+from chat_app.turn.engine import Engine, trouble, until
+from chat_app.turn.job import Job
+from chat_app.turn.release import Release, Screens
+from chat_app.turn.seal import BETWEEN, Sealed, own, sealed_in
+from chat_app.turn.tally import Tally
+from inference.protocol import EngineError, Request, ToolCall
+
+logger = structlog.get_logger(__name__)
+
+
+class Streams:
+    """Runs model steps. `gather_ms`: how long an engine may gather text into one chunk when many answers run."""
+
+    def __init__(self, engine: Engine, log: GenerationLog, screens: Screens, gather_ms: int) -> None:
+        self._engine = engine
+        self._log = log
+        self._screens = screens
+        self._gather_ms = gather_ms
+
+    async def run(self, job: Job, step: Step, prompt: Prompt, writer: LogWriter) -> Sealed:
+        """The seal of the step, from the log if its engine has ended before. Raises `StaleOwner`, `LogUnavailable`."""
+        if (sealed := sealed_in(writer.entries, step.seq)) is not None:
+            return sealed
+        began_at = now_ms()
+        mine = own(writer.entries)
+        before = BETWEEN if text_of(writer.entries[: len(writer.entries) - len(mine)]) else ""
+        said = text_of(mine).removeprefix(before)
+        thought = "".join(entry.text for entry in mine if entry.kind == "reasoning")
+        release = Release(self._screens, said, thought, before, job.built_in)
+        tally = Tally(self._engine, prompt)
+        model, *others = _models(job, mine, step.model)
+        finish, calls, error, code = "", tuple[ToolCall, ...](), "", ""
+        last: list[Entry] = []
+        while True:
+            try:
+                finish, calls, last = await self._stream(job, step, prompt, model, writer, release, tally)
+                break
+            except EngineError as failure:
+                logger.warning("engine trouble", generation=job.row.id, model=model, error=str(failure))
+                if release.anything or not others:
+                    trouble_ = trouble(failure)
+                    finish, error, code = "failed", trouble_.message, trouble_.code
+                    break
+                model, *others = others
+                await writer.write(Entry("status", data={"model": model}))
+        last += await release.close(calls)
+        if release.blocked is not None:
+            finish, error = "refused", release.blocked.message
+        charged = release.anything or finish in ("stop", "length")  # A step that delivered nothing costs nothing.
+        sealed = Sealed(
+            seq=step.seq,
+            model=model,
+            finish=finish,
+            prompt_tokens=await tally.read(model) if charged else 0,
+            completion_tokens=tally.generated if charged else 0,
+            cached_tokens=tally.cached if charged else 0,
+            estimated=tally.estimated,
+            error=error,
+            code=code,
+            blocked=release.blocked,
+            began_at=began_at,
+            first_at=writer.first_token_at or (now_ms() if last else None),
+            ended_at=now_ms(),
+            screen_us=round(release.seconds * 1e6),
+        )
+        await writer.write(*last, sealed.entry())
+        return sealed
+
+    async def _stream(
+        self, job: Job, step: Step, prompt: Prompt, model: str, writer: LogWriter, release: Release, tally: Tally
+    ) -> tuple[str, tuple[ToolCall, ...], list[Entry]]:
+        """Why it ended, the calls it ended with, and its last entries, which are written together with the seal."""
+        row, sampling = job.row, job.sampling
+        if release.anything:  # Taken over.
+            await tally.take_over(model, release.text, release.reasoning)
+            sampling = replace(sampling, max_tokens=sampling.max_tokens - tally.generated)
+            if sampling.max_tokens <= 0:
+                return "length", (), []
+        request = Request(
+            model,
+            prompt.messages,
+            sampling,
+            continue_from=release.text,
+            continue_reasoning=release.reasoning,
+            request_id=row.id,
+            user=row.user_id,
+            weight=job.weight,
+            gather_ms=self._gather_ms,
+            affinity=row.thread_id or "",
+            tools=prompt.tools,
+            tool_choice=job.tool_choice if step.seq == 1 else "auto",
+        )
+        stop = self._log.stop_requested(row.id)
+        async with aclosing(until(stop, self._engine.stream(request))) as chunks:
+            async for chunk in chunks:
+                tally.take(chunk)
+                entries = await release.take(chunk)
+                if chunk.finish is not None and release.blocked is None:
+                    return chunk.finish, chunk.calls, entries
+                if entries:
+                    await writer.write(*entries)
+                if release.blocked is not None:
+                    break
+        return "stopped", (), []
+
+
+def _models(job: Job, mine: Sequence[Entry], planned: str) -> list[str]:
+    """The model that serves this step, by the log if it was changed on the way, and those that may come after it."""
+    served = [entry.data["model"] for entry in mine if entry.kind == "status" and "model" in entry.data]
+    model = served[-1] if served else planned
+    names = [one.model for one in job.candidates]
+    return [model, *(names[names.index(model) + 1 :] if model in names else [])]

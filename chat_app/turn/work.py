@@ -1,0 +1,91 @@
+"""6 to 8. The work on a turn, in the background, here or wherever it is taken over. Read this first.
+
+Steps 1 to 5 (`__init__`) ran while the caller waited, and left a generation row with a job in it. From there a turn is
+a durable job: it runs step by step until one ends it. What has been written lies in the generation log, which viewers
+tail; which steps are done lies in the database. So any process can go on from there at any moment.
+"""
+
+import structlog
+
+from chat_app.data.db.base import Database
+from chat_app.data.log.base import GenerationLog, StaleOwner
+from chat_app.prompts.prompt import UnknownPart
+from chat_app.sessions.generations import GenerationRow, Generations
+from chat_app.sessions.log_writer import LogWriter
+from chat_app.turn.admit import Admission
+from chat_app.turn.job import VERSION, Job, Unreadable
+from chat_app.turn.progress import Progress
+from chat_app.turn.seal import Sealed
+from chat_app.turn.settle import Settlement
+from chat_app.turn.steps import Passage
+from chat_app.turn.stream import Streams
+
+logger = structlog.get_logger(__name__)
+
+MOST_ATTEMPTS = 20
+"""Owners that may die over one answer before it is given up, lest a poisonous one travel round the fleet for ever."""
+MOST_STEPS = 32
+"""Steps of one turn. A model that asks for tools again and again is stopped there."""
+GIVEN_UP = "This answer could not be finished, although it was tried many times."
+UNREADABLE = "This answer could not be finished: what was stored of it is damaged."
+NO_ROOM = "The answer needs another step, for which this month's tokens do not suffice."
+
+
+class Worker:
+    """Works on turns; `Ownership` runs one `work` for each generation that this process owns."""
+
+    def __init__(
+        self,
+        db: Database,
+        log: GenerationLog,
+        generations: Generations,
+        admission: Admission,
+        passage: Passage,
+        streams: Streams,
+        settlement: Settlement,
+    ) -> None:
+        self._db = db
+        self._log = log
+        self._generations = generations
+        self._admission = admission
+        self._passage = passage
+        self._streams = streams
+        self._settlement = settlement
+
+    async def work(self, row: GenerationRow) -> None:
+        """Bring a turn to its end. Raises whatever keeps it from that: then it is tried again, here or elsewhere."""
+        try:
+            status = await self._end(row)
+            await self._log.end(row.id, row.fence, status)
+        except StaleOwner:
+            logger.info("generation left to its new owner", generation=row.id)
+            return  # With its place among the person's running answers.
+        except UnknownPart as error:
+            logger.warning("generation left to a newer release", generation=row.id, part=str(error))
+            await self._generations.hand_back(row, VERSION + 1)
+            return
+        await self._admission.leave(row)
+
+    async def _end(self, row: GenerationRow) -> str:
+        """Run the turn's steps, settle it, and return its final status."""
+        if row.attempts > 1:
+            await self._admission.occupy([row])
+        if row.attempts > MOST_ATTEMPTS:
+            return await self._settlement.give_up(row, GIVEN_UP)
+        try:
+            job = Job.from_row(row)
+        except Unreadable as error:
+            logger.error("generation given up", generation=row.id, error=str(error))
+            return await self._settlement.give_up(row, UNREADABLE)
+        writer = LogWriter(self._log, self._db, self._generations, row)
+        await writer.open()
+        turn = await self._passage.resume(job, writer)
+        while True:
+            if turn.step.kind == "model":
+                sealed = await self._streams.run(job, turn.step, turn.prompt, turn.writer)  # 6
+                if not turn.goes_on(sealed, MOST_STEPS):
+                    return await self._settlement.end(turn, turn.ended(sealed), sealed)  # 7 and 8
+                await self._passage.to_tools(turn, sealed)
+            elif (finished := await self._passage.run_tool(turn)) is not None:
+                sealed = Sealed(finished.seq, "", "failed", error=NO_ROOM, code="quota_exceeded")
+                return await self._settlement.end(turn, finished, sealed)

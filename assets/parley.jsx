@@ -63,7 +63,7 @@ function copied(text) {
     else if (piece && open) runs[runs.length - 1] += piece;
     else if (piece) open = runs.push(piece) > 0;
   }
-  return runs.join("\n\n");
+  return runs.length > 1 ? runs.map((run) => run.trim()).join("\n\n") : runs.join("");
 }
 
 // Copies `text` and says so for a moment.

@@ -145,13 +145,13 @@ def _lines(receipt: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "Speed", f"{receipt['tokens_per_s']:,.1f} tokens/s" if receipt.get("tokens_per_s") else ""
     yield "Total", _duration(receipt.get("total_ms"))
     yield "Waited in queue", _duration(receipt.get("queue_ms")) if (receipt.get("queue_ms") or 0) >= 50 else ""
-    yield "Checked in", _duration(receipt.get("screen_ms"))
+    yield "Checked in", _duration(receipt.get("screen_ms") or None)
     yield "Cost", ("none" if cost == 0 else f"{cost / 1_000_000:.6f}") if cost is not None else ""
     yield "Messages read", f"{kept}" + (f", {dropped} left out" if dropped else "") if kept else ""
     yield "Attempts", str(receipt["attempts"]) if (receipt.get("attempts") or 1) > 1 else ""
 
 
-def _duration(ms: int | None) -> str:
+def _duration(ms: float | None) -> str:
     if ms is None:
         return ""
     return f"{ms:,} ms" if ms < 10_000 else f"{ms / 1000:.1f} s"

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import reflex as rx
 
-from chat_app.accounts.identity import Identity
 from chat_app.accounts.people import PER_EMAIL
-from chat_app.ask import Started
+from chat_app.turn import Started
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.entry import ThreadGroup, ThreadItem
@@ -19,6 +17,7 @@ from chat_app.ui.state.review_admin import ReviewAdmin
 from chat_app.ui.state.visitor import SESSION_ENDED, Visitor
 from chat_app.wiring import Parley
 from tests.parley import StartParley, person
+from tests.ui.tab import page_of, page_of_tab
 
 PAGES = (Visitor, Chat, Account, Login, PlanAdmin, ReviewAdmin)
 # These change what the caller's own page shows, out of what it has already, and ask the database nothing.
@@ -52,22 +51,6 @@ def test_no_event_is_forgotten_here() -> None:
 @pytest.fixture
 async def running(start_parley: StartParley) -> Parley:
     return await start_parley()
-
-
-def page_of(state: type[Visitor], who: Identity | None, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A page's state as Reflex makes it, with `who` as the database's answer to its cookie."""
-    return page_of_tab(rx.State(_reflex_internal_init=True), state, who, monkeypatch)  # type: ignore[call-arg]
-
-
-def page_of_tab(tab: Any, state: type[Visitor], who: Identity | None, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """One of the pages of a tab that has been used before."""
-    page = tab.get_substate(state.get_full_name().split("."))
-
-    async def identity(self: Visitor) -> Identity | None:
-        return who
-
-    monkeypatch.setattr(Visitor, "_identity", identity)
-    return page
 
 
 async def call(page: Any, name: str) -> Any:

@@ -99,7 +99,7 @@ class Live(Sidebar, mixin=True):
         turn = open_pages.take(self.router.session.client_token, "queue")
         while open_pages.has(turn) and (last or looks < 4):
             looks += 1
-            place = await parley().line.place(generation_id)
+            place = await parley().queue.position(generation_id)
             now = words.queue_position(place.position, place.eta_s) if place else ""
             if now != last:
                 last = now

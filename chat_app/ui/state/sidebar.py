@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF012 - Reflex copies a state's defaults for each page.
 
+from contextlib import suppress
 from typing import Any
 
 import reflex as rx
@@ -9,7 +10,6 @@ from reflex.event import EventSpec
 
 from chat_app.accounts.identity import Identity
 from chat_app.sessions.generations import NotFound
-from chat_app.turn import TurnError
 from chat_app.ui import words
 from chat_app.ui.state.entry import ThreadGroup, grouped
 from chat_app.ui.state.visitor import Visitor, text_of
@@ -68,12 +68,8 @@ class Sidebar(Visitor, mixin=True):
         who = await self._present()
         if who is None:
             return None
-        try:
+        with suppress(NotFound):  # Deleted is deleted, whoever did it.
             await parley().turns.delete(who, self.dialog_id)
-        except TurnError as error:
-            if error.code != "not_found":  # Deleted is deleted, whoever did it.
-                self.notice = error.message
-                return None
         await self._load_threads(who)
         return rx.redirect("/") if self.dialog_id == self.shown_id else None
 

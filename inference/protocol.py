@@ -208,6 +208,13 @@ class Overloaded(EngineError):
         self.retry_after = retry_after
 
 
+class CannotCount(EngineError):
+    """The server has no way to count a prompt's tokens before it reads them; it may well generate."""
+
+    status = 501
+    code = "cannot_count"
+
+
 class ContextTooLong(EngineError):
     """The prompt does not fit the model's window."""
 

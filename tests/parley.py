@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from chat_app.accounts.identity import Identity
-from chat_app.data.log.base import Piece
+from chat_app.data.log.entries import Entry, text_of
 from chat_app.settings import Settings
 from chat_app.wiring import Parley, lifespan
 from inference.engines.scripted import scripted_text
@@ -132,12 +132,29 @@ def expected(question: str) -> str:
     return scripted_text(json.loads(question)["script"])
 
 
+async def entries(parley: Parley, generation_id: str, offset: int = 0) -> tuple[list[Entry], str]:
+    """What a viewer from `offset` sees, neighbouring text joined, and the final status; checks that no update overlaps
+    or leaves a gap."""
+    shown: list[Entry] = []
+    end = ""
+    async for update in parley.viewer.follow(generation_id, offset):
+        assert update.offset == offset
+        offset = update.next
+        for entry in update.entries:
+            if shown and entry.kind == shown[-1].kind in ("text", "reasoning"):
+                entry = Entry(entry.kind, shown.pop().text + entry.text)
+            shown.append(entry)
+        end = update.end or end
+    return shown, end
+
+
 async def answer(parley: Parley, generation_id: str, offset: int = 0) -> tuple[str, str]:
-    """What a viewer from `offset` sees, and the final status; checks that no piece overlaps or leaves a gap."""
-    text, end = "", ""
-    async for piece in parley.viewer.follow(generation_id, offset):
-        assert isinstance(piece, Piece)
-        assert piece.offset == offset + len(text)
-        text += piece.text
-        end = piece.end or end
-    return text, end
+    """What the answer says to a viewer from `offset`, and the final status."""
+    shown, end = await entries(parley, generation_id, offset)
+    return text_of(shown), end
+
+
+async def charged(parley: Parley, identity: Identity, generation_id: str) -> tuple[int, int]:
+    """Prompt and completion tokens of an ended generation."""
+    view = await parley.generations.view(identity, generation_id)
+    return view.prompt_tokens, view.completion_tokens

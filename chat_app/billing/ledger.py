@@ -227,7 +227,8 @@ ON CONFLICT (user_id, period) DO UPDATE SET
 
 _VOID = f"""
 {_ENTRY}
-SELECT CAST($5 AS VARCHAR), CAST($6 AS VARCHAR), user_id, generation_id, 'void', seq, period, tokens, cost_micro, $7 FROM ledger
+SELECT CAST($5 AS VARCHAR), CAST($6 AS VARCHAR), user_id, generation_id, 'void', seq, period, tokens, cost_micro, $7
+FROM ledger
 WHERE generation_id = $1 AND kind = 'settle' AND seq = $2 AND user_id = $3 AND period = $4
 ON CONFLICT (generation_id, kind, seq) DO NOTHING
 """

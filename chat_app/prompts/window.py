@@ -1,22 +1,25 @@
-"""The prompt window: as much of the conversation as fits the model, on a prefix that stays the same.
+"""The prompt window: as much of the conversation as fits the model, on a beginning that stays the same.
 
-The oldest messages go first, and they go in steps: a cut that moved by one message each turn would change the
-prompt's beginning every time and throw the engine's prefix cache away. The cut depends on nothing but the
-conversation and the model, so every replica makes the same one. It does not count tokens itself: the engine does.
+The oldest messages go first, and they go in steps: a beginning that moved with every turn would throw the engine's
+prefix cache away. What surely fits is not counted; the rest is counted twice at most. It does not count tokens
+itself: the engine does.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-from inference.protocol import Message
+from chat_app.prompts.measure import Measure
+from inference.protocol import CannotCount, Message
 
 STEP = 4
-"""Messages dropped at a time; even, so that the window always begins with a question."""
+"""Messages dropped at a time, from the conversation's beginning on; even, so that a window begins with a question."""
 
-CHARS_A_TOKEN = 16
-"""More characters than this no token has on average: a longer conversation need not be counted to be known too long."""
+CHARS_A_TOKEN = 6
+"""More characters than this no conversation has for each token of its window, within what the first count may read."""
 
-Count = Callable[[Sequence[Message]], Awaitable[int]]
+FILLED = (3, 4)
+"""How full the window is, as a fraction, after a count has said that it must be cut: the next turns need no cut."""
 
 
 class TooLong(Exception):
@@ -29,47 +32,98 @@ class TooLong(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """What the model will see. `tokens` is the engine's count of the whole templated prompt."""
+class Cut:
+    """The first message that is kept, by its index, and what the prompt then has: counted, or at most."""
 
-    messages: tuple[Message, ...]
+    start: int
     tokens: int
-    kept: int
-    dropped: int
+    counted: bool
 
 
-async def fit(
-    head: Sequence[Message], conversation: Sequence[Message], context: int, reserve: int, count: Count
-) -> Window:
-    """Keep `head` (the system prompt) and the newest part of `conversation` within `context - reserve` tokens.
+def most_chars(context: int) -> int:
+    """How many characters of a thread are worth reading for a window of so many tokens."""
+    return context * CHARS_A_TOKEN
 
-    `reserve` is the room kept for the answer. Raises `TooLong` if the last message alone does not fit.
+
+def starts(history: Sequence[Message], positions: Sequence[int], since: int | None, next_role: str) -> list[int]:
+    """Where in `history` a window may begin, by index, ascending; the last one is behind it.
+
+    A window begins at a multiple of STEP in `positions`, or a little later: with a person's message where there is
+    one, never with a tool's result. `since` is where the window of the turn before began, or None: it may begin there
+    again, and nowhere before. `next_role` is the role of the message behind the history.
     """
-    room = context - reserve
-    cuts = [*range(_hopeless(conversation, context), len(conversation) - 1, STEP), max(0, len(conversation) - 1)]
-    # Fewer messages are fewer tokens, so the first cut that fits is found by bisection; most turns need one count.
-    low, high, best = 0, len(cuts) - 1, None
-    probe = 0
-    while low <= high:
-        messages = (*head, *conversation[cuts[probe] :])
-        tokens = await count(messages)
+    end = len(history)
+    next_user, next_whole = [end] * (end + 1), [end] * (end + 1)
+    for at in range(end - 1, -1, -1):
+        role = history[at].role
+        next_user[at] = at if role == "user" else next_user[at + 1]
+        next_whole[at] = at if role != "tool" else next_whole[at + 1]
+    found = {end}
+    for at, position in enumerate(positions):
+        if since is not None and position <= since:
+            if position == since:
+                found.add(next_whole[at])
+            continue
+        before = positions[at - 1] if at else position - 1
+        if position // STEP == before // STEP:
+            continue
+        in_place = position == 0 or (next_user[at] == end and next_role != "user")
+        found.add(next_whole[at] if in_place else next_user[at])
+    return sorted(found)
+
+
+async def cut(
+    history: Sequence[Message],
+    candidates: Sequence[int],
+    *,
+    fixed_bound: int,
+    fixed_estimate: int,
+    context: int,
+    answer: int,
+    sticky: bool,
+    measure: Measure,
+    count: Callable[[int], Awaitable[int]],
+) -> Cut:
+    """The earliest of the candidate starts that fits, as well as at most two counts can say.
+
+    `fixed_*` are of everything but the history; `count` counts the whole prompt from a start on. An answer has up to
+    `answer` tokens; a quarter of the context at most is kept free for it where the conversation is long. `sticky`: the
+    first candidate is where the window of the turn before began, so that one stays if it fits at all.
+    Raises `TooLong`, and what `count` raises except for `CannotCount`.
+    """
+    bounds = _behind(fixed_bound, map(measure.of_message, history))
+    estimates = _behind(fixed_estimate, map(measure.estimate, history))
+    first, last = candidates[0], candidates[-1]
+    if bounds[first] <= context - answer:
+        return Cut(first, bounds[first], counted=False)
+    room = context - min(answer, context // 4)
+    sure = next((start for start in candidates if bounds[start] <= room), None)
+    try:
+        likely = next((start for start in candidates if estimates[start] <= room), last)
+        # If the question alone may be too long, the second count has to be of that, so the first one takes no chance.
+        start = first if sticky and sure is not None else likely
+        tokens = await count(start)
         if tokens <= room:
-            best = Window(messages, tokens, kept=len(conversation) - cuts[probe], dropped=cuts[probe])
-            high = probe - 1
-        else:
-            low = probe + 1
-            last = tokens
-        probe = (low + high) // 2
-    if best is None:
-        raise TooLong(last, room)
-    return best
+            return Cut(start, tokens, counted=True)
+        if start == last:
+            raise TooLong(tokens, room)
+        if sure is None or sure <= start:  # The latter if the template adds more than was measured.
+            tokens = await count(last)
+            if tokens > room:
+                raise TooLong(tokens, room)
+            return Cut(last, tokens, counted=True)
+        target = room * FILLED[0] // FILLED[1] * estimates[start] // tokens
+        second = next((at for at in candidates if at > start and estimates[at] <= target), last)
+        if second < sure:
+            tokens = await count(second)
+            if tokens <= room:
+                return Cut(second, tokens, counted=True)
+    except CannotCount:
+        if sure is None:
+            raise TooLong(bounds[last], room) from None
+    return Cut(sure, bounds[sure], counted=False)
 
 
-def _hopeless(conversation: Sequence[Message], context: int) -> int:
-    """How many of the oldest messages, in whole steps, cannot be in the window, to judge by their length alone."""
-    chars = 0
-    for at in range(len(conversation) - 1, -1, -1):
-        chars += len(conversation[at].content)
-        if chars > context * CHARS_A_TOKEN:
-            return -(-(at + 1) // STEP) * STEP
-    return 0
+def _behind(fixed: int, costs: Iterable[int]) -> list[int]:
+    """Of every index, the cost of all messages from there on, `fixed` included."""
+    return [*accumulate(reversed([*costs]), initial=fixed)][::-1]

@@ -1,13 +1,15 @@
-"""Ownership: which generations this process works on, and taking over those whose owner fell silent.
+"""Ownership: the generations that this process works on, and how it comes to have them.
 
-A lease says who may work; the fencing number that comes with it keeps a replaced owner's late writes out. One
-heartbeat renews all leases of the process. One watch looks every second for jobs that nobody holds any more.
-It does not know what working on a generation means.
+It begins some itself, takes over those whose owner is gone, and takes its own up again when a task of theirs failed or
+never began. One lease says that the process lives; the fence of each claim keeps a replaced owner's late writes out,
+and its task is ended at the next heartbeat. It does not know what working on a generation means.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -15,108 +17,216 @@ import structlog
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.ids import new_id
 from chat_app.data.leases.base import Leases, LeasesUnavailable
-from chat_app.sessions.generations import Generations, Job
+from chat_app.data.log.base import StaleOwner
+from chat_app.sessions.generations import GenerationRow, Generations
+from chat_app.sessions.presence import Pause, Presence
 
 logger = structlog.get_logger(__name__)
+
+Work = Callable[[GenerationRow], Coroutine[Any, Any, None]]
+Beat = Callable[[Sequence[GenerationRow]], Awaitable[None]]
+
 WATCH_S = 1.0
+CLAIM = 32
+"""Most jobs taken over in one look, so that what a dead process leaves is spread over those that live."""
+PAUSE_S = 1.0
+"""Pause before a job's second attempt; each further one is twice as long."""
+MOST_PAUSE_S = 30.0
+NOBODY = ""
+HANDED_BACK_S = 30.0
+"""How long a process that handed a job back leaves jobs without an owner to others."""
 
 
-def lease_of(generation_id: str) -> str:
-    return f"generation:{generation_id}"
+@dataclass(frozen=True, slots=True)
+class _Running:
+    row: GenerationRow
+    task: asyncio.Task[None]
 
 
 class Ownership:
-    """The generations that this process owns. `work` is called with each job that was taken over."""
+    """The generations of this process, whose name is `owner`. `version` is the newest job format that it can read."""
 
-    def __init__(self, leases: Leases, generations: Generations, ttl_ms: int) -> None:
+    def __init__(self, leases: Leases, generations: Generations, ttl_ms: int, version: int) -> None:
         self.owner = new_id()
-        self._leases = leases
+        self._presence = Presence(leases, self.owner, ttl_ms)
         self._generations = generations
-        self._ttl_ms = ttl_ms
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._loops: list[asyncio.Task[None]] = []
-        self._work: Callable[[Job], Coroutine[Any, Any, None]] | None = None
+        self._ttl_s = ttl_ms / 1000
+        self._version = version
+        self._work: Work | None = None
+        self._on_beat: Beat | None = None
+        self._running: dict[str, _Running] = {}
+        self._registered: set[str] = set()
+        self._pauses: dict[str, Pause] = {}
+        self._handed_back: Pause | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Every task that has not ended, also one that a newer task of its job waits for."""
+        self._watching: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._closing = False
 
-    async def start(self, work: Callable[[Job], Coroutine[Any, Any, None]]) -> None:
-        """Begin to renew, and to watch for answers without an owner; those found at once are taken over first."""
-        self._work = work
-        self._loops = [
-            asyncio.create_task(_forever(self._beat, self._ttl_ms / 3000), name="lease heartbeat"),
-            asyncio.create_task(_forever(self._watch, WATCH_S), name="orphan watch"),
-        ]
+    async def start(self, work: Work, beat: Beat | None = None) -> None:
+        """Say that this process lives, and begin to look for jobs that nobody works on.
+
+        `work` does a job to its end. `beat` is called with the running rows at every heartbeat (a third of the lease).
+        """
+        self._work, self._on_beat = work, beat
+        await _attempt(self._beat)
+        self._beating = asyncio.create_task(_repeat(self._beat, self._ttl_s / 3), name="heartbeat")
+        self._watching = asyncio.create_task(_repeat(self._watch, WATCH_S), name="orphan watch")
 
     async def close(self) -> None:
-        """Let go of everything, so that another process goes on at once."""
-        for task in [*self._loops, *self._tasks.values()]:
-            task.cancel()
-        await asyncio.gather(*self._loops, *self._tasks.values(), return_exceptions=True)
+        """End all tasks, then let others go on with their jobs at once."""
+        self._closing = True
+        await _cancelled(self._watching, *self._tasks)
+        await _cancelled(self._beating, self._keeping)
+        await self._presence.release()
 
-    async def acquire(self, generation_id: str) -> int:
-        """The lease of a generation that is just being made; answers its fencing number."""
-        fence = await self._leases.acquire(lease_of(generation_id), self.owner, self._ttl_ms)
-        if fence is None:
-            raise LeasesUnavailable(f"a new generation's lease is taken: {generation_id}")
-        return fence
+    def register(self, generation_id: str) -> None:
+        """A job with this id is being prepared here: it is not to be taken up meanwhile, even if its row is there."""
+        self._registered.add(generation_id)
 
-    async def release(self, generation_id: str) -> None:
-        """Give back the lease of a generation that came to nothing."""
-        with suppress(LeasesUnavailable):  # It runs out by itself.
-            await self._leases.release(lease_of(generation_id), self.owner)
+    def forget(self, generation_id: str) -> None:
+        """The preparation is over without `run`. If the row was committed after all, this process takes it up."""
+        self._registered.discard(generation_id)
 
-    def run(self, job: Job) -> None:
-        """Work on a job in the background until it ends; its lease is renewed meanwhile and given back after."""
+    def run(self, row: GenerationRow) -> None:
+        """Work on a job in the background until it ends; of one job at most one task runs, under the highest fence."""
         assert self._work is not None, "start() comes first"
-        task = asyncio.create_task(self._work(job), name=f"generation {job.id}")
-        self._tasks[job.id] = task
-        task.add_done_callback(lambda done: self._ended(job.id, done))
+        self._registered.discard(row.id)
+        earlier = self._running.get(row.id)
+        if self._closing or (earlier is not None and earlier.row.fence >= row.fence):
+            return
+        task = asyncio.create_task(self._after(earlier, self._work, row), name=f"generation {row.id}")
+        self._running[row.id] = _Running(row, task)
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(row, done))
+
+    async def hand_back(self, row: GenerationRow) -> None:
+        """Leave a job that this release cannot do to one that can."""
+        self._handed_back = Pause.of(HANDED_BACK_S)
+        await self._generations.hand_back(row)
 
     @property
     def running(self) -> int:
         """How many generations this process works on now."""
-        return len(self._tasks)
+        return len(self._running)
 
-    def _ended(self, generation_id: str, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(generation_id, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # The row stays active, so some process (maybe this one) takes it up again once the lease is free.
-            logger.error("generation interrupted", generation=generation_id, exc_info=error)
-        release = asyncio.ensure_future(self.release(generation_id))
-        release.add_done_callback(lambda _: None)
+    # Tasks -----------------------------------------------------------------------------------------------------------
+
+    async def _after(self, earlier: _Running | None, work: Work, row: GenerationRow) -> None:
+        if earlier is not None:
+            earlier.task.cancel()
+            await asyncio.wait([earlier.task])
+        await work(row)
+
+    def _ended(self, row: GenerationRow, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        running = self._running.get(row.id)
+        if running is None or running.task is not task:
+            return  # a newer task of the job has taken its place
+        del self._running[row.id]
+        if task.cancelled():
+            return
+        # If the row is still active and ours, it is taken up again after this.
+        self._pauses[row.id] = Pause.of(min(MOST_PAUSE_S, PAUSE_S * 2 ** min(row.attempts - 1, 10)))
+        error = task.exception()
+        if isinstance(error, StaleOwner):
+            logger.info("generation left to its new owner", generation=row.id)
+        elif error is not None:
+            logger.error("generation interrupted", generation=row.id, attempts=row.attempts, exc_info=error)
+
+    # The heartbeat ---------------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
-        mine = {lease_of(generation_id): generation_id for generation_id in self._tasks}
-        if not mine:
+        # What may wait for a store must not keep the next heartbeat waiting.
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.create_task(self._keep(), name="after a heartbeat")
+        await self._presence.renew()
+
+    async def _keep(self) -> None:
+        await asyncio.gather(_attempt(self._drop_taken), _attempt(self._call_beat))
+
+    async def _call_beat(self) -> None:
+        if self._on_beat is not None and self._running:
+            await self._on_beat([running.row for running in self._running.values()])
+
+    async def _drop_taken(self) -> None:
+        """End the tasks of jobs that another owner has by now: it took us for dead."""
+        before = list(self._running.values())
+        if not before:
             return
-        kept = await self._leases.renew(list(mine), self.owner, self._ttl_ms)
-        for lost in mine.keys() - kept:
-            if task := self._tasks.get(mine[lost]):
-                task.cancel()  # Another process may have it by now; our writes would be refused anyway.
+        mine = dict(await self._generations.active_of(self.owner))
+        for running in before:
+            row = running.row
+            # A row that has just ended under our fence is left alone: its task is about to end.
+            if mine.get(row.id) != row.fence and not await self._generations.owned(row):
+                logger.info("generation left to its new owner", generation=row.id)
+                running.task.cancel()
+
+    # The watch -------------------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        orphans = [row for row in await self._generations.active() if row["id"] not in self._tasks]
-        if not orphans:
+        await self._resume()
+        await self._take_over()
+
+    async def _resume(self) -> None:
+        """Take up own jobs without a task: it failed, or whoever began the job never learned that it was committed."""
+        waiting = set(self._pauses)
+        rows = await self._generations.active_of(self.owner)
+        for generation_id in waiting - {generation_id for generation_id, _ in rows}:
+            self._pauses.pop(generation_id, None)
+        for generation_id, fence in rows:
+            if generation_id in self._running or generation_id in self._registered:
+                continue
+            pause = self._pauses.get(generation_id)
+            if pause is not None and not pause.over:
+                continue
+            row = await self._generations.reclaim(generation_id, self.owner, fence)
+            if row is not None:
+                logger.info("generation taken up again", generation=row.id, fence=row.fence, attempts=row.attempts)
+                self.run(row)
+
+    async def _take_over(self) -> None:
+        """Claim jobs of owners that are gone, and those that were handed back."""
+        owners = await self._generations.owners()
+        if owners in ([], [self.owner]):
             return
-        held = await self._leases.held([lease_of(row["id"]) for row in orphans])
-        for row in orphans:
-            if lease_of(row["id"]) in held:
-                continue
-            fence = await self._leases.acquire(lease_of(row["id"]), self.owner, self._ttl_ms, floor=row["fence"])
-            if fence is None:
-                continue
-            job = await self._generations.claim(row["id"], self.owner, fence)
-            if job is None:
-                await self.release(row["id"])
-                continue
-            logger.info("generation taken over", generation=job.id, fence=fence)
-            self.run(job)
+        if self._handed_back is not None and not self._handed_back.over:
+            owners = [owner for owner in owners if owner != NOBODY]
+        gone = await self._presence.dead(owners)
+        random.shuffle(gone)
+        room = CLAIM
+        for owner in gone:
+            rows = await self._generations.claim(owner, self.owner, room, self._version)
+            for row in rows:
+                logger.info("generation taken over", generation=row.id, fence=row.fence, attempts=row.attempts)
+                self.run(row)
+            room -= len(rows)
+            if room <= 0:
+                return
 
 
-async def _forever(step: Callable[[], Awaitable[None]], pause_s: float) -> None:
+async def _repeat(step: Callable[[], Awaitable[None]], every_s: float) -> None:
     while True:
-        try:
-            await step()
-        except (DatabaseUnavailable, LeasesUnavailable) as error:
-            logger.warning("store unavailable", error=str(error))
-        except Exception:
-            logger.exception("background step failed")
-        await asyncio.sleep(pause_s)
+        began = time.monotonic()
+        await _attempt(step)
+        # Whatever the clock did meanwhile, the pause is neither negative nor longer than it should be.
+        took = min(max(time.monotonic() - began, 0.0), every_s)
+        await asyncio.sleep((every_s - took) * random.uniform(0.8, 1.0))  # noqa: S311
+
+
+async def _attempt(step: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await step()
+    except (DatabaseUnavailable, LeasesUnavailable) as error:
+        logger.warning("store unavailable", error=str(error))
+    except Exception:
+        logger.exception("background step failed")
+
+
+async def _cancelled(*tasks: asyncio.Task[None] | None) -> None:
+    there = [task for task in tasks if task is not None]
+    for task in there:
+        task.cancel()
+    await asyncio.gather(*there, return_exceptions=True)

@@ -1,83 +1,103 @@
 """Threads: a person's conversations, each a tree of messages of which one branch is shown.
 
-A branch is read from its head upwards, as far as a page needs, so that a thread of a thousand messages opens as fast
-as one of ten. It does not know how an answer comes about.
+A branch is read from its end upwards, as far as a page or a prompt needs, so that a thread of a thousand messages opens
+as fast as one of ten. It does not know how an answer comes about.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from chat_app.data.db.base import Database, Row, Statement
 from chat_app.data.ids import now_ms
 from chat_app.data.owner import Owner
 from chat_app.sessions.generations import NotFound
+from chat_app.sessions.thread_views import (
+    TITLE_CHARS,
+    Exchange,
+    History,
+    MessageView,
+    Said,
+    ThreadLine,
+    ThreadView,
+    title_of,
+)
 
-TITLE_CHARS = 60
+__all__ = [
+    "GONE",
+    "Exchange",
+    "History",
+    "MessageView",
+    "Said",
+    "ThreadLine",
+    "ThreadView",
+    "Threads",
+    "branched",
+    "title_of",
+]
 
-_BRANCH = """
+GONE = "thread"
+"""Name of the unmet condition when the thread was deleted meanwhile, or its parent message is not one of its own."""
+
+ROUND = 500
+"""Most messages that one query of a history reads."""
+LEAST_CHARS = 24
+"""What a message counts in a history at least: a template's tokens around it take room too."""
+RECEIPTS = 12
+"""Of how many of its newest messages a history reads the receipts."""
+MOST_VERSIONS = 1_000
+"""As far as versions of a message are counted."""
+
+_BRANCH = f"""
 WITH RECURSIVE branch AS (
-  SELECT m.id, m.parent_id, m.role, m.content, m.generation_id, m.created_at, 1 AS depth
-  FROM message m WHERE m.id = $1
+  SELECT m.id, m.parent_id, m.role, m.content, m.generation_id, m.created_at, 1 AS seen
+  FROM message m WHERE m.id = $1 AND m.thread_id = $2
   UNION ALL
-  SELECT m.id, m.parent_id, m.role, m.content, m.generation_id, m.created_at, b.depth + 1
-  FROM message m JOIN branch b ON m.id = b.parent_id WHERE b.depth < $2
+  SELECT m.id, m.parent_id, m.role, m.content, m.generation_id, m.created_at, b.seen + 1
+  FROM message m JOIN branch b ON m.id = b.parent_id WHERE b.seen < $3
 )
 SELECT b.id, b.parent_id, b.role, b.content, b.generation_id, b.created_at, g.status, g.error, g.receipt,
-  (SELECT count(*) FROM message s WHERE s.parent_id = b.parent_id) AS versions
+  CASE WHEN b.parent_id IS NULL THEN 1 ELSE (
+    SELECT count(*) FROM (SELECT 1 FROM message s WHERE s.parent_id = b.parent_id LIMIT {MOST_VERSIONS}) AS siblings
+  ) END AS versions
 FROM branch b LEFT JOIN generation g ON g.id = b.generation_id
-ORDER BY b.depth DESC
+ORDER BY b.seen DESC
 """
 
+_HISTORY = f"""
+WITH RECURSIVE branch AS (
+  SELECT m.id, m.parent_id, m.role, m.content, m.depth, m.generation_id, length(m.content) + {LEAST_CHARS} AS chars,
+    1 AS seen
+  FROM message m JOIN thread t ON t.id = m.thread_id
+  WHERE m.id = $1 AND t.user_id = $2 AND t.deleted_at IS NULL
+  UNION ALL
+  SELECT m.id, m.parent_id, m.role, m.content, m.depth, m.generation_id,
+    b.chars + length(m.content) + {LEAST_CHARS}, b.seen + 1
+  FROM message m JOIN branch b ON m.id = b.parent_id WHERE b.chars < $3 AND b.seen < {ROUND}
+)
+SELECT b.parent_id, b.role, b.content, b.depth, b.chars, g.model, g.receipt
+FROM branch b LEFT JOIN generation g ON g.id = b.generation_id AND b.seen <= {RECEIPTS}
+ORDER BY b.seen
+"""
 
-@dataclass(frozen=True, slots=True)
-class ThreadLine:
-    """A thread as the sidebar shows it."""
-
-    id: str
-    title: str
-    updated_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class MessageView:
-    """A message as the page shows it. `content` is empty while its generation runs: the text is in the log."""
-
-    id: str
-    parent_id: str | None
-    role: str
-    content: str
-    status: str
-    generation_id: str | None
-    error: str
-    receipt: dict[str, Any]
-    versions: int
-    created_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadView:
-    """The shown branch of a thread, oldest message first."""
-
-    id: str
-    title: str
-    model: str
-    head_id: str | None
-    messages: list[MessageView]
-    has_earlier: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """Ids of what a turn adds to a thread. `question_id` is None when an old question is answered anew."""
-
-    thread_id: str
-    answer_id: str
-    parent_id: str | None
-    question_id: str | None = None
-    question: str = ""
-    is_new_thread: bool = False
+_NEW_THREAD = (
+    "INSERT INTO thread (id, tenant_id, user_id, title, model, head_id, created_at, updated_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $7) RETURNING id AS thread_id, head_id"
+)
+# Compare and set: where somebody else moved the head meanwhile, it stays, and what is added stands beside it.
+_MOVE_HEAD = (
+    "UPDATE thread SET head_id = CASE WHEN COALESCE(head_id, '') = $6 THEN $3 ELSE head_id END,"
+    " updated_at = $4, model = $5"
+    " WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL RETURNING id AS thread_id, head_id"
+)
+_FIRST = (
+    "INSERT INTO message (id, thread_id, role, content, generation_id, created_at, depth)"
+    " VALUES ($1, $2, $3, $4, $5, $6, 1)"
+)
+_NEXT = (
+    "INSERT INTO message (id, thread_id, parent_id, role, content, generation_id, created_at, depth)"
+    " SELECT CAST($1 AS VARCHAR), p.thread_id, p.id, CAST($3 AS VARCHAR), CAST($4 AS TEXT), CAST($5 AS VARCHAR),"
+    " CAST($6 AS BIGINT), p.depth + 1 FROM message p WHERE p.id = $7 AND p.thread_id = $2"
+)
 
 
 class Threads:
@@ -86,24 +106,29 @@ class Threads:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def recent(self, owner: Owner, limit: int = 50, before: int | None = None) -> list[ThreadLine]:
-        """The person's threads, newest activity first; `before` (ms) pages on."""
+    async def recent(self, owner: Owner, limit: int = 50, before: tuple[int, str] | None = None) -> list[ThreadLine]:
+        """The person's threads, newest activity first. `before`, the `place` of the last one seen, pages on."""
+        behind = " AND (updated_at, id) < ($3, $4)" if before is not None else ""
         rows = await self._db.query(
-            "SELECT id, title, updated_at FROM thread WHERE user_id = $1 AND deleted_at IS NULL AND updated_at < $2"
-            " ORDER BY updated_at DESC LIMIT $3",
+            f"SELECT id, title, updated_at FROM thread WHERE user_id = $1 AND deleted_at IS NULL{behind}"
+            " ORDER BY updated_at DESC, id DESC LIMIT $2",
             owner.user_id,
-            before if before is not None else now_ms() + 60_000,
             limit,
+            *(before or ()),
         )
         return [ThreadLine(row["id"], row["title"], row["updated_at"]) for row in rows]
 
-    async def open(self, owner: Owner, thread_id: str, limit: int = 40, before: str | None = None) -> ThreadView:
-        """The shown branch, its last `limit` messages; `before` (a message id of it) reads further up.
+    async def open(
+        self, owner: Owner, thread_id: str, limit: int = 40, before: str | None = None, at: str | None = None
+    ) -> ThreadView:
+        """The last `limit` messages of a branch: the shown one, or the one that ends with the message `at`.
 
-        Raises `NotFound` for an unknown or deleted thread, and for another person's.
+        `before` (a message of that thread) reads further up from there. Raises `NotFound` for an unknown or deleted
+        thread, for another person's, and for a message that is not of this thread.
         """
         thread = await self._mine(owner, thread_id)
-        start = thread["head_id"]
+        head = at if at is not None else thread["head_id"]
+        start = head
         if before is not None:
             rows = await self._db.query(
                 "SELECT parent_id FROM message WHERE id = $1 AND thread_id = $2", before, thread_id
@@ -111,30 +136,35 @@ class Threads:
             if not rows:
                 raise NotFound(before)
             start = rows[0]["parent_id"]
-        rows = await self._branch(start, limit)
+        rows = await self._db.query(_BRANCH, start, thread_id, limit) if start is not None else []
+        if not rows and start is not None:
+            raise NotFound(start)
         return ThreadView(
             id=thread_id,
             title=thread["title"],
             model=thread["model"],
-            head_id=thread["head_id"],
+            head_id=head,
             messages=[_view(row) for row in rows],
             has_earlier=bool(rows) and rows[0]["parent_id"] is not None,
         )
 
-    async def history(self, message_id: str | None) -> list[tuple[str, str]]:
-        """Role and text of every message from the first to this one, as a model should read them.
+    async def history(self, owner: Owner, message_id: str | None, most_chars: int) -> History:
+        """The branch that ends with this message, as a model should read it, up to about `most_chars` from its end.
 
-        A question that got no answer (refused, failed or stopped before its first token) is left out with it,
-        unless it is the last message.
+        However long the thread is, no more of it is read. A question that got no answer (refused, failed or stopped
+        before its first token) is left out with it, unless it is the last message. Raises `NotFound`.
         """
-        told: list[tuple[str, str]] = []
-        for row in await self._branch(message_id, 1_000_000):
-            if row["role"] == "assistant" and not row["content"]:
-                if told and told[-1][0] == "user":
-                    told.pop()
-                continue
-            told.append((row["role"], row["content"]))
-        return told
+        history = _Reading()
+        start = message_id
+        while start is not None and most_chars > 0:
+            rows = await self._db.query(_HISTORY, start, owner.user_id, most_chars)
+            if not rows:
+                raise NotFound(start)
+            for row in rows:
+                history.add(row)
+            start = rows[-1]["parent_id"]
+            most_chars -= rows[-1]["chars"]
+        return history.whole()
 
     async def answer(self, owner: Owner, answer_id: str) -> tuple[str, str, str]:
         """Thread id, question id and question text of one of the person's answers. Raises `NotFound`."""
@@ -164,52 +194,28 @@ class Threads:
         """Takes the thread off every list at once. Raises `NotFound`."""
         await self._touch(owner, thread_id, "deleted_at = $3", now_ms())
 
-    def add(self, owner: Owner, exchange: Exchange, generation_id: str, model: str) -> list[Statement]:
-        """Put a question and the place of its answer into a thread, which is made if it is new."""
+    def add(
+        self, owner: Owner, exchange: Exchange, generation_id: str, model: str, seen_head: str | None
+    ) -> list[Statement]:
+        """Put a question and the place of its answer into a thread, which is made if it is new.
+
+        The answer becomes the thread's head if that is still `seen_head`; else both stand beside what somebody else
+        added meanwhile, and `branched` finds that in the batch's results. Unmet as GONE.
+        """
         now = now_ms()
-        statements: list[Statement] = []
+        thread_id, answer_id = exchange.thread_id, exchange.answer_id
         if exchange.is_new_thread:
-            statements.append(
-                Statement(
-                    "INSERT INTO thread (id, tenant_id, user_id, title, model, head_id, created_at, updated_at)"
-                    " VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
-                    (
-                        exchange.thread_id,
-                        owner.tenant_id,
-                        owner.user_id,
-                        title_of(exchange.question),
-                        model,
-                        exchange.answer_id,
-                        now,
-                    ),
-                )
-            )
+            new = (thread_id, owner.tenant_id, owner.user_id, title_of(exchange.question), model, answer_id, now)
+            statements = [Statement(_NEW_THREAD, new)]
         else:
-            statements.append(
-                Statement(
-                    "UPDATE thread SET head_id = $3, updated_at = $4, model = $5"
-                    " WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL",
-                    (exchange.thread_id, owner.user_id, exchange.answer_id, now, model),
-                    must="thread",
-                )
-            )
-        insert = (
-            "INSERT INTO message (id, thread_id, parent_id, role, content, generation_id, created_at)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7)"
-        )
-        answered = exchange.parent_id
+            moved = (thread_id, owner.user_id, answer_id, now, model, seen_head or "")
+            statements = [Statement(_MOVE_HEAD, moved, must=GONE)]
+        parent_id = exchange.parent_id
         if exchange.question_id is not None:
-            question = (
-                exchange.question_id,
-                exchange.thread_id,
-                exchange.parent_id,
-                "user",
-                exchange.question,
-            )
-            statements.append(Statement(insert, (*question, None, now)))
-            answered = exchange.question_id
-        answer = (exchange.answer_id, exchange.thread_id, answered, "assistant", "", generation_id, now)
-        statements.append(Statement(insert, answer))
+            question = (exchange.question_id, thread_id, "user", exchange.question, None, now)
+            statements.append(_message(question, parent_id))
+            parent_id = exchange.question_id
+        statements.append(_message((answer_id, thread_id, "assistant", "", generation_id, now), parent_id))
         return statements
 
     async def _mine(self, owner: Owner, thread_id: str) -> Row:
@@ -222,9 +228,6 @@ class Threads:
             raise NotFound(thread_id)
         return rows[0]
 
-    async def _branch(self, head_id: str | None, limit: int) -> Sequence[Row]:
-        return await self._db.query(_BRANCH, head_id, limit) if head_id is not None else []
-
     async def _touch(self, owner: Owner, thread_id: str, change: str, value: str | int) -> None:
         [rows] = await self._db.batch(
             Statement(
@@ -236,12 +239,42 @@ class Threads:
             raise NotFound(thread_id)
 
 
-def title_of(question: str) -> str:
-    """A thread's first title: the beginning of its first question, cut at a word."""
-    line = " ".join(question.split())
-    if len(line) <= TITLE_CHARS:
-        return line or "New chat"
-    return line[: TITLE_CHARS - 1].rsplit(" ", 1)[0].rstrip(",.;:") + "…"
+def branched(results: Sequence[Sequence[Row]], exchange: Exchange) -> bool:
+    """Whether the exchange stands beside the shown branch, from the results of the batch that `add` was part of."""
+    heads = [row["head_id"] for rows in results for row in rows if row.get("thread_id") == exchange.thread_id]
+    return exchange.answer_id not in heads
+
+
+class _Reading:
+    """A history as it is read, newest message first."""
+
+    def __init__(self) -> None:
+        self._said: list[Said] = []
+        self._unanswered = False
+        self._last_answer: Row | None = None
+
+    def add(self, row: Row) -> None:
+        is_answer = row["role"] == "assistant"
+        if is_answer and not row["content"]:
+            self._unanswered = True
+            return
+        is_without_answer, self._unanswered = self._unanswered and row["role"] == "user", False
+        if is_without_answer:
+            return
+        if is_answer and self._last_answer is None:
+            self._last_answer = row
+        self._said.append(Said(row["role"], row["content"], row["depth"] - 1))
+
+    def whole(self) -> History:
+        answer = self._last_answer or {}
+        dropped = json.loads(answer.get("receipt") or "{}").get("dropped_messages")
+        return History(tuple(reversed(self._said)), answer.get("model") or "", dropped)
+
+
+def _message(values: tuple[str | int | None, ...], parent_id: str | None) -> Statement:
+    if parent_id is None:
+        return Statement(_FIRST, values)
+    return Statement(_NEXT, (*values, parent_id), must=GONE)
 
 
 def _view(row: Row) -> MessageView:

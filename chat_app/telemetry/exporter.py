@@ -54,7 +54,7 @@ class Exporter:
         EVENTS_WAITING.set(waiting)
         if not waiting:
             return None
-        if await self._leases.acquire(LEASE, self._owner, LEASE_MS) is None:
+        if not await self._leases.hold(LEASE, self._owner, LEASE_MS):
             return None
         try:
             report = await export(self._db, self._directory)

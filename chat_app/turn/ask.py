@@ -26,8 +26,8 @@ class Ask:
 
     `source` is chat or api. A call of the API has no `exchange`: it leaves no thread. Of a thread's messages only the
     newest are here: `positions` are their places in it, `since` is where the last answer's prompt began, by the model
-    `since_model`, and `seen_head` the last message of the shown branch. `tools` are the caller's own, which end the turn
-    when the model asks for one; `built_in` names those that Parley runs itself.
+    `since_model`, and `seen_head` the last message of the shown branch. `tools` are the caller's own, which end the
+    turn when the model asks for one; `built_in` names those that Parley runs itself.
     """
 
     identity: Identity

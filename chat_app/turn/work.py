@@ -14,7 +14,6 @@ from chat_app.sessions.generations import GenerationRow, Generations
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.turn.admit import Admission
 from chat_app.turn.job import VERSION, Job, Unreadable
-from chat_app.turn.progress import Progress
 from chat_app.turn.seal import Sealed
 from chat_app.turn.settle import Settlement
 from chat_app.turn.steps import Passage

@@ -1,0 +1,113 @@
+"""What is released of an answer: checked, in order, nothing unchecked, nothing that no store could hold."""
+
+import asyncio
+
+import pytest
+
+from chat_app.data.log.entries import Entry, encode
+from chat_app.safety.screen import RuleScreen
+from chat_app.safety.verdict import Verdict, refused
+from chat_app.turn.release import Release
+from chat_app.turn.seal import BETWEEN
+from inference.protocol import Chunk, ToolCall
+
+KEY = "AKIA" + "Q7R3ZK5TWM2X6PDB"
+
+
+class SlowScreen:
+    """A classifier that runs elsewhere, slower on every second piece, and refuses what holds `bad`."""
+
+    def __init__(self, _: str = "") -> None:
+        self.blocked: Verdict | None = None
+        self.checked: list[str] = []
+
+    async def feed(self, text: str) -> str:
+        await asyncio.sleep(0.002 * (len(self.checked) % 2))
+        self.checked.append(text)
+        if "bad" in text:
+            self.blocked = refused("output", "secret", "slow", "thing")
+            return ""
+        return text
+
+    async def finish(self) -> str:
+        return ""
+
+
+def release(screens: type = RuleScreen, text: str = "", reasoning: str = "", before: str = "") -> Release:
+    return Release(screens, text, reasoning, before, ("calculator",))
+
+
+async def test_reasoning_comes_before_the_text_that_follows_it() -> None:
+    step = release()
+    entries = await step.take(Chunk("So: yes.", 4, reasoning="Is it? "))
+    assert entries == [Entry("reasoning", "Is it? "), Entry("text", "So: yes.")]
+    assert (step.reasoning, step.text) == ("Is it? ", "So: yes.")
+
+
+async def test_control_characters_and_lone_surrogates_never_reach_the_log() -> None:
+    step = release()
+    entries = await step.take(Chunk("a\x00b\x1ec\ud800d\n", 1, reasoning="x\x1fy"))
+    assert encode(entries) == "\x1erxy\x1fabc?d\n"
+
+
+async def test_a_key_in_the_reasoning_blocks_the_answer() -> None:
+    step = release()
+    entries = await step.take(Chunk("Here.", 2, reasoning=f"The key is {KEY} "))
+    entries += await step.close(())
+    assert step.blocked is not None
+    assert KEY not in encode(entries)
+    assert "Here." not in encode(entries)
+
+
+async def test_what_was_held_is_released_at_the_end() -> None:
+    step = release()
+    first = await step.take(Chunk("It begins with AKIA", 1))
+    assert encode(first) == "It begins with "
+    assert encode(await step.close(())) == "AKIA"
+    assert step.text == "It begins with AKIA"
+
+
+async def test_a_key_in_a_calls_arguments_blocks_the_answer_and_the_calls() -> None:
+    step = release()
+    await step.take(Chunk("Let me look.", 1))
+    calls = (ToolCall("1", "calculator", '{"expression": "1+1"}'), ToolCall("2", "search", f'{{"query": "{KEY}"}}'))
+    assert await step.close(calls) == []
+    assert step.blocked is not None
+    assert step.calls == []
+
+
+async def test_calls_say_whether_parley_runs_them() -> None:
+    step = release()
+    entries = await step.close((ToolCall("1", "calculator", "{}"), ToolCall("2", "search", "{}")))
+    assert [entry.data["built_in"] for entry in entries] == [True, False]
+    assert step.anything
+
+
+async def test_a_further_steps_first_text_keeps_its_distance_once() -> None:
+    step = release(before=BETWEEN)
+    entries = await step.take(Chunk("One. ", 1))
+    entries += await step.take(Chunk("Two.", 1))
+    assert encode(entries) == f"{BETWEEN}One. Two."
+    assert step.text == "One. Two.", "the engine never wrote the distance, and goes on without it"
+    taken_over = release(text="One. ", before=BETWEEN)
+    assert encode(await taken_over.take(Chunk("Two.", 1))) == "Two."
+
+
+async def test_nothing_delivered_is_nothing() -> None:
+    step = release()
+    assert await step.take(Chunk("", 3)) == []
+    assert not step.anything
+
+
+@pytest.mark.parametrize("at", range(4))
+async def test_a_slow_check_keeps_the_order_and_releases_nothing_unchecked(at: int) -> None:
+    pieces = ["one ", "two ", "three ", "four "]
+    pieces[at] = "bad "
+    step = release(SlowScreen)
+    out = ""
+    for piece in pieces:
+        out += encode(await step.take(Chunk(piece, 1)))
+    out += encode(await step.close(()))
+    assert out == "".join(pieces[:at])
+    assert step.blocked is not None
+    assert step.seconds > 0

@@ -75,10 +75,11 @@ async def test_a_page_continues_what_it_shows(running: Parley, monkeypatch: pyte
         "first": started.answer_id,
         "second": started.answer_id,
     }
+    own = here.live.id
+    here.live.status = "done"
     await here.send({"text": "third"})
-    await answer(running, here.live.generation_id)
     rows = await running.db.query("SELECT parent_id FROM message WHERE content = 'third'")
-    assert rows[0]["parent_id"] == here.messages[-2].id  # The answer to its own question.
+    assert rows[0]["parent_id"] == own == here.messages[-2].id
 
 
 async def test_a_thread_that_was_deleted_elsewhere_is_missing(running: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +94,6 @@ async def test_a_thread_that_was_deleted_elsewhere_is_missing(running: Parley, m
     await page._look_for_thread(who)
     assert page.missing
     assert page.groups == []
-    page.missing = False
+    page.missing, page.live.status = False, "stopped"
     await page.send({"text": "Still there?"})
     assert page.missing

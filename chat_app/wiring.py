@@ -152,9 +152,10 @@ def build(settings: Settings) -> Parley:
             log=log,
             generations=generations,
             admission=admission,
-            passage=Passage(db, ledger, generations, steps),
-            streams=Streams(engine, log, RuleScreen, settings.gather_ms),
+            passage=Passage(db, ledger, generations, steps, preparation.further),
+            streams=Streams(engine, log, preparation.further, RuleScreen, settings.gather_ms),
             settlement=settlement,
+            hand_back=ownership.hand_back,
         ),
     )
 

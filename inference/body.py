@@ -3,20 +3,22 @@
 What contradicts itself is refused rather than guessed at.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import orjson
-from pydantic import BaseModel, Field, StrictBool, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, StrictBool, StringConstraints, ValidationError, model_validator
 
-from inference.protocol import BadRequest, Message, Request, Sampling
+from inference.protocol import BadRequest, Message, Request, Sampling, Tool, ToolCall
 from inference.schema import schema_in
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 User = Annotated[str, StringConstraints(max_length=512)]  # The queue remembers who was there.
 Text = Annotated[str, StringConstraints(min_length=1)]
-NOT_OFFERED = ("tools", "functions", "logit_bias", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
+NOT_OFFERED = ("functions", "logit_bias", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
+Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 MOST_TEXTS = 2_048
+MOST_TOOLS = 128
 
 GATHER_MS = 160  # For whoever does not say. On two cores each token by itself would cost some 5 % of the model's speed.
 
@@ -26,13 +28,62 @@ class _Part(BaseModel):
     text: str
 
 
+class _Called(BaseModel):
+    name: Name
+    arguments: str = ""
+
+
+class _Call(BaseModel):
+    id: str = Field(min_length=1, max_length=256)
+    type: Literal["function"] = "function"
+    function: _Called
+
+
 class _Message(BaseModel):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[_Part] | None = None
+    tool_calls: Annotated[list[_Call], Field(max_length=MOST_TOOLS)] | None = None
+    tool_call_id: str | None = Field(None, min_length=1, max_length=256)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only an assistant's message has tool_calls")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content is missing, which only a message with tool_calls may do without")
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise ValueError("a tool's message, and no other, says in tool_call_id which call it is the result of")
+        return self
 
     def plain(self) -> Message:
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Message("system" if self.role == "developer" else self.role, text)
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
+        calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in self.tool_calls or ())
+        return Message("system" if self.role == "developer" else self.role, text, calls, self.tool_call_id or "")
+
+
+class _Function(BaseModel):
+    name: Name
+    description: Annotated[str, StringConstraints(max_length=16_384)] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class _Tool(BaseModel):
+    type: Literal["function"]
+    function: _Function
+
+    def plain(self) -> Tool:
+        function = self.function
+        parameters = "" if function.parameters is None else orjson.dumps(function.parameters).decode()
+        return Tool(function.name, function.description or "", parameters)
+
+
+class _Named(BaseModel):
+    name: Name
+
+
+class _Choice(BaseModel):
+    type: Literal["function"]
+    function: _Named
 
 
 class _StreamOptions(BaseModel):
@@ -46,9 +97,18 @@ class Conversation(BaseModel):
     messages: list[_Message] = Field(min_length=1)
     add_generation_prompt: StrictBool | None = None
     continue_final_message: StrictBool = False
+    tools: Annotated[list[_Tool], Field(max_length=MOST_TOOLS)] | None = None
+
+    @property
+    def offered(self) -> tuple[Tool, ...]:
+        """The tools that may be called. Raises `BadRequest` if two have the same name."""
+        tools = tuple(tool.plain() for tool in self.tools or ())
+        if len({tool.name for tool in tools}) < len(tools):
+            raise BadRequest("two tools have the same name")
+        return tools
 
     def split(self) -> tuple[tuple[Message, ...], str]:
-        """The messages that ask, and the text of the answer so far."""
+        """The messages that ask, and the answer so far, raw: what the model thought stands in its <think> tags."""
         messages = tuple(message.plain() for message in self.messages)
         if not self.continue_final_message:
             return messages, ""
@@ -56,6 +116,8 @@ class Conversation(BaseModel):
             raise BadRequest("continue_final_message and add_generation_prompt exclude each other")
         if messages[-1].role != "assistant":
             raise BadRequest("continue_final_message needs an assistant's message at the end")
+        if messages[-1].tool_calls:
+            raise BadRequest("continue_final_message goes on with text, not with tool_calls")
         if len(messages) == 1:
             raise BadRequest("there must be a message before the one that is continued")
         return messages[:-1], messages[-1].content
@@ -82,6 +144,7 @@ class Completion(Conversation):
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: dict[str, Any] | None = None
     grammar: str | None = Field(None, max_length=16_384)
+    tool_choice: Literal["auto", "none", "required"] | _Choice | None = None
     n: Literal[1] | None = None
     user: User | None = None
 
@@ -92,6 +155,7 @@ class Completion(Conversation):
     def request(self, headers: Mapping[str, str]) -> Request:
         """The request; what is about its transport and its turn is in headers, which other servers ignore."""
         messages, continue_from = self.split()
+        tools = self.offered
         return Request(
             model=self.model,
             messages=messages,
@@ -102,7 +166,19 @@ class Completion(Conversation):
             weight=_count(headers.get("X-Parley-Weight", ""), 1),
             gather_ms=_count(headers.get("X-Parley-Gather-Ms", ""), GATHER_MS, least=0),
             max_wait_ms=_count(headers.get("X-Parley-Max-Wait-Ms", ""), 0, most=86_400_000),
+            tools=tools,
+            tool_choice=self._choice(tools),
         )
+
+    def _choice(self, tools: Sequence[Tool]) -> str:
+        if isinstance(self.tool_choice, _Choice):
+            name = self.tool_choice.function.name
+            if name not in {tool.name for tool in tools}:
+                raise BadRequest(f"tool_choice names {name!r}, which is none of the tools")
+            return name
+        if self.tool_choice == "required" and not tools:
+            raise BadRequest("tool_choice needs tools to choose from")
+        return self.tool_choice or "auto"
 
     def sampling(self) -> Sampling:
         """How to pick tokens. Raises `BadRequest` for what contradicts itself or cannot be held to."""

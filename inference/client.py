@@ -4,6 +4,7 @@ Works with our own service and, for `stream`, with any OpenAI-compatible server.
 token and its reader. Knows nothing of how engines are started or chosen.
 """
 
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
@@ -12,36 +13,33 @@ import orjson
 
 from inference.protocol import (
     BadRequest,
+    CannotCount,
     Chunk,
     Embeddings,
     EngineDied,
     EngineError,
-    Finish,
     Message,
     ModelCard,
-    Picked,
+    QueuePosition,
     Request,
-    Standing,
-    Usage,
+    Tool,
 )
-from inference.sse import Events
+from inference.reading import Reading
 from inference.wire import (
     GONE,
     card_in,
     completion_body,
     conversation,
     embeddings_in,
-    error_event,
     error_from,
     error_in,
-    finish_in,
-    picked_in,
-    usage_in,
     words,
 )
 
 # Shorter than any server's own (uvicorn: 5 s), so that a pooled connection is never one the server is just closing.
 KEEP_ALIVE_S = 4.0
+ASK_AGAIN_S = 60.0  # A server that could not count is asked again after so long.
+NO_COUNT = "this engine cannot count tokens: it has no /tokenize"
 # How a pooled connection looks that the server closed nevertheless. Nothing was answered, so asking again is harmless.
 STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
@@ -70,6 +68,7 @@ class InferenceClient:
         self._pooled = pooled
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
         self._session: aiohttp.ClientSession | None = None
+        self._counts_from = 0.0
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """The answer, chunk by chunk; the last chunk has `finish`.
@@ -86,37 +85,13 @@ class InferenceClient:
         }
         response = await self._send("POST", "/v1/chat/completions", completion_body(request), headers)
         try:
-            events = Events()
-            finish: Finish | None = None
-            usage: Usage | None = None
-            text, tokens, picked = "", 0, list[Picked]()
-            alternatives = request.sampling.logprobs
+            reading = Reading(request)
             async for data in response.content.iter_any():
-                done = False
-                for payload in events.feed(data):
-                    if payload == b"[DONE]":
-                        done = True
-                        break
-                    event = orjson.loads(payload)
-                    if error := error_event(event):
-                        raise error
-                    usage = usage_in(event) or usage
-                    for choice in event.get("choices") or ():
-                        piece = (choice.get("delta") or {}).get("content") or ""
-                        text += piece
-                        told = [] if alternatives is None else picked_in(choice, alternatives)
-                        picked += told
-                        # Ours says how many tokens an event holds; elsewhere an event with text is one.
-                        tokens += event.get("tokens", len(told) or (1 if piece else 0))
-                        finish = finish_in(choice) or finish
-                if done:
+                for chunk in reading.feed(data):
+                    yield chunk
+                if reading.done:
                     break
-                if text:
-                    yield Chunk(text, tokens, logprobs=tuple(picked))
-                    text, tokens, picked = "", 0, []
-            if finish is None:
-                raise EngineDied("the engine closed the stream in the middle of the answer")
-            yield Chunk(text, tokens, finish, usage, tuple(picked))
+            yield reading.end()
         except GONE as error:
             raise EngineDied(f"the connection to the engine broke: {words(error)}") from error
         except orjson.JSONDecodeError as error:
@@ -128,16 +103,26 @@ class InferenceClient:
         finally:
             response.close()
 
-    async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int:
-        """Tokens of the prompt that these messages make, template and generation prompt included.
+    async def count(
+        self, model: str, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> int:
+        """Tokens of the prompt that these messages and tools make, template and generation prompt included.
 
-        With `continue_from` also those of an answer's beginning, exactly as `stream` would send it.
+        With `continue_from` also those of an answer's beginning, exactly as `stream` would send it. Raises
+        `CannotCount` for a server that has no /tokenize as vLLM and our service have it; it is asked again after
+        `ASK_AGAIN_S`, or when it was away meanwhile.
         """
-        body = orjson.dumps({"model": model, **conversation(messages, continue_from)})
+        if time.monotonic() < self._counts_from:
+            raise CannotCount(NO_COUNT)
+        body = orjson.dumps({"model": model, **conversation(messages, continue_from, tools)})
         try:
             return int((await self._json("POST", "/tokenize", body))["count"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise EngineError("this engine's /tokenize does not answer with a count") from error
+        except CannotCount:
+            self._counts_from = time.monotonic() + ASK_AGAIN_S
+            raise
+        except (KeyError, TypeError, ValueError) as error:  # llama-server's has no count.
+            self._counts_from = time.monotonic() + ASK_AGAIN_S
+            raise CannotCount("this engine's /tokenize does not answer with a count") from error
 
     async def embed(self, model: str, texts: Sequence[str], user: str = "") -> Embeddings:
         """A vector for each text. Raises `BadRequest` if the server or the model cannot do that."""
@@ -156,11 +141,11 @@ class InferenceClient:
         """The JSON object that the server answers, for whatever it offers beside what has a method here."""
         return await self._json(method, path, None if body is None else orjson.dumps(body))
 
-    async def standings(self) -> dict[str, Standing]:
+    async def queue_positions(self) -> dict[str, QueuePosition]:
         """Every request that waits for its turn, by its id. Empty for a service that does not tell."""
         try:
             waiting = (await self._json("GET", "/queue"))["waiting"]
-            return {id: Standing(int(position), float(eta_s)) for id, (position, eta_s) in waiting.items()}
+            return {id: QueuePosition(int(position), float(eta_s)) for id, (position, eta_s) in waiting.items()}
         except (EngineError, KeyError, TypeError, ValueError, AttributeError):
             return {}
 
@@ -196,13 +181,14 @@ class InferenceClient:
                 return response
             raw = await response.read()
         except GONE as error:
+            self._counts_from = 0.0  # Whatever comes back there may be something else.
             raise EngineDied(f"the engine cannot be reached: {words(error)}") from error
         except (aiohttp.InvalidURL, UnicodeError) as error:  # The second of a name that no resolver can be asked for.
             raise EngineError(f"the engine's address is no address: {url}") from error
         except aiohttp.ClientError as error:
             raise EngineError(f"the engine's answer was not understood: {words(error)}") from error
         if path == "/tokenize" and response.status in (404, 405, 501) and b"model_not_found" not in raw:
-            raise EngineError("this engine cannot count tokens: it has no /tokenize")
+            raise CannotCount(NO_COUNT)
         if path == "/v1/embeddings" and response.status in (404, 405) and b"model_not_found" not in raw:
             raise BadRequest("this server makes no embeddings: it has no /v1/embeddings")
         raise error_from(response.status, error_in(raw), response.headers.get("Retry-After"))

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
-from inference.protocol import Chunk, EngineDied, Message, ModelCard, Overloaded, Request, Standing, Usage
+from inference.protocol import Chunk, EngineDied, Message, ModelCard, Overloaded, QueuePosition, Request, Tool, Usage
 
 LONGEST_PAUSE_S = 0.2  # By so much at most a resume takes longer than the engine's return.
 
@@ -21,11 +21,13 @@ class Client(Protocol):
 
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]: ...
 
-    async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int: ...
+    async def count(
+        self, model: str, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> int: ...
 
     async def models(self) -> list[ModelCard]: ...
 
-    async def standings(self) -> dict[str, Standing]: ...
+    async def queue_positions(self) -> dict[str, QueuePosition]: ...
 
 
 class SteadyClient:
@@ -38,25 +40,33 @@ class SteadyClient:
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """The answer, however many engines it takes. Raises what the client raises once patience is at an end.
 
-        The last chunk's usage is of the whole answer from `request.continue_from` on: its `completion_tokens` count
-        what was yielded here.
+        A tool's call that was cut off is asked for again. The last chunk's usage is of the whole answer from
+        `request.continue_from` on: its `completion_tokens` count what was yielded here, its `prompt_tokens` what the
+        first engine read, where that said so.
         """
-        text, tokens, died = request.continue_from, 0, False
+        reasoning, text = request.continue_reasoning, request.continue_from
+        tokens, died = 0, False
+        read: int | None = None
         progressed_at, pause = time.monotonic(), 0.0
         while True:
             left = request.sampling.max_tokens - tokens
             if died and left <= 0:  # It died between its last token and its word that this was the last.
-                yield Chunk("", 0, "length", None)
+                yield Chunk("", 0, "length", None if read is None else Usage(read, tokens))
                 return
-            part = replace(request, continue_from=text, sampling=replace(request.sampling, max_tokens=left))
+            sampling = replace(request.sampling, max_tokens=left)
+            part = replace(request, continue_reasoning=reasoning, continue_from=text, sampling=sampling)
             try:
                 async with aclosing(self._client.stream(part)) as chunks:
                     async for chunk in chunks:
+                        reasoning += chunk.reasoning
                         text += chunk.text
                         tokens += chunk.tokens
                         progressed_at, pause = time.monotonic(), 0.0
-                        if chunk.finish and died and chunk.usage is not None:
-                            chunk = replace(chunk, usage=_whole(chunk.usage, tokens))
+                        if not died:
+                            read = chunk.prompt_tokens if read is None else read
+                        else:
+                            usage = chunk.usage and _whole(chunk.usage, tokens, read)
+                            chunk = replace(chunk, usage=usage, prompt_tokens=None)
                         yield chunk
                         if chunk.finish:
                             return
@@ -72,12 +82,14 @@ class SteadyClient:
                     raise
                 await asyncio.sleep(min(error.retry_after, patience + 0.01))
 
-    async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int:
+    async def count(
+        self, model: str, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> int:
         """As the client's, but waits for an engine that is just being started. Shorter patience: a person waits."""
         deadline = time.monotonic() + min(self._patience, 20.0)
         while True:
             try:
-                return await self._client.count(model, messages, continue_from)
+                return await self._client.count(model, messages, continue_from, tools)
             except (EngineDied, Overloaded):
                 if time.monotonic() > deadline:
                     raise
@@ -94,10 +106,12 @@ class SteadyClient:
                     raise
                 await asyncio.sleep(0.1)
 
-    async def standings(self) -> dict[str, Standing]:
+    async def queue_positions(self) -> dict[str, QueuePosition]:
         """As the client's."""
-        return await self._client.standings()
+        return await self._client.queue_positions()
 
 
-def _whole(usage: Usage, tokens: int) -> Usage:
-    return replace(usage, completion_tokens=tokens)
+def _whole(usage: Usage, tokens: int, read: int | None) -> Usage:
+    """The usage of a continued answer: what the last engine read holds the text so far, which is no prompt."""
+    prompt = usage.prompt_tokens if read is None else read
+    return Usage(prompt, tokens, min(usage.cached_tokens, prompt))

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from inference.protocol import Overloaded, Request, Standing
+from inference.protocol import Overloaded, QueuePosition, Request
 
 SHARE = 0.75
 """What one user may hold of the slots and of the KV tokens while others are about: the rest is there for who comes.
@@ -95,10 +95,10 @@ class FairQueue:
             self._job_s += 0.1 * (time.monotonic() - place.began_at - self._job_s)
             self._release(place)
 
-    def standings(self) -> dict[str, Standing]:
+    def positions(self) -> dict[str, QueuePosition]:
         """Every waiting job that has an id, in the order in which they would be let in now."""
         return {
-            waiter.id: Standing(position, round(self._eta(position), 1))
+            waiter.id: QueuePosition(position, round(self._eta(position), 1))
             for position, waiter in enumerate(self._in_order(), 1)
             if waiter.id
         }

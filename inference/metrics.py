@@ -30,7 +30,9 @@ class Tally:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
     embedded_tokens: int = 0
+    tool_calls: int = 0
     prefill_s: float = 0.0
     decode_s: float = 0.0
     last_cancel_stage: str = ""
@@ -46,8 +48,11 @@ class Board:
         self.requests = self._counter("requests", "Requests by how they ended", "outcome")
         self.cancelled = self._counter("cancelled", "Cancelled requests by stage", "stage")
         self.tokens = self._counter(
-            "tokens", "Tokens by kind: prompt, cached (part of prompt), completion, embedded", "kind"
+            "tokens",
+            "Tokens by kind: prompt, cached (part of it), completion, reasoning (part of it), embedded",
+            "kind",
         )
+        self.calls = self._counter("tool_calls", "Calls of tools that answers asked for")
         self.seconds = self._counter("seconds", "Seconds that jobs spent in a stage: prefill, decode", "stage")
         self.restarts = self._counter("restarts", "Times the engine was brought back after it had died")
         self.ttft = self._histogram("ttft_seconds", "Arrival to first token", SECONDS)
@@ -115,6 +120,15 @@ class Metrics:
     def generated(self, tokens: int) -> None:
         self.tally.completion_tokens += tokens
         self._completion.inc(tokens)
+
+    def thought(self, tokens: int) -> None:
+        """Of the generated tokens, so many were of the model's reasoning only."""
+        self.tally.reasoning_tokens += tokens
+        self._board.tokens.labels(self._model, "reasoning").inc(tokens)
+
+    def called(self, calls: int) -> None:
+        self.tally.tool_calls += calls
+        self._board.calls.labels(self._model).inc(calls)
 
     def read(self, usage: Usage) -> None:
         self.tally.prompt_tokens += usage.prompt_tokens

@@ -27,8 +27,8 @@ from inference.protocol import (
     ModelCard,
     ModelNotFound,
     Overloaded,
+    QueuePosition,
     Request,
-    Standing,
     TooLittleMemory,
 )
 from inference.service import Service
@@ -164,10 +164,10 @@ class Models:
         """What is offered: all but what an administrator has switched off."""
         return [one.card() for one in self._all if one.state != "off"]
 
-    def standings(self) -> dict[str, Standing]:
+    def queue_positions(self) -> dict[str, QueuePosition]:
         """Every waiting job that has an id, of all models."""
         services = (one.service for one in self._all if one.service)
-        return {id: standing for service in services for id, standing in service.queue.standings().items()}
+        return {id: place for service in services for id, place in service.queue.positions().items()}
 
     def exposition(self) -> bytes:
         for one in self._all:

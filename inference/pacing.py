@@ -5,7 +5,7 @@ and the end are never held. It does not know what a request is.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from inference.protocol import Chunk
 
@@ -47,9 +47,10 @@ async def paced(chunks: AsyncGenerator[Chunk, None], interval: Callable[[], floa
                 timer = None
             if held:
                 passed_at = loop.time()
-                chunk = _joined(held)
+                gathered = _gathered(held)
                 held.clear()
-                yield chunk
+                for chunk in gathered:
+                    yield chunk
             if gathering.done() and not held:
                 gathering.result()
                 return
@@ -61,7 +62,8 @@ async def paced(chunks: AsyncGenerator[Chunk, None], interval: Callable[[], floa
         await chunks.aclose()
 
 
-def _joined(chunks: list[Chunk]) -> Chunk:
+def joined(chunks: Sequence[Chunk]) -> Chunk:
+    """All of them as one: its reasoning is what was thought anywhere, its text all that was said."""
     last = chunks[-1]
     return Chunk(
         "".join(chunk.text for chunk in chunks),
@@ -69,4 +71,20 @@ def _joined(chunks: list[Chunk]) -> Chunk:
         last.finish,
         last.usage,
         tuple(picked for chunk in chunks for picked in chunk.logprobs),
+        "".join(chunk.reasoning for chunk in chunks),
+        last.calls,
+        next((chunk.prompt_tokens for chunk in chunks if chunk.prompt_tokens is not None), None),
     )
+
+
+def _gathered(chunks: list[Chunk]) -> list[Chunk]:
+    """As few as can be with everything in its order: in a chunk reasoning stands before text."""
+    runs: list[list[Chunk]] = [[]]
+    said = False
+    for chunk in chunks:
+        if said and chunk.reasoning:
+            runs.append([])
+            said = False
+        runs[-1].append(chunk)
+        said = said or bool(chunk.text)
+    return [joined(run) for run in runs]

@@ -21,8 +21,9 @@ from inference.protocol import (
     ModelCard,
     ModelNotFound,
     Overloaded,
+    QueuePosition,
     Request,
-    Standing,
+    Tool,
 )
 from inference.replica import LOOK_TIMEOUT_S, Replica
 
@@ -85,7 +86,9 @@ class Pool:
                 troubles.append(error)
         raise _worst(troubles)
 
-    async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int:
+    async def count(
+        self, model: str, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> int:
         """As `InferenceClient.count`, by whichever replica can count."""
         await self._looked()
         troubles: list[EngineError] = []
@@ -93,7 +96,7 @@ class Pool:
         for replica in sorted(able, key=lambda one: (not one.counts_tokens, one.resting, one.load)):
             try:
                 async with asyncio.timeout(COUNT_S if len(able) > 1 else None):
-                    return await replica.client.count(model, messages, continue_from)
+                    return await replica.client.count(model, messages, continue_from, tools)
             except (BadRequest, ContextTooLong):
                 raise
             except TimeoutError:
@@ -119,15 +122,15 @@ class Pool:
                 cards[card.id] = here if known is None else _both(known, here)
         return list(cards.values())
 
-    async def standings(self) -> dict[str, Standing]:
+    async def queue_positions(self) -> dict[str, QueuePosition]:
         """Every request that waits for its turn somewhere, by its id."""
         asked = [replica for replica in self.replicas if replica.healthy and replica.in_flight and replica.tells_load]
-        told: dict[str, Standing] = {}
+        positions: dict[str, QueuePosition] = {}
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_TIMEOUT_S):
-                for waiting in await asyncio.gather(*(replica.client.standings() for replica in asked)):
-                    told |= waiting
-        return told
+                for waiting in await asyncio.gather(*(replica.client.queue_positions() for replica in asked)):
+                    positions |= waiting
+        return positions
 
     async def health(self) -> bool:
         """Whether any replica is up and warm. Never raises."""

@@ -45,7 +45,7 @@ class Sampling:
     """How to pick tokens. `max_tokens` bounds the newly generated ones; `temperature` 0 is greedy.
 
     A `stop` string ends the answer and is not part of it. `seed` None lets the engine choose. Off are `top_k` 0,
-    `min_p` 0, `typical_p` 1 and `repetition_penalty` 1. `logprobs`: how many alternatives are told for each token
+    `min_p` 0, `typical_p` 1 and `repetition_penalty` 1. `logprobs`: how many alternatives are returned for each token
     beside the chosen one (0 to 20), None for no log probabilities at all. `json_schema` is the JSON text of a schema
     that the answer must fit, `grammar` a GBNF grammar; at most one of them is set.
     """
@@ -72,10 +72,11 @@ class Request:
 
     `continue_from` is the text of the answer so far, when its first owner or its engine died: the engine goes on
     right behind it, and that text is not sent again. `continue_reasoning` is the same for what it thought before it.
-    `tools` may be called; `tool_choice` is "auto", "none", "required", or the name of the one that must be. `user` (opaque) and `weight` (share of the service that this
-    user's tier is worth) are for the queue; neither changes the answer. `gather_ms` is how long text may be gathered
-    into one chunk when many answers run: a reader that asks for it is cheaper to serve (see `pacing`). `max_wait_ms` is
-    how long it may wait for its turn before it is refused as `Overloaded`; 0 is for ever.
+    `tools` may be called; `tool_choice` is "auto", "none", "required", or the name of the one that must be.
+    `user` (opaque) and `weight` (share of the service that this user's tier is worth) are for the queue; neither
+    changes the answer. `gather_ms` is how long text may be gathered into one chunk when many answers run: a reader that
+    asks for it is cheaper to serve (see `pacing` and `gathering`). `max_wait_ms` is how long it may wait for its turn
+    before it is refused as `Overloaded`; 0 is for ever.
     `affinity` (opaque) names what the request goes on with, a conversation say: a client of several replicas sends it
     to the one that has that in its prefix cache. It does not travel.
     """
@@ -132,8 +133,9 @@ class Chunk:
 
     A chunk holds whatever one read brought, so it may be many tokens. The last chunk, and only it, has `finish`, and
     with it `usage` (None if a foreign server sends none) and the whole `calls` that a finish of "tool_calls" means.
-    `reasoning` is what a thinking model thought before `text`. `prompt_tokens` is what the engine read, where it says
-    so before the end (None: not said in this chunk). `logprobs` are of the chunk's tokens, if they were asked for.
+    `reasoning` is what a thinking model thought before `text`. `prompt_tokens` is how many tokens the engine read: in
+    the first chunk of our own service, with the usage of other servers that send one (None: not in this chunk).
+    `logprobs` are of the chunk's tokens, if they were asked for.
     """
 
     text: str
@@ -178,8 +180,8 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a waiting request stands: `position` 1 is next. `eta_s` goes by how long others took lately."""
+class QueuePosition:
+    """The place of a waiting request: `position` 1 is next. `eta_s` goes by how long others took lately."""
 
     position: int
     eta_s: float

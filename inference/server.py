@@ -19,13 +19,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from inference.answer import Answer, card_body, embeddings_body, error_body
 from inference.body import Completion, Conversation, Detokenize, Embedding, Load, Tokenize, Unload, fields, parse
 from inference.models import Models
-from inference.protocol import BadRequest, Chunk, EngineDied, EngineError, Finish, Overloaded, Picked, Usage
+from inference.pacing import joined
+from inference.protocol import BadRequest, Chunk, EngineDied, EngineError, Overloaded
 
 MAX_BODY = 4 * 2**20
 STALLED_S = 30.0  # A client that takes nothing for so long has gone, whatever its socket says.
 QUIET_S = 5.0  # So often a waiting client is told that we are still here.
 PROGRESS_S = 0.2
 OPEN = frozenset({"/health"})
+OURS = "X-Parley-Gather-Ms"  # Who sends it reads what only our events have.
 LOAD, UNLOAD = "/models/load", "/models/unload"
 ADMIN_ONLY = "this wants the administrator's key"
 NO_ADMIN = "this service was started without an administrator's key (--admin-key-file)"
@@ -69,20 +71,12 @@ class _Routes:
     async def chat(self, http: web.Request) -> web.StreamResponse:
         body = parse(Completion, fields(await http.read()))
         request = body.request(http.headers)
-        answer = Answer(self._models.hosted(request.model).id, request.request_id)
+        answer = Answer(self._models.hosted(request.model).id, request.request_id, OURS in http.headers)
         async with aclosing(self._models.stream(request)) as chunks:
             if body.stream:
                 return await _stream(http, answer, chunks, body.wants_usage)
-            text: list[str] = []
-            picked: list[Picked] = []
-            finish: Finish = "stop"
-            usage: Usage | None = None
-            async for chunk in chunks:
-                text.append(chunk.text)
-                picked += chunk.logprobs
-                finish, usage = chunk.finish or finish, chunk.usage or usage
-            told = picked if body.logprobs else None
-            return _json(answer.whole("".join(text), finish, usage, told))
+            whole = joined([chunk async for chunk in chunks])
+            return _json(answer.whole(whole, whole.logprobs if body.logprobs else None))
 
     async def embeddings(self, http: web.Request) -> web.StreamResponse:
         body = parse(Embedding, fields(await http.read()))
@@ -101,7 +95,7 @@ class _Routes:
             if isinstance(asked, Tokenize):
                 tokens = await engine.tokenize(asked.prompt)
             else:
-                tokens = await engine.prompt(*asked.split())
+                tokens = await service.prompt(*asked.split(), asked.offered)
             return _json({"count": len(tokens), "max_model_len": engine.capabilities.context, "tokens": tokens})
 
     async def detokenize(self, http: web.Request) -> web.StreamResponse:
@@ -110,8 +104,8 @@ class _Routes:
             return _json({"prompt": await service.engine.detokenize(body.tokens)})
 
     async def queue(self, http: web.Request) -> web.StreamResponse:
-        standings = self._models.standings()
-        return _json({"waiting": {id: [at.position, at.eta_s] for id, at in standings.items()}})
+        positions = self._models.queue_positions()
+        return _json({"waiting": {id: [at.position, at.eta_s] for id, at in positions.items()}})
 
     async def load(self, http: web.Request) -> web.StreamResponse:
         body = parse(Load, fields(await http.read()))

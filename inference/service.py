@@ -21,9 +21,12 @@ from inference.protocol import (
     Embeddings,
     EngineDied,
     EngineError,
+    Message,
     Request,
     Sampling,
+    Tool,
 )
+from inference.thinking import Thinking, raw
 
 UNASKED = 2048  # Tokens of an answer whose length nobody limited: its room is set aside while it runs.
 
@@ -59,13 +62,25 @@ class Service:
                 began = time.monotonic()
                 self.metrics.admitted(began - arrived, self.queue.running)
                 stage = "prefill"
+                thinking = Thinking(request.continue_from)
+                if self.engine.capabilities.parts:
+                    thinking.settle()
                 async with aclosing(self._chunks(request)) as chunks:
-                    async for chunk in chunks:
+                    async for come in chunks:
+                        chunk = thinking.chunk(come)
+                        if chunk is None:
+                            continue
                         if stage == "prefill":
                             stage, first = "decode", time.monotonic()
                             self.metrics.first_token(first - arrived, first - began)
+                            if chunk.prompt_tokens is None and self.engine.capabilities.counts:
+                                chunk = replace(chunk, prompt_tokens=prompt)
                         self.metrics.generated(chunk.tokens)
                         place.spent += chunk.tokens
+                        if chunk.reasoning and not chunk.text:
+                            self.metrics.thought(chunk.tokens)
+                        if chunk.calls:
+                            self.metrics.called(len(chunk.calls))
                         if chunk.usage:
                             self.metrics.read(chunk.usage)
                             place.spent -= chunk.usage.cached_tokens
@@ -111,11 +126,22 @@ class Service:
         if lacking := [ability for ability in abilities if ability not in able.abilities]:
             raise BadRequest(f"{able.model!r} runs on the engine {able.engine}, which has no {', '.join(lacking)}")
 
+    async def prompt(
+        self, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> list[int]:
+        """The tokens that an engine reads for a conversation; `continue_from` is raw. Raises `BadRequest` for tools
+        that it knows nothing of."""
+        if _has_tools(messages, tools):
+            self._able("tools")
+        return await self.engine.prompt(messages, continue_from, tools)
+
     async def _fitted(self, request: Request) -> tuple[Request, int]:
-        """The request with a `max_tokens` that fits, and how many tokens its prompt has."""
+        """The request as its engine takes it, with a `max_tokens` that fits, and how many tokens its prompt has."""
         self._able(*_needed(request.sampling))
+        begun = raw(request.continue_reasoning, request.continue_from)
+        request = replace(request, continue_from=begun, continue_reasoning="")
         context = self.engine.capabilities.context
-        prompt = len(await self.engine.prompt(request.messages, request.continue_from))
+        prompt = len(await self.prompt(request.messages, request.continue_from, request.tools))
         room = context - prompt
         if room < 1:
             raise ContextTooLong(f"the prompt has {prompt} tokens; this model's window is {context} with the answer")
@@ -144,6 +170,10 @@ class Service:
             "waiting": self.queue.waiting,
             "retry_after": self.queue.retry_after,
         }
+
+
+def _has_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> bool:
+    return bool(tools) or any(message.role == "tool" or message.tool_calls for message in messages)
 
 
 def _needed(sampling: Sampling) -> list[Ability]:

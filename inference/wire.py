@@ -1,6 +1,7 @@
 """The OpenAI shape in JSON, as a client writes and reads it: requests, usage, models, errors.
 
-Knows no sockets. `continue_from` travels as vLLM has it: a final assistant message with `continue_final_message`.
+Knows no sockets. `continue_from` travels as vLLM has it: a final assistant message with `continue_final_message`;
+`continue_reasoning` stands in it in front, in the model's <think> tags.
 """
 
 from collections.abc import Sequence
@@ -26,9 +27,11 @@ from inference.protocol import (
     Request,
     Sampling,
     State,
+    Tool,
     TooLittleMemory,
     Usage,
 )
+from inference.thinking import raw
 
 # Sent only where they differ from what they are without being sent.
 OPTIONAL = ("presence_penalty", "frequency_penalty", "top_k", "min_p", "typical_p", "repetition_penalty", "grammar")
@@ -44,7 +47,7 @@ def completion_body(request: Request) -> bytes:
     sampling = request.sampling
     body: dict[str, Any] = {
         "model": request.model,
-        **conversation(request.messages, request.continue_from),
+        **conversation(request.messages, raw(request.continue_reasoning, request.continue_from), request.tools),
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_tokens": sampling.max_tokens,
@@ -66,6 +69,9 @@ def completion_body(request: Request) -> bytes:
     if sampling.json_schema:
         described = {"name": "answer", "strict": True, "schema": orjson.Fragment(sampling.json_schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": described}
+    if request.tools and request.tool_choice != "auto":
+        named = {"type": "function", "function": {"name": request.tool_choice}}
+        body["tool_choice"] = request.tool_choice if request.tool_choice in ("none", "required") else named
     if request.user:
         body["user"] = request.user
     return orjson.dumps(body)
@@ -114,17 +120,38 @@ def error_event(event: Any) -> EngineError | None:
     return error_from(status, error)
 
 
-def conversation(messages: Sequence[Message], continue_from: str) -> dict[str, Any]:
-    """The messages, and vLLM's two switches when the last of them is an answer to go on with."""
-    sent = [_message(message) for message in messages]
-    if not continue_from:
-        return {"messages": sent}
-    sent.append({"role": "assistant", "content": continue_from})
-    return {"messages": sent, "continue_final_message": True, "add_generation_prompt": False}
+def conversation(messages: Sequence[Message], continue_from: str, tools: Sequence[Tool] = ()) -> dict[str, Any]:
+    """The messages and tools, and vLLM's two switches when the last message is an answer to go on with, as the model
+    wrote it: what it thought stands in it in <think> tags."""
+    body: dict[str, Any] = {"messages": [_message(message) for message in messages]}
+    if tools:
+        body["tools"] = [{"type": "function", "function": _function(tool)} for tool in tools]
+    if continue_from:
+        body["messages"].append({"role": "assistant", "content": continue_from})
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
+    return body
 
 
-def _message(message: Message) -> dict[str, str]:
-    return {"role": message.role, "content": message.content}
+def _message(message: Message) -> dict[str, Any]:
+    body: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        body["content"] = message.content or None
+        body["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        body["tool_call_id"] = message.tool_call_id
+    return body
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    body: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        body["description"] = tool.description
+    if tool.parameters:
+        body["parameters"] = orjson.Fragment(tool.parameters)
+    return body
 
 
 def finish_in(choice: dict[str, Any]) -> Finish | None:
@@ -132,6 +159,8 @@ def finish_in(choice: dict[str, Any]) -> Finish | None:
     reason = choice.get("finish_reason")
     if not reason:
         return None
+    if reason in ("tool_calls", "function_call"):
+        return "tool_calls"
     return "length" if reason == "length" else "stop"
 
 

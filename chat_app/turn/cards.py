@@ -38,12 +38,12 @@ class Cards:
             self._asking = asyncio.create_task(self._ask_quietly(), name="models asked for")
         return self._cards
 
-    async def measure(self, card: ModelCard) -> Measure:
+    async def measure(self, model: str, context: int) -> Measure:
         """Tokens that the model's template adds; the cautious default where the engine cannot count. Raises
         `EngineError`."""
-        key = card.id, card.context
+        key = model, context
         if key not in self._measures:
-            self._measures[key] = await measured(self.counter(card.id))
+            self._measures[key] = await measured(self.counter(model))
         return self._measures[key]
 
     def counter(self, model: str) -> Count:

@@ -30,12 +30,7 @@ class Engine(Protocol):
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]: ...
 
     async def count(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        continue_from: str = "",
-        continue_reasoning: str = "",
-        tools: Sequence[Tool] = (),
+        self, model: str, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
     ) -> int: ...
 
     async def models(self) -> list[ModelCard]: ...

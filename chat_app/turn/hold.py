@@ -92,4 +92,4 @@ class Hold:
                 503,
                 10,
             ) from error
-        return bool(rows) and bool(added) and branched(rows, row.message_id)
+        return rows is not None and ask.exchange is not None and branched(rows, ask.exchange)

@@ -1,11 +1,12 @@
 """2 to 4. Preparation: is the question fit to be answered, by which model, and with which prompt?"""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from chat_app.billing.ledger import Ledger
 from chat_app.billing.plans import Terms
 from chat_app.prompts.parts import Part, conversation
-from chat_app.prompts.prompt import Prompt, build, exact
+from chat_app.prompts.prompt import Prompt, build, exact, followed_by
 from chat_app.prompts.window import TooLong
 from chat_app.routing.policy import Choice, UnknownModel, choose
 from chat_app.safety.input import check_input
@@ -17,7 +18,7 @@ from chat_app.turn.ask import Ask, TurnError
 from chat_app.turn.cards import Cards
 from chat_app.turn.engine import trouble
 from chat_app.turn.job import Candidate, Job
-from inference.protocol import CannotCount, EngineError, ModelCard, Sampling
+from inference.protocol import CannotCount, EngineError, Message, ModelCard, Sampling
 
 UNKNOWN_CONTEXT = 4_096
 """Window in tokens of a model whose server does not say."""
@@ -72,7 +73,7 @@ class Preparation:
                 context=context,
                 answer=answer,
                 count=count,
-                measure=await self._cards.measure(card),
+                measure=await self._cards.measure(card.id, card.context),
                 tools=tools,
                 positions=ask.positions,
                 since=ask.since if ask.since_model == card.id else None,
@@ -80,10 +81,7 @@ class Preparation:
             if not prompt.counted and context - prompt.tokens < answer:
                 prompt = await self.counted(prompt, card.id)
         except TooLong as error:
-            raise TurnError(
-                "context_too_long",
-                f"This message needs {error.tokens} tokens; {card.id} has room for {error.room}. Shorten it.",
-            ) from error
+            raise _too_long(error, card.id) from error
         except EngineError as error:
             raise trouble(error) from error
         row.model = card.id
@@ -98,6 +96,26 @@ class Preparation:
             ask.tool_choice,
             tuple(built_in),
         )
+
+    async def further(self, job: Job, earlier: Sequence[Message]) -> Prompt:
+        """The prompt of a further model step: the turn's, and behind it what `earlier` steps added. Raises
+        `TurnError`."""
+        if not earlier:
+            return job.prompt
+        chosen = job.candidates[0]
+        try:
+            return await followed_by(
+                job.prompt,
+                earlier,
+                context=chosen.context,
+                answer=job.sampling.max_tokens,
+                count=self._cards.counter(chosen.model),
+                measure=await self._cards.measure(chosen.model, chosen.context),
+            )
+        except TooLong as error:
+            raise _too_long(error, chosen.model) from error
+        except EngineError as error:
+            raise trouble(error) from error
 
     async def counted(self, prompt: Prompt, model: str) -> Prompt:
         """The prompt with the engine's own count, where it can count. Raises `EngineError`."""
@@ -118,3 +136,10 @@ class Preparation:
             else Candidate(card.id, card.context or UNKNOWN_CONTEXT)
             for card in cards
         )
+
+
+def _too_long(error: TooLong, model: str) -> TurnError:
+    return TurnError(
+        "context_too_long",
+        f"This message needs {error.tokens} tokens; {model} has room for {error.room}. Shorten it.",
+    )

@@ -1,16 +1,20 @@
 """Where a turn stands: its job, its log, the steps that are done and the one that runs."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from chat_app.billing.ledger import Account, Amount
 from chat_app.data.ids import now_ms
 from chat_app.data.log.entries import Entry
-from chat_app.prompts.prompt import Prompt, followed_by
+from chat_app.prompts.prompt import Prompt
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step
 from chat_app.turn.job import Job
 from chat_app.turn.seal import Sealed, own, pending, rounds
+from inference.protocol import Message
+
+Further = Callable[[Job, Sequence[Message]], Awaitable[Prompt]]
+"""Makes the prompt of a model step out of the job and what earlier steps added. Raises `TurnError`."""
 
 
 @dataclass(slots=True)
@@ -33,19 +37,10 @@ class Progress:
         """What the running step holds."""
         return Amount(self.job.row.held_tokens, self.job.row.held_micro)
 
-    @property
-    def prompt(self) -> Prompt:
-        """What the running model step reads: the turn's prompt, and what earlier steps have added to it."""
+    def earlier(self, *more: Entry) -> list[Message]:
+        """What the steps before the running one added to the prompt; with `more`, before the next one."""
         entries = self.writer.entries
-        return self._with(entries[: len(entries) - len(own(entries))])
-
-    def prompt_with(self, result: Entry) -> Prompt:
-        """What the next model step reads, once this last result is in the log."""
-        return self._with([*self.writer.entries, result])
-
-    def _with(self, earlier: Sequence[Entry]) -> Prompt:
-        messages = rounds(earlier)
-        return followed_by(self.job.prompt, messages) if messages else self.job.prompt
+        return rounds([*entries, *more] if more else entries[: len(entries) - len(own(entries))])
 
     def goes_on(self, sealed: Sealed, most_steps: int) -> bool:
         """Whether the model asked for tools of which Parley runs every one. A caller's own tool ends the turn."""

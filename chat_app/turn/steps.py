@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import orjson
 
-from chat_app.billing.ledger import OVER_QUOTA, Amount, Ledger
+from chat_app.billing.ledger import NOTHING, OVER_QUOTA, Amount, Ledger
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import now_ms
 from chat_app.data.log.base import StaleOwner
@@ -18,25 +18,29 @@ from chat_app.sessions.generations import LOST, Generations
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step, Steps
 from chat_app.tools import BUILT_IN, ToolError
+from chat_app.turn.ask import TurnError
 from chat_app.turn.commit import commit
 from chat_app.turn.job import Job
-from chat_app.turn.progress import Progress
+from chat_app.turn.progress import Further, Progress
 from chat_app.turn.seal import Sealed, pending
 from inference.protocol import ToolCall
 
 TOOL_S = 30.0
+"""Seconds that a built-in tool may take."""
 LONGEST_RESULT = 50_000
 """Characters of a tool's result."""
+NO_ROOM = "The answer needs another step, for which this month's tokens do not suffice."
 
 
 class Passage:
     """Moves turns from step to step."""
 
-    def __init__(self, db: Database, ledger: Ledger, generations: Generations, steps: Steps) -> None:
+    def __init__(self, db: Database, ledger: Ledger, generations: Generations, steps: Steps, further: Further) -> None:
         self._db = db
         self._ledger = ledger
         self._generations = generations
         self._steps = steps
+        self._further = further
 
     async def resume(self, job: Job, writer: LogWriter) -> Progress:
         """Where the turn stands, its log complete up to the running step."""
@@ -49,39 +53,44 @@ class Passage:
         await writer.write(*(Entry("tool_result", data=data) for data in results if data["id"] not in there))
         return Progress(job, writer, running, done)
 
-    async def to_tools(self, turn: Progress, sealed: Sealed) -> None:
+    async def to_tools(self, turn: Progress, finished: Step) -> None:
         """The model asked for tools: settle its step, begin the first call's."""
-        finished = turn.ended(sealed)
         used = Amount(finished.prompt_tokens + finished.completion_tokens, finished.cost_micro)
         following = turn.next("tool", pending(turn.writer.entries)[0].name)
         settled = self._ledger.settle(turn.account, finished.seq, turn.held, used)
-        await self._move(turn, finished, following, Amount(0, 0), settled)
+        await self._move(turn, finished, following, NOTHING, settled)
 
-    async def run_tool(self, turn: Progress) -> Step | None:
-        """Run the call that is due, and begin the next one's step or the model's that reads the results.
+    async def run_tool(self, turn: Progress) -> tuple[Step, Sealed] | None:
+        """Run the call that is due, and begin the next one's step, or the model's that reads the results.
 
-        If the month has no room for another model step, nothing is begun and the finished step is returned.
+        If there can be no further model step, nothing is begun: the finished step, and how it ends the turn.
         """
         call, *others = pending(turn.writer.entries)
         content, status = await _run(call, turn.step.key)
         data = {"id": call.id, "name": call.name, "content": content, "failed": status == "failed"}
         finished = replace(turn.step, status=status, output=orjson.dumps(data).decode(), finished_at=now_ms())
         result = Entry("tool_result", data=data)
-        if others:
-            await self._move(turn, finished, turn.next("tool", others[0].name), Amount(0, 0), [])
-        else:
-            following = turn.next("model")
-            amount = turn.job.worst_case(turn.prompt_with(result))
-            held = self._ledger.hold(turn.account, following.seq, amount, turn.job.monthly_tokens)
-            try:
-                await self._move(turn, finished, following, amount, held)
-            except Unmet as error:
-                if error.name != OVER_QUOTA:
-                    raise
-                await turn.writer.write(result)
-                return finished
+        try:
+            if others:
+                await self._move(turn, finished, turn.next("tool", others[0].name), NOTHING, [])
+            else:
+                await self._to_model(turn, finished, result)
+        except TurnError as error:
+            await turn.writer.write(result)
+            return finished, Sealed(finished.seq, "", "failed", error=error.message, code=error.code)
         await turn.writer.write(result)
         return None
+
+    async def _to_model(self, turn: Progress, finished: Step, result: Entry) -> None:
+        job, following = turn.job, turn.next("model")
+        amount = job.worst_case(await self._further(job, turn.earlier(result)))
+        held = self._ledger.hold(turn.account, following.seq, amount, job.monthly_tokens)
+        try:
+            await self._move(turn, finished, following, amount, held)
+        except Unmet as error:
+            if error.name != OVER_QUOTA:
+                raise
+            raise TurnError("quota_exceeded", NO_ROOM, 429) from error
 
     async def _move(
         self, turn: Progress, finished: Step, following: Step, held: Amount, money: list[Statement]

@@ -13,11 +13,10 @@ import structlog
 from chat_app.data.ids import now_ms
 from chat_app.data.log.base import GenerationLog
 from chat_app.data.log.entries import Entry, text_of
-from chat_app.prompts.prompt import Prompt
-from chat_app.sessions.log_writer import LogWriter
-from chat_app.sessions.steps import Step
+from chat_app.turn.ask import TurnError
 from chat_app.turn.engine import Engine, trouble, until
 from chat_app.turn.job import Job
+from chat_app.turn.progress import Further, Progress
 from chat_app.turn.release import Release, Screens
 from chat_app.turn.seal import BETWEEN, Sealed, own, sealed_in
 from chat_app.turn.tally import Tally
@@ -29,14 +28,19 @@ logger = structlog.get_logger(__name__)
 class Streams:
     """Runs model steps. `gather_ms`: how long an engine may gather text into one chunk when many answers run."""
 
-    def __init__(self, engine: Engine, log: GenerationLog, screens: Screens, gather_ms: int) -> None:
+    def __init__(self, engine: Engine, log: GenerationLog, further: Further, screens: Screens, gather_ms: int) -> None:
         self._engine = engine
         self._log = log
+        self._further = further
         self._screens = screens
         self._gather_ms = gather_ms
 
-    async def run(self, job: Job, step: Step, prompt: Prompt, writer: LogWriter) -> Sealed:
-        """The seal of the step, from the log if its engine has ended before. Raises `StaleOwner`, `LogUnavailable`."""
+    async def run(self, turn: Progress) -> Sealed:
+        """The seal of the running model step, from the log if its engine has ended before.
+
+        Raises `StaleOwner`, `LogUnavailable`.
+        """
+        job, step, writer = turn.job, turn.step, turn.writer
         if (sealed := sealed_in(writer.entries, step.seq)) is not None:
             return sealed
         began_at = now_ms()
@@ -45,22 +49,23 @@ class Streams:
         said = text_of(mine).removeprefix(before)
         thought = "".join(entry.text for entry in mine if entry.kind == "reasoning")
         release = Release(self._screens, said, thought, before, job.built_in)
-        tally = Tally(self._engine, prompt)
+        tally = Tally(self._engine)
         model, *others = _models(job, mine, step.model)
-        finish, calls, error, code = "", tuple[ToolCall, ...](), "", ""
+        finish, calls, error, code = "failed", tuple[ToolCall, ...](), "", ""
         last: list[Entry] = []
         while True:
             try:
-                finish, calls, last = await self._stream(job, step, prompt, model, writer, release, tally)
-                break
-            except EngineError as failure:
+                tally.prompt = await self._further(job, turn.earlier())
+                finish, calls, last = await self._stream(turn, model, release, tally)
+            except (EngineError, TurnError) as failure:
                 logger.warning("engine trouble", generation=job.row.id, model=model, error=str(failure))
-                if release.anything or not others:
-                    trouble_ = trouble(failure)
-                    finish, error, code = "failed", trouble_.message, trouble_.code
-                    break
-                model, *others = others
-                await writer.write(Entry("status", data={"model": model}))
+                if others and not release.anything:
+                    model, *others = others
+                    await writer.write(Entry("status", data={"model": model}))
+                    continue
+                words = failure if isinstance(failure, TurnError) else trouble(failure)
+                error, code = words.message, words.code
+            break
         last += await release.close(calls)
         if release.blocked is not None:
             finish, error = "refused", release.blocked.message
@@ -85,10 +90,10 @@ class Streams:
         return sealed
 
     async def _stream(
-        self, job: Job, step: Step, prompt: Prompt, model: str, writer: LogWriter, release: Release, tally: Tally
+        self, turn: Progress, model: str, release: Release, tally: Tally
     ) -> tuple[str, tuple[ToolCall, ...], list[Entry]]:
         """Why it ended, the calls it ended with, and its last entries, which are written together with the seal."""
-        row, sampling = job.row, job.sampling
+        job, row, sampling, prompt = turn.job, turn.job.row, turn.job.sampling, tally.prompt
         if release.anything:  # Taken over.
             await tally.take_over(model, release.text, release.reasoning)
             sampling = replace(sampling, max_tokens=sampling.max_tokens - tally.generated)
@@ -106,7 +111,7 @@ class Streams:
             gather_ms=self._gather_ms,
             affinity=row.thread_id or "",
             tools=prompt.tools,
-            tool_choice=job.tool_choice if step.seq == 1 else "auto",
+            tool_choice=job.tool_choice if turn.step.seq == 1 else "auto",
         )
         stop = self._log.stop_requested(row.id)
         async with aclosing(until(stop, self._engine.stream(request))) as chunks:
@@ -116,7 +121,7 @@ class Streams:
                 if chunk.finish is not None and release.blocked is None:
                     return chunk.finish, chunk.calls, entries
                 if entries:
-                    await writer.write(*entries)
+                    await turn.writer.write(*entries)
                 if release.blocked is not None:
                     break
         return "stopped", (), []

@@ -15,14 +15,24 @@ CHARS_A_TOKEN = 4
 class Tally:
     """Counts while a step runs."""
 
-    def __init__(self, engine: Engine, prompt: Prompt) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._prompt = prompt
-        self._read = prompt.tokens if prompt.counted else None
+        self._prompt = Prompt(())
+        self._read: int | None = None
         self._usage: Usage | None = None
         self._continued = False
         self._generated = 0
         self.estimated = False
+
+    @property
+    def prompt(self) -> Prompt:
+        """What the step reads; set before anything is taken."""
+        return self._prompt
+
+    @prompt.setter
+    def prompt(self, prompt: Prompt) -> None:
+        self._prompt = prompt
+        self._read = prompt.tokens if prompt.counted else None
 
     @property
     def cached(self) -> int:
@@ -41,7 +51,7 @@ class Tally:
         try:
             if self._read is None:
                 self._read = await self._engine.count(model, messages, tools=tools)
-            whole = await self._engine.count(model, messages, text, reasoning, tools)
+            whole = await self._engine.count(model, messages, reasoning + text, tools)
             self._generated = max(0, whole - self._read)
         except CannotCount:
             self.estimated = True

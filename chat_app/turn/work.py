@@ -5,16 +5,17 @@ a durable job: it runs step by step until one ends it. What has been written lie
 tail; which steps are done lies in the database. So any process can go on from there at any moment.
 """
 
+from collections.abc import Awaitable, Callable
+
 import structlog
 
 from chat_app.data.db.base import Database
-from chat_app.data.log.base import GenerationLog, StaleOwner
+from chat_app.data.log.base import GenerationLog
 from chat_app.prompts.prompt import UnknownPart
 from chat_app.sessions.generations import GenerationRow, Generations
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.turn.admit import Admission
-from chat_app.turn.job import VERSION, Job, Unreadable
-from chat_app.turn.seal import Sealed
+from chat_app.turn.job import Job, Unreadable
 from chat_app.turn.settle import Settlement
 from chat_app.turn.steps import Passage
 from chat_app.turn.stream import Streams
@@ -27,7 +28,6 @@ MOST_STEPS = 32
 """Steps of one turn. A model that asks for tools again and again is stopped there."""
 GIVEN_UP = "This answer could not be finished, although it was tried many times."
 UNREADABLE = "This answer could not be finished: what was stored of it is damaged."
-NO_ROOM = "The answer needs another step, for which this month's tokens do not suffice."
 
 
 class Worker:
@@ -42,6 +42,7 @@ class Worker:
         passage: Passage,
         streams: Streams,
         settlement: Settlement,
+        hand_back: Callable[[GenerationRow], Awaitable[None]],
     ) -> None:
         self._db = db
         self._log = log
@@ -50,19 +51,18 @@ class Worker:
         self._passage = passage
         self._streams = streams
         self._settlement = settlement
+        self._hand_back = hand_back
 
     async def work(self, row: GenerationRow) -> None:
-        """Bring a turn to its end. Raises whatever keeps it from that: then it is tried again, here or elsewhere."""
+        """Bring a turn to its end. Raises what keeps it from that: `StaleOwner` if another has it by now, with
+        its place among the person's running answers; after anything else it is tried again."""
         try:
             status = await self._end(row)
-            await self._log.end(row.id, row.fence, status)
-        except StaleOwner:
-            logger.info("generation left to its new owner", generation=row.id)
-            return  # With its place among the person's running answers.
         except UnknownPart as error:
             logger.warning("generation left to a newer release", generation=row.id, part=str(error))
-            await self._generations.hand_back(row, VERSION + 1)
+            await self._hand_back(row)
             return
+        await self._log.end(row.id, row.fence, status)
         await self._admission.leave(row)
 
     async def _end(self, row: GenerationRow) -> str:
@@ -81,10 +81,13 @@ class Worker:
         turn = await self._passage.resume(job, writer)
         while True:
             if turn.step.kind == "model":
-                sealed = await self._streams.run(job, turn.step, turn.prompt, turn.writer)  # 6
-                if not turn.goes_on(sealed, MOST_STEPS):
-                    return await self._settlement.end(turn, turn.ended(sealed), sealed)  # 7 and 8
-                await self._passage.to_tools(turn, sealed)
-            elif (finished := await self._passage.run_tool(turn)) is not None:
-                sealed = Sealed(finished.seq, "", "failed", error=NO_ROOM, code="quota_exceeded")
-                return await self._settlement.end(turn, finished, sealed)
+                sealed = await self._streams.run(turn)  # 6
+                last = turn.ended(sealed)
+                if turn.goes_on(sealed, MOST_STEPS):
+                    await self._passage.to_tools(turn, last)
+                    continue
+            elif (end := await self._passage.run_tool(turn)) is None:
+                continue
+            else:
+                last, sealed = end
+            return await self._settlement.end(turn, last, sealed)  # 7 and 8

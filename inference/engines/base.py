@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from inference.protocol import Chunk, Embeddings, Message, Request
+from inference.protocol import Chunk, Embeddings, Message, Request, Tool
 
-Ability = Literal["json_schema", "grammar", "logprobs", "embeddings"]
+Ability = Literal["json_schema", "grammar", "logprobs", "embeddings", "tools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,8 @@ class Capabilities:
     `context`: tokens that one request may hold, prompt and answer together. `slots`: requests that run at once.
     `kv_tokens`: tokens that all running requests may hold together; 0 when every slot has a whole context of its own.
     `abilities`: what it can do beside answering; the service refuses requests for anything else with `BadRequest`.
-    `gathers`: it heeds `Request.gather_ms` itself.
+    `gathers`: it heeds `Request.gather_ms` itself. `counts`: `prompt` gives the true tokens, not an estimate.
+    `parts`: what the model thinks comes in `Chunk.reasoning`; else it is in the text, in the model's raw <think> tags.
     `healed`: how often it has brought itself back after it had died; None for an engine that is to be loaded again.
     """
 
@@ -29,6 +30,8 @@ class Capabilities:
     abilities: frozenset[Ability] = frozenset()
     healed: int | None = None
     gathers: bool = False
+    counts: bool = True
+    parts: bool = False
 
 
 class Engine(Protocol):
@@ -64,12 +67,15 @@ class Engine(Protocol):
         """The text of tokens."""
         ...
 
-    async def prompt(self, messages: Sequence[Message], continue_from: str = "") -> list[int]:
+    async def prompt(
+        self, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> list[int]:
         """The tokens that `stream` will read for this conversation. Cheap when asked again: engines keep the last."""
         ...
 
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """The answer, first chunk at once; the last has `finish` and `usage`.
+        """The answer, first chunk at once; the last has `finish` and `usage`. `continue_from` is raw: what was thought
+        stands in it in <think> tags, and `continue_reasoning` is empty.
 
         Closing the generator stops the engine and returns when its slot is free: within one decode step, or within
         one batch of the prompt.

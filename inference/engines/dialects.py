@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from inference.client import InferenceClient
-from inference.protocol import BadRequest, EngineDied, EngineError, Message, Overloaded
+from inference.protocol import BadRequest, EngineDied, EngineError, Message, Overloaded, Tool
 from inference.wire import conversation
 
 BYTES_PER_TOKEN = 3
@@ -25,9 +25,11 @@ class Dialect(Protocol):
     @property
     def keeps_stops(self) -> bool: ...
 
-    async def template(self, messages: Sequence[Message], continue_from: str) -> str: ...
+    async def template(self, messages: Sequence[Message], continue_from: str, tools: Sequence[Tool] = ()) -> str: ...
 
-    async def prompt(self, messages: Sequence[Message], continue_from: str) -> list[int]: ...
+    async def prompt(
+        self, messages: Sequence[Message], continue_from: str, tools: Sequence[Tool] = ()
+    ) -> list[int]: ...
 
     async def tokens(self, text: str) -> list[int]: ...
 
@@ -62,13 +64,13 @@ class Vllm:
         self._client = client
         self._model = model
 
-    async def template(self, messages: Sequence[Message], continue_from: str) -> str:
+    async def template(self, messages: Sequence[Message], continue_from: str, tools: Sequence[Tool] = ()) -> str:
         # There is no other way to see it than what its tokens say.
-        return await self.text(await self.prompt(messages, continue_from))
+        return await self.text(await self.prompt(messages, continue_from, tools))
 
-    async def prompt(self, messages: Sequence[Message], continue_from: str) -> list[int]:
+    async def prompt(self, messages: Sequence[Message], continue_from: str, tools: Sequence[Tool] = ()) -> list[int]:
         answer = await self._client.ask(
-            "POST", "/tokenize", {"model": self._model, **conversation(messages, continue_from)}
+            "POST", "/tokenize", {"model": self._model, **conversation(messages, continue_from, tools)}
         )
         if "count" not in answer:  # llama-server answers to anything.
             raise EngineError("/tokenize did not answer with a count")
@@ -104,13 +106,13 @@ class LlamaServer:
             if entry.get("id") == model:
                 self._vocabulary = int((entry.get("meta") or {}).get("n_vocab") or 0)
 
-    async def template(self, messages: Sequence[Message], continue_from: str) -> str:
+    async def template(self, messages: Sequence[Message], continue_from: str, tools: Sequence[Tool] = ()) -> str:
         return _text_in(
-            await self._client.ask("POST", "/apply-template", conversation(messages, continue_from)), "prompt"
+            await self._client.ask("POST", "/apply-template", conversation(messages, continue_from, tools)), "prompt"
         )
 
-    async def prompt(self, messages: Sequence[Message], continue_from: str) -> list[int]:
-        text = await self.template(messages, continue_from)
+    async def prompt(self, messages: Sequence[Message], continue_from: str, tools: Sequence[Tool] = ()) -> list[int]:
+        text = await self.template(messages, continue_from, tools)
         return await self._tokenize({"content": text, "add_special": True, "parse_special": True})
 
     async def tokens(self, text: str) -> list[int]:
@@ -135,11 +137,13 @@ class Estimate:
 
     keeps_stops = False
 
-    async def template(self, messages: Sequence[Message], continue_from: str) -> str:
+    async def template(self, messages: Sequence[Message], continue_from: str, tools: Sequence[Tool] = ()) -> str:
         raise EngineError("this server does not show its template: it has no /apply-template and no /tokenize")
 
-    async def prompt(self, messages: Sequence[Message], continue_from: str) -> list[int]:
+    async def prompt(self, messages: Sequence[Message], continue_from: str, tools: Sequence[Tool] = ()) -> list[int]:
         read = [*(message.content for message in messages), continue_from]
+        read += [f"{call.name} {call.arguments}" for message in messages for call in message.tool_calls]
+        read += [f"{tool.name} {tool.description} {tool.parameters}" for tool in tools]
         return list(range(sum(map(_estimated, read)) + TOKENS_PER_MESSAGE * len(read)))
 
     async def tokens(self, text: str) -> list[int]:

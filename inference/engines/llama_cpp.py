@@ -41,6 +41,7 @@ from inference.protocol import (
     Picked,
     Request,
     Sampling,
+    Tool,
     Usage,
 )
 from inference.sse import Events
@@ -171,7 +172,9 @@ class LlamaCppEngine:
             raise BadRequest(f"there is no such token: this model's run from 0 to {self._vocabulary - 1}")
         return str((await self._host.call("POST", "/detokenize", {"tokens": list(tokens)}))["content"])
 
-    async def prompt(self, messages: Sequence[Message], continue_from: str = "") -> list[int]:
+    async def prompt(
+        self, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> list[int]:
         return await self._prompts.tokens(messages, continue_from)
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
@@ -250,7 +253,7 @@ class LlamaCppEngine:
             raise BadRequest(f"the texts have {total} tokens together; one request may hold {MOST_EMBEDDED}")
         return await self._embedder.embed(read)
 
-    async def _read(self, messages: Sequence[Message], continue_from: str) -> list[int]:
+    async def _read(self, messages: Sequence[Message], continue_from: str, tools: Sequence[Tool]) -> list[int]:
         text = await self.apply_template(messages, continue_from)
         return await self._tokens({"content": text, "add_special": True, "parse_special": True})
 

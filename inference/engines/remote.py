@@ -12,21 +12,21 @@ from dataclasses import replace
 
 from inference.client import InferenceClient
 from inference.engines.base import Ability, Capabilities
-from inference.engines.dialects import Dialect, spoken_by
+from inference.engines.dialects import Dialect, Estimate, spoken_by
 from inference.engines.plain import plain_text
 from inference.engines.prompts import Prompts
+from inference.pacing import joined
 from inference.protocol import (
     Chunk,
     Embeddings,
     EngineDied,
     EngineError,
-    Finish,
     Message,
     ModelCard,
     ModelNotFound,
     Overloaded,
-    Picked,
     Request,
+    Tool,
     Usage,
 )
 from inference.stops import StopFilter
@@ -34,7 +34,7 @@ from inference.stops import StopFilter
 SLOTS = 64
 HEALTH_S = 5.0
 # Nobody says what it can do before it is asked; what it cannot, it refuses itself.
-ABLE: frozenset[Ability] = frozenset(("json_schema", "grammar", "logprobs", "embeddings"))
+ABLE: frozenset[Ability] = frozenset(("json_schema", "grammar", "logprobs", "embeddings", "tools"))
 
 
 class RemoteEngine:
@@ -56,7 +56,7 @@ class RemoteEngine:
         self._url = url.rstrip("/").removesuffix("/v1")
         self._key = key
         self._read_timeout = read_timeout
-        self._capabilities = Capabilities(model, "remote", context, slots, abilities=ABLE)
+        self._capabilities = Capabilities(model, "remote", context, slots, abilities=ABLE, parts=True)
         self._client: InferenceClient | None = None
         self._dialect: Dialect | None = None
         self._has_health = False
@@ -81,7 +81,13 @@ class RemoteEngine:
         except BaseException:
             await client.close()
             raise
-        self._capabilities = replace(self._capabilities, model=card.id, context=context, quantization=card.quantization)
+        self._capabilities = replace(
+            self._capabilities,
+            model=card.id,
+            context=context,
+            quantization=card.quantization,
+            counts=not isinstance(self._dialect, Estimate),
+        )
         self._client = client
 
     async def unload(self) -> None:
@@ -115,9 +121,11 @@ class RemoteEngine:
         _, dialect = self._there()
         return await dialect.text(tokens)
 
-    async def prompt(self, messages: Sequence[Message], continue_from: str = "") -> list[int]:
+    async def prompt(
+        self, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> list[int]:
         """As the protocol says; of a server that cannot, as many numbers as `dialects.Estimate` estimates."""
-        return await self._prompts.tokens(messages, continue_from)
+        return await self._prompts.tokens(messages, continue_from, tools)
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """As the protocol says, but closing returns once the connection is closed: the server frees its slot soon.
@@ -126,7 +134,7 @@ class RemoteEngine:
         the prompt by `prompt`, the answer by the events that had text.
         """
         client, dialect = self._there()
-        prompt = len(await self.prompt(request.messages, request.continue_from))
+        prompt = len(await self.prompt(request.messages, request.continue_from, request.tools))
         stop = request.sampling.stop
         stops = StopFilter(() if dialect.keeps_stops else stop)
         sent = replace(
@@ -136,32 +144,33 @@ class RemoteEngine:
             continue_from=plain_text(request.continue_from),
             sampling=replace(request.sampling, stop=stop if dialect.keeps_stops else ()),
         )
-        text, told, counted = "", 0, 0
-        picked: list[Picked] = []
-        finish: Finish | None = None
-        usage: Usage | None = None
+        sent_tokens, counted = 0, 0
+        held: list[Chunk] = []
         async with aclosing(client.stream(sent)) as chunks:
             async for chunk in chunks:
-                text += stops.feed(chunk.text)
                 counted += chunk.tokens
-                picked += chunk.logprobs
-                finish, usage = "stop" if stops.hit else chunk.finish, chunk.usage
-                if finish:
+                text = stops.feed(chunk.text)
+                if chunk.finish or stops.hit:
                     break
-                if text:
-                    yield Chunk(text, counted - told, logprobs=tuple(picked))
-                    text, told, picked = "", counted, []
-        usage = usage or Usage(prompt, counted)
+                held.append(replace(chunk, text=text))
+                if text or chunk.reasoning:
+                    sent_tokens = counted
+                    yield joined(held)
+                    held.clear()
+        usage = chunk.usage or Usage(prompt, counted)
         # Events are not always tokens: some hold several, the last of all may have no text.
-        yield Chunk(text + stops.end(), max(0, usage.completion_tokens - told), finish, usage, tuple(picked))
+        last = replace(chunk, text=text + stops.end(), finish="stop" if stops.hit else chunk.finish, usage=usage)
+        if stops.hit:
+            last = replace(last, calls=())
+        yield replace(joined([*held, last]), tokens=max(0, usage.completion_tokens - sent_tokens))
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         client, _ = self._there()
         return await client.embed(self._capabilities.model, texts)
 
-    async def _read(self, messages: Sequence[Message], continue_from: str) -> list[int]:
+    async def _read(self, messages: Sequence[Message], continue_from: str, tools: Sequence[Tool]) -> list[int]:
         _, dialect = self._there()
-        return await dialect.prompt(_plain(messages), plain_text(continue_from))
+        return await dialect.prompt(_plain(messages), plain_text(continue_from), tools)
 
     def _there(self) -> tuple[InferenceClient, Dialect]:
         if self._client is None or self._dialect is None:
@@ -192,4 +201,4 @@ class RemoteEngine:
 
 
 def _plain(messages: Sequence[Message]) -> tuple[Message, ...]:
-    return tuple(Message(message.role, plain_text(message.content)) for message in messages)
+    return tuple(replace(message, content=plain_text(message.content)) for message in messages)

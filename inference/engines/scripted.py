@@ -11,6 +11,7 @@ import math
 import os
 import signal
 import sys
+import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from inference.engines.base import Capabilities
@@ -28,6 +29,8 @@ from inference.protocol import (
     Overloaded,
     Picked,
     Request,
+    Tool,
+    ToolCall,
     Usage,
 )
 from inference.stops import StopFilter
@@ -57,7 +60,7 @@ class ScriptedEngine:
         die: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGKILL),
     ) -> None:
         self._capabilities = Capabilities(
-            model, "scripted", context, slots, abilities=frozenset(("logprobs", "embeddings"))
+            model, "scripted", context, slots, abilities=frozenset(("logprobs", "embeddings", "tools"))
         )
         self._rate = rate
         self._die = die
@@ -77,8 +80,13 @@ class ScriptedEngine:
     async def health(self) -> bool:
         return self._loaded
 
-    async def apply_template(self, messages: Sequence[Message], continue_from: str = "") -> str:
-        lines = [f"{message.role}: {message.content}" for message in messages]
+    async def apply_template(
+        self, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> str:
+        lines = [f"tool: {tool.name} {tool.description} {tool.parameters}" for tool in tools]
+        for message in messages:
+            lines.append(f"{message.role}: {message.content}")
+            lines += [f"call: {call.name} {call.arguments}" for call in message.tool_calls]
         return "\n".join([*lines, f"assistant: {continue_from}" if continue_from else "assistant:"])
 
     async def tokenize(self, text: str) -> list[int]:
@@ -90,18 +98,20 @@ class ScriptedEngine:
             raise BadRequest("there is no such token")
         return "".join(pieces[token] for token in tokens)
 
-    async def prompt(self, messages: Sequence[Message], continue_from: str = "") -> list[int]:
+    async def prompt(
+        self, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> list[int]:
         # Numbers are enough: nothing reads them, and a vocabulary of everything ever asked would grow for ever.
-        return list(range(len(PIECES.findall(await self.apply_template(messages, continue_from)))))
+        return list(range(len(PIECES.findall(await self.apply_template(messages, continue_from, tools)))))
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         script = script_in(request.messages, self._rate)
         if script.refuse:
             raise REFUSALS.get(script.refuse, REFUSALS["bad"])()
-        told, rest = _go_on(script, request.continue_from)
+        told, rest = script.behind(request.continue_from)
         pieces = rest[: request.sampling.max_tokens]
         finish: Finish = "stop" if len(pieces) == len(rest) else "length"
-        prompt_tokens = len(await self.prompt(request.messages, request.continue_from))
+        prompt_tokens = len(await self.prompt(request.messages, request.continue_from, request.tools))
         stops = StopFilter(request.sampling.stop)
         told_of = request.sampling.logprobs
         await asyncio.sleep(script.prefill_s)
@@ -122,8 +132,24 @@ class ScriptedEngine:
                 if told_of is not None:
                     picked.append(_picked(pieces[sent], told_of))
                 sent, new = sent + 1, new + 1
+        if stops.hit:
+            finish = "stop"
+        calls: tuple[ToolCall, ...] = ()
+        if script.calls and finish == "stop" and not stops.hit and request.tool_choice != "none":
+            if new:
+                yield Chunk(text + stops.end(), new, logprobs=tuple(picked))
+                text, new, picked = "", 0, []
+            if sent or not request.continue_from:
+                await self._trouble(script, told + sent)
+            size = sum(len(PIECES.findall(f"{name} {arguments}")) for name, arguments in script.called)
+            if sent + size > request.sampling.max_tokens:
+                finish, size = "length", max(0, request.sampling.max_tokens - sent)
+            else:
+                finish = "tool_calls"
+                calls = tuple(ToolCall(f"call_{uuid.uuid4().hex}", *call) for call in script.called)
+            sent, new = sent + size, size
         usage = Usage(prompt_tokens, sent)
-        yield Chunk(text + stops.end(), new, "stop" if stops.hit else finish, usage, tuple(picked))
+        yield Chunk(text + stops.end(), new, finish, usage, tuple(picked), calls=calls)
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         return Embeddings(tuple(map(_vector, texts)), sum(len(PIECES.findall(text)) for text in texts))
@@ -153,18 +179,6 @@ def _vector(text: str) -> tuple[float, ...]:
     centred = [byte - 127.5 for byte in digest]
     length = math.sqrt(sum(value * value for value in centred))
     return tuple(value / length for value in centred)
-
-
-def _go_on(script: Script, told: str) -> tuple[int, list[str]]:
-    """How many whole tokens `told` holds, and the tokens behind it; the first may be the rest of a broken one."""
-    at, pieces = 0, script.pieces
-    if not "".join(pieces).startswith(told):
-        raise BadRequest("continue_from is not the beginning of the scripted answer")
-    for number, piece in enumerate(pieces):
-        if at + len(piece) > len(told):
-            return number, [piece[len(told) - at :], *pieces[number + 1 :]]
-        at += len(piece)
-    return len(pieces), []
 
 
 def _until_trouble(script: Script, at: int) -> int:

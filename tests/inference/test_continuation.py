@@ -9,7 +9,17 @@ import pytest
 from inference.client import InferenceClient
 from inference.continuation import SteadyClient
 from inference.engines.scripted import scripted_text
-from inference.protocol import BadRequest, Chunk, EngineDied, Message, ModelCard, Overloaded, Request, Standing
+from inference.protocol import (
+    BadRequest,
+    Chunk,
+    EngineDied,
+    Message,
+    ModelCard,
+    Overloaded,
+    QueuePosition,
+    Request,
+    Tool,
+)
 from tests.inference.conftest import StartService, request, script, text_of
 
 
@@ -68,13 +78,15 @@ class Away:
             raise EngineDied("away")
         yield Chunk("here", 1, "stop")
 
-    async def count(self, model: str, messages: Sequence[Message], continue_from: str = "") -> int:
+    async def count(
+        self, model: str, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> int:
         raise NotImplementedError
 
     async def models(self) -> list[ModelCard]:
         raise NotImplementedError
 
-    async def standings(self) -> dict[str, Standing]:
+    async def queue_positions(self) -> dict[str, QueuePosition]:
         raise NotImplementedError
 
 

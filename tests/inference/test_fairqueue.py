@@ -230,13 +230,13 @@ async def test_everyone_who_waits_sees_where_they_stand() -> None:
     for n, user in enumerate(["a", "a", "a", "a", "b", "c", "b"]):
         engine.add(user, id=f"{user}{n}")
         await engine.settle()
-    foretold = list(engine.queue.standings())
-    assert [at.position for at in engine.queue.standings().values()] == [1, 2, 3, 4, 5, 6]
-    etas = [at.eta_s for at in engine.queue.standings().values()]
+    foretold = list(engine.queue.positions())
+    assert [at.position for at in engine.queue.positions().values()] == [1, 2, 3, 4, 5, 6]
+    etas = [at.eta_s for at in engine.queue.positions().values()]
     assert etas == sorted(etas) and etas[0] > 0
     await engine.drain()
     assert [name[0] for name in foretold] == engine.began[1:]
-    assert engine.queue.standings() == {}
+    assert engine.queue.positions() == {}
 
 
 async def test_a_full_queue_says_when_to_come_again() -> None:

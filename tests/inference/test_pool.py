@@ -177,7 +177,7 @@ async def test_who_waits_is_found_wherever_it_waits(make_pool: MakePool, start_s
     running = [asyncio.create_task(answer(made, one)) for one in asked]
     await until(lambda: sum(one.in_flight for one in made.replicas) == 4)
     await asyncio.sleep(0.1)
-    standings = await made.standings()
+    standings = await made.queue_positions()
     assert len(standings) == 2
     assert {at.position for at in standings.values()} == {1}
     await asyncio.gather(*running)
@@ -195,7 +195,7 @@ async def test_when_nobody_answers_it_says_who_and_why(make_pool: MakePool) -> N
     with pytest.raises(EngineDied):
         await made.count("scripted", [Message("user", "hello")])
     assert not await made.health()
-    assert await made.standings() == {}
+    assert await made.queue_positions() == {}
 
 
 async def test_leaving_in_mid_answer_frees_the_replica(make_pool: MakePool, start_service: StartService) -> None:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import pytest
 
 from inference.engines.prompts import MOST, Prompts
-from inference.protocol import EngineDied, Message
+from inference.protocol import EngineDied, Message, Tool
 
 
 async def test_a_prompt_is_read_once_and_the_one_not_asked_for_longest_is_forgotten() -> None:
     read: list[str] = []
 
-    async def tokens(messages: Sequence[Message], continue_from: str) -> list[int]:
+    async def tokens(messages: Sequence[Message], continue_from: str, tools: Sequence[Tool]) -> list[int]:
         read.append(messages[0].content + continue_from)
         return [len(read)]
 
@@ -36,7 +36,7 @@ async def test_a_prompt_is_read_once_and_the_one_not_asked_for_longest_is_forgot
 async def test_a_prompt_that_could_not_be_read_is_tried_again() -> None:
     troubles = [EngineDied("gone")]
 
-    async def tokens(messages: Sequence[Message], continue_from: str) -> list[int]:
+    async def tokens(messages: Sequence[Message], continue_from: str, tools: Sequence[Tool]) -> list[int]:
         if troubles:
             raise troubles.pop()
         return [7]

@@ -25,7 +25,7 @@ from inference.engines.exllama.pending import Pending
 from inference.engines.exllama.template import Template, source
 from inference.engines.plain import plain_text
 from inference.engines.prompts import Prompts
-from inference.protocol import BadRequest, Chunk, Embeddings, EngineDied, EngineError, Message, Request
+from inference.protocol import BadRequest, Chunk, Embeddings, EngineDied, EngineError, Message, Request, Tool
 
 HEALTH_S = 5.0
 SETTLE_S = 10.0
@@ -121,7 +121,9 @@ class ExLlamaEngine:
             raise BadRequest(f"there is no such token: this model's run from 0 to {self._vocabulary - 1}")
         return str(await host.ask({"decode": list(tokens)}))
 
-    async def prompt(self, messages: Sequence[Message], continue_from: str = "") -> list[int]:
+    async def prompt(
+        self, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> list[int]:
         return await self._prompts.tokens(messages, continue_from)
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
@@ -158,7 +160,7 @@ class ExLlamaEngine:
             async with asyncio.timeout(SETTLE_S):
                 await answer.ended()
 
-    async def _read(self, messages: Sequence[Message], continue_from: str) -> list[int]:
+    async def _read(self, messages: Sequence[Message], continue_from: str, tools: Sequence[Tool]) -> list[int]:
         return await self._encoded(await self.apply_template(messages, continue_from), control=True)
 
     async def _encoded(self, text: str, control: bool) -> list[int]:

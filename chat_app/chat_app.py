@@ -7,9 +7,11 @@ import reflex as rx
 import structlog
 from reflex.event import EventSpec
 from reflex_base.config import get_config
+from starlette.types import ASGIApp
 
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.gateway.app import api
+from chat_app.gateway.completions_route import CompletionsRoute
 from chat_app.ui.document import HEAD, error_boundary
 from chat_app.ui.lifetime import with_parent
 from chat_app.ui.pages.account import account
@@ -41,6 +43,11 @@ def unexpected(exception: Exception) -> list[EventSpec]:
     return [Visitor.notify(said), GIVE_BACK]  # type: ignore[operator]  # Reflex makes an event of the method.
 
 
+def in_front(rest: ASGIApp) -> ASGIApp:
+    """What is served before everything else is looked at."""
+    return CompletionsRoute(rest, parley)
+
+
 app = rx.App(
     stylesheets=["/parley.css"],
     reset_style=False,
@@ -48,7 +55,7 @@ app = rx.App(
     app_wraps={(55, "ErrorBoundary"): error_boundary},
     head_components=HEAD,
     html_lang="en",
-    api_transformer=[api(parley, get_config().cors_allowed_origins), StaticFiles],
+    api_transformer=[api(parley, get_config().cors_allowed_origins), StaticFiles, in_front],
     backend_exception_handler=unexpected,
 )
 app.add_page(chat, route="/[[section]]/[[thread]]", title="Parley", on_load=Chat.open)

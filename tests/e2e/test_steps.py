@@ -151,11 +151,7 @@ def test_the_receipt_lists_the_steps(page: Page) -> None:
     answered(page, turn())
     page.get_by_role("button", name="Receipt").click()
     steps = page.locator(".receipt:popover-open dl").nth(1)
-    assert [line.strip() for line in steps.locator("dt").all_inner_texts()] == [
-        "1. scripted",
-        "2. calculator",
-        "3. scripted",
-    ]
+    expect(steps.locator("dt")).to_have_text([re.compile(r"^1\. \S+$"), "2. calculator", re.compile(r"^3\. \S+$")])
     expect(steps.locator("dd").first).to_contain_text("tokens")
     shot(page, "steps-receipt")
 

@@ -61,8 +61,7 @@ def entry(view: MessageView) -> Entry:
     """A stored message. A running answer has no text yet: it comes from the log."""
     if view.role == "user":
         return Entry(view.id, view.role, view.content)
-    log = getattr(view, "log", "")
-    answer = parts(log) if log else [Part(blocks=blocks(view.content))] if view.content else []
+    answer = parts(view.log) if view.log else [Part(blocks=blocks(view.content))] if view.content else []
     gone = view.status == "done" and not answer and bool(view.receipt.get("completion_tokens"))
     return Entry(
         id=view.id,

@@ -162,7 +162,7 @@ def receipt_button(receipt: rx.Var[list[Fact]], steps: rx.Var[list[Fact]], answe
             rx.el.div(
                 rx.el.h4("Receipt"),
                 _facts(receipt),
-                rx.cond(steps.length() > 0, rx.fragment(rx.el.h4("Steps"), _facts(steps))),
+                rx.cond(steps.length() > 0, rx.fragment(rx.el.h4("Steps"), _facts(steps, class_name="steps"))),
                 class_name="menu receipt",
                 custom_attrs={"popover": "auto", "id": menu},
             ),
@@ -170,5 +170,6 @@ def receipt_button(receipt: rx.Var[list[Fact]], steps: rx.Var[list[Fact]], answe
     )
 
 
-def _facts(facts: rx.Var[list[Fact]]) -> rx.Component:
-    return rx.el.dl(rx.foreach(facts, lambda fact: rx.el.div(rx.el.dt(fact.label), rx.el.dd(fact.value))))
+def _facts(facts: rx.Var[list[Fact]], class_name: str = "") -> rx.Component:
+    lines = rx.foreach(facts, lambda fact: rx.el.div(rx.el.dt(fact.label), rx.el.dd(fact.value)))
+    return rx.el.dl(lines, class_name=class_name)

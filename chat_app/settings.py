@@ -78,9 +78,6 @@ class Settings(BaseSettings):
         ge=1,
         description="Longest answer in tokens where the tier and the request allow more or say nothing.",
     )
-    flush_ms: int = Field(
-        20, ge=1, le=1_000, description="Interval at which the generation log is flushed, in milliseconds."
-    )
     gather_ms: int = Field(
         160,
         ge=0,

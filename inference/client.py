@@ -11,6 +11,8 @@ from typing import Any
 import aiohttp
 import orjson
 
+from inference.gathering import Gathering
+from inference.pacing import EACH_S
 from inference.protocol import (
     BadRequest,
     CannotCount,
@@ -68,6 +70,7 @@ class InferenceClient:
         self._pooled = pooled
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
         self._session: aiohttp.ClientSession | None = None
+        self._streams = 0
         self._counts_from = 0.0
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
@@ -84,24 +87,38 @@ class InferenceClient:
             "X-Parley-Max-Wait-Ms": str(request.max_wait_ms),
         }
         response = await self._send("POST", "/v1/chat/completions", completion_body(request), headers)
+        gathering: Gathering | None = None
+        self._streams += 1
         try:
             reading = Reading(request)
             async for data in response.content.iter_any():
                 for chunk in reading.feed(data):
                     yield chunk
+                if reading.error:
+                    raise reading.error
                 if reading.done:
                     break
+                if gathering is None and reading.begun and not reading.paced and request.gather_ms:
+                    gathering = self._gathered(response, request.gather_ms / 1_000)
             yield reading.end()
         except GONE as error:
             raise EngineDied(f"the connection to the engine broke: {words(error)}") from error
-        except orjson.JSONDecodeError as error:
-            raise EngineDied("the engine sent something that is not JSON") from error
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise EngineDied("the engine sent something that is no piece of an answer") from error
         except RuntimeError as error:  # How aiohttp reads from a session that `close` has just closed.
             raise EngineDied(f"the connection to the engine broke: {words(error)}") from error
         finally:
+            self._streams -= 1
+            if gathering is not None:
+                gathering.stop()
             response.close()
+
+    def _gathered(self, response: aiohttp.ClientResponse, most: float) -> Gathering | None:
+        """What holds back the rest of the answer, for as long as `pacing` would; None if all of it is here."""
+        connection = response.connection
+        if connection is None or connection.transport is None or connection.protocol is None:
+            return None
+        # Silence must not look longer than it is.
+        most = min(most, (self._timeout.sock_read or most) / 2)
+        return Gathering(connection.transport, connection.protocol, lambda: min(EACH_S * self._streams, most))
 
     async def count(
         self, model: str, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()

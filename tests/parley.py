@@ -18,6 +18,7 @@ from chat_app.data.log.entries import Entry, text_of
 from chat_app.settings import Settings
 from chat_app.wiring import Parley, lifespan
 from inference.engines.scripted import scripted_text
+from inference.protocol import Message
 
 PASSWORD = "correct horse battery"
 
@@ -154,7 +155,8 @@ async def answer(parley: Parley, generation_id: str, offset: int = 0) -> tuple[s
     return text_of(shown), end
 
 
-async def charged(parley: Parley, identity: Identity, generation_id: str) -> tuple[int, int]:
-    """Prompt and completion tokens of an ended generation."""
-    view = await parley.generations.view(identity, generation_id)
-    return view.prompt_tokens, view.completion_tokens
+async def prompt_tokens(parley: Parley, *said: str) -> int:
+    """Tokens of the prompt that a conversation makes, as the engine counts them; the person speaks first."""
+    messages = [Message(("user", "assistant")[at % 2], text) for at, text in enumerate(said)]
+    system = Message("system", parley.settings.system_prompt)
+    return await parley.engine.count(parley.settings.default_model, [system, *messages])

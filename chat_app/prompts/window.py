@@ -92,10 +92,10 @@ async def cut(
     Raises `TooLong`, and what `count` raises except for `CannotCount`.
     """
     bounds = _behind(fixed_bound, map(measure.of_message, history))
-    estimates = _behind(fixed_estimate, map(measure.estimate, history))
     first, last = candidates[0], candidates[-1]
     if bounds[first] <= context - answer:
         return Cut(first, bounds[first], counted=False)
+    estimates = _behind(fixed_estimate, map(measure.estimate, history))
     room = context - min(answer, context // 4)
     sure = next((start for start in candidates if bounds[start] <= room), None)
     try:
@@ -107,11 +107,13 @@ async def cut(
             return Cut(start, tokens, counted=True)
         if start == last:
             raise TooLong(tokens, room)
-        if sure is None or sure <= start:  # The latter if the template adds more than was measured.
+        if sure is None:
             tokens = await count(last)
             if tokens > room:
                 raise TooLong(tokens, room)
             return Cut(last, tokens, counted=True)
+        if tokens > bounds[start]:  # The template adds more than was measured: no bound is sure but the least one.
+            sure = last
         target = room * FILLED[0] // FILLED[1] * estimates[start] // tokens
         second = next((at for at in candidates if at > start and estimates[at] <= target), last)
         if second < sure:

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from chat_app.data.log.base import GenerationLog
-from chat_app.data.log.entries import Decoder, Entry, encode, text_of
+from chat_app.data.log.base import GenerationLog, Piece
+from chat_app.data.log.entries import Decoder, Entry, decode, text_of
 from chat_app.sessions.generations import ENDED, Generations
 
 
@@ -72,18 +72,27 @@ class Viewer:
                         yield await self._ended(generation_id, reader, str(status))
                         return
                 elif end is not None:
-                    update = reader.read(piece.text, end)
-                    length = (await self._generations.kept(generation_id)).length if update.next == 0 else 0
-                    # A log that was lost and made anew by its end alone has none of the text.
-                    yield update if length <= reader.length else await self._ended(generation_id, reader, end)
+                    if await self._lost(generation_id, reader, piece):
+                        yield await self._ended(generation_id, reader, end)
+                    else:
+                        yield reader.read(piece.text, end)
                     return
                 update = reader.read(piece.text)
                 if update.entries or not piece.text:
                     yield update
 
+    async def _lost(self, generation_id: str, reader: "_Reader", last: Piece) -> bool:
+        """Whether the log has lost text before this reader had it, so that its last piece is not all that is left."""
+        if last.offset > reader.length:
+            return True
+        if last.offset + len(last.text):
+            return False
+        # A log that was lost and made anew by its end alone has none of the text.
+        return (await self._generations.kept(generation_id)).length > 0
+
     async def entries(self, generation_id: str) -> list[Entry]:
         """All that there is of the answer now. Raises `Gone`."""
-        return Decoder().feed(await self._all(generation_id))
+        return decode(await self._all(generation_id))
 
     async def text(self, generation_id: str) -> str:
         """What the answer says so far. Raises `Gone`."""
@@ -113,10 +122,9 @@ class _Reader:
 
     def read(self, piece: str, end: str | None = None) -> Update:
         before = self._decoder.offset
-        entries = self._decoder.feed(piece)
+        placed = self._decoder.placed(piece)
         self.length += len(piece)
-        if before < self._skip:
-            entries = self._unseen(before, entries)
+        entries = self._unseen(placed) if before < self._skip else [entry for _, entry in placed]
         after = max(self._decoder.offset, self._skip)
         return Update(max(before, min(self._skip, after)), tuple(entries), after, end)
 
@@ -124,17 +132,12 @@ class _Reader:
         """What is left of the whole log."""
         return self.read(log[self.length :], end)
 
-    def _unseen(self, at: int, entries: list[Entry]) -> list[Entry]:
+    def _unseen(self, placed: list[tuple[int, Entry]]) -> list[Entry]:
         """Entries that begin at `skip` or behind it; of text also the part that lies behind it."""
         left: list[Entry] = []
-        for entry in entries:
-            if entry.kind == "text":
-                if text := entry.text[max(0, self._skip - at) :]:
-                    left.append(Entry("text", text))
-                at += len(entry.text)
-            else:
-                size = len(encode([entry]))
-                if at >= self._skip:
-                    left.append(entry)
-                at += size
+        for offset, entry in placed:
+            if offset >= self._skip:
+                left.append(entry)
+            elif entry.kind == "text" and (text := entry.text[self._skip - offset :]):
+                left.append(Entry("text", text))
         return left

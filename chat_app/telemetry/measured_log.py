@@ -31,6 +31,9 @@ class MeasuredLog:
     async def open(self, generation: str, fence: int, text: str = "") -> str:
         return await self._log.open(generation, fence, text)
 
+    def begin(self, generation: str, fence: int) -> None:
+        self._log.begin(generation, fence)
+
     async def append(self, generation: str, fence: int, offset: int, text: str) -> None:
         begun = time.perf_counter()
         await self._log.append(generation, fence, offset, text)

@@ -47,7 +47,7 @@ class Admission:
         """Renew the places of generations that run here, and take those of generations that were taken over."""
         with suppress(LimitsUnavailable):  # A place lasts longer than the time to the next heartbeat.
             for row in rows:
-                await self._limits.occupy(_places(row), row.id, PLACE_TTL_MS)
+                await self._limits.enter(_places(row), row.id, 2**31 - 1, PLACE_TTL_MS)
 
     async def leave(self, row: GenerationRow) -> None:
         """The turn has ended, or came to nothing."""

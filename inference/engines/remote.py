@@ -56,7 +56,7 @@ class RemoteEngine:
         self._url = url.rstrip("/").removesuffix("/v1")
         self._key = key
         self._read_timeout = read_timeout
-        self._capabilities = Capabilities(model, "remote", context, slots, abilities=ABLE, parts=True)
+        self._capabilities = Capabilities(model, "remote", context, slots, abilities=ABLE, gathers=True, parts=True)
         self._client: InferenceClient | None = None
         self._dialect: Dialect | None = None
         self._has_health = False
@@ -143,6 +143,8 @@ class RemoteEngine:
             messages=_plain(request.messages),
             continue_from=plain_text(request.continue_from),
             sampling=replace(request.sampling, stop=stop if dialect.keeps_stops else ()),
+            # What is looked for here should be found before the server has gone on for long.
+            gather_ms=request.gather_ms if dialect.keeps_stops or not stop else 0,
         )
         sent_tokens, counted = 0, 0
         held: list[Chunk] = []

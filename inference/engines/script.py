@@ -27,10 +27,10 @@ class Script:
 
     `tokens` words chosen by `seed`, or exactly `text`, cut into words; `rate` of them a second (0: as fast as
     possible) after `prefill_s` seconds. `reasoning` is thought before them, in the raw <think> tags that the service
-    parts from the text; with `think` they stand on lines of their own, as real models write them. After that many tokens of the answer, those of the reasoning
-    included: `die_at` kills the process, `drop_at` cuts this stream only, `stall_at` falls silent; an answer that is
-    continued from there goes on. `drift`: it then goes on with other words, as a real model may, of the same number.
-    `refuse` ("overloaded", "context", "bad", "died") refuses at once.
+    parts from the text; with `think` they stand on lines of their own, as real models write them. After that many
+    tokens of the answer, those of the reasoning included: `die_at` kills the process, `drop_at` cuts this stream only,
+    `stall_at` falls silent; an answer that is continued from there goes on. `drift`: it then goes on with other words,
+    as a real model may, of the same number. `refuse` ("overloaded", "context", "bad", "died") refuses at once.
 
     `calls` ([{"name", "arguments"}], arguments as an object or as raw text) end the answer behind its text, which is
     empty unless `text` or `tokens` say otherwise. They hold until there is a tool's result behind the last user

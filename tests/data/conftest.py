@@ -53,10 +53,10 @@ async def new_log(request: pytest.FixtureRequest, home: Path) -> AsyncIterator[N
     kind = request.param
     url = request.getfixturevalue("redis_url") if kind == "valkey" else ""
 
-    async def make(flush_ms: int = 5) -> GenerationLog:
+    async def make() -> GenerationLog:
         if kind == "sqlite" and made:
             return made[0]
-        log: GenerationLog = ValkeyLog(url, flush_ms) if url else SqliteLog(home / "log.db", flush_ms)
+        log: GenerationLog = ValkeyLog(url) if url else SqliteLog(home / "log.db")
         await log.start()
         made.append(log)
         return log

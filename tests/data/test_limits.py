@@ -87,6 +87,53 @@ async def test_renewing_keeps_a_place(limits: Limits) -> None:
     assert not await limits.enter("k", "b", 1, LONG)
 
 
+async def test_what_runs_already_gets_a_place_beyond_the_limit(limits: Limits) -> None:
+    assert await limits.enter("k", "a", 1, LONG)
+    assert await limits.enter("k", "taken over", None, LONG)
+    assert not await limits.enter("k", "c", 2, LONG)
+    await limits.leave("k", "a")
+    assert not await limits.enter("k", "c", 1, LONG)  # it counts
+    await limits.leave("k", "taken over")
+    assert await limits.enter("k", "c", 1, LONG)
+    assert await limits.enter("empty", "a", None, 500)
+    assert not await limits.enter("empty", "b", 1, LONG)
+    await asyncio.sleep(0.55)
+    assert await limits.enter("empty", "b", 1, LONG)  # it frees itself like any other
+
+
+async def test_many_places_are_renewed_in_one_call(limits: Limits) -> None:
+    assert await limits.renew([], LONG) == set()
+    for place in (("k", "a"), ("k", "b"), ("j", "a")):
+        assert await limits.enter(*place, 3, 600)
+    for _ in range(3):
+        await asyncio.sleep(0.3)
+        assert await limits.renew([("k", "a"), ("j", "a")], 600) == {("k", "a"), ("j", "a")}
+    assert not await limits.enter("k", "c", 1, LONG)
+    assert await limits.enter("k", "c", 2, LONG)  # b has run out
+    assert not await limits.enter("j", "c", 1, LONG)
+
+
+async def test_renewing_enters_nobody(limits: Limits) -> None:
+    """A heartbeat that overtakes an end must not occupy the place again."""
+    assert await limits.enter("k", "a", 1, LONG)
+    await limits.leave("k", "a")
+    assert await limits.renew([("k", "a"), ("k", "never"), ("nowhere", "a")], LONG) == set()
+    assert await limits.enter("k", "b", 1, LONG)
+    assert await limits.enter("late", "a", 1, 100)
+    assert await limits.enter("late", "long", 2, LONG)
+    await asyncio.sleep(0.15)
+    assert await limits.renew([("late", "a"), ("late", "long")], LONG) == {("late", "long")}
+    assert await limits.enter("late", "b", 2, LONG)
+
+
+async def test_a_renewed_place_keeps_its_neighbours(limits: Limits) -> None:
+    assert await limits.enter("k", "long", 2, LONG)
+    assert await limits.enter("k", "short", 2, 300)
+    assert await limits.renew([("k", "short")], 400) == {("k", "short")}
+    await asyncio.sleep(0.5)
+    assert not await limits.enter("k", "c", 1, LONG)  # long is in still
+
+
 async def test_no_more_than_the_places_at_once(limits: Limits) -> None:
     answers = await asyncio.gather(*(limits.enter("k", f"m{n}", 7, LONG) for n in range(50)))
     assert sum(answers) == 7
@@ -146,7 +193,8 @@ async def test_server_restart(own_valkey: Valkey) -> None:
     await limits.start()
     assert await limits.enter("k", "a", 1, LONG)
     await asyncio.to_thread(own_valkey.stop)
-    for attempt in (limits.hit("k", 1), limits.enter("k", "a", 1, LONG), limits.leave("k", "a")):
+    place = ("k", "a")
+    for attempt in (limits.hit("k", 1), limits.enter(*place, 1, LONG), limits.leave(*place), limits.renew([place], 1)):
         with pytest.raises(LimitsUnavailable):
             await attempt
     await asyncio.to_thread(own_valkey.start)

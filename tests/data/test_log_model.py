@@ -35,7 +35,7 @@ async def both(new_log: NewLog) -> list[GenerationLog]:
     """The same two logs for every example of one test."""
     logs: list[GenerationLog] = new_log.__dict__.setdefault("both", [])
     if not logs:
-        logs += [await new_log(flush_ms=1), await new_log(flush_ms=1)]
+        logs += [await new_log(), await new_log()]
     return logs
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from chat_app.data.log import mirror as mirrors
 from chat_app.data.log.base import Piece
+from chat_app.data.log.flush import Append
 from chat_app.data.log.mirror import Mirror, Mirrors
 
 
@@ -104,3 +105,92 @@ async def test_a_tail_says_that_it_is_quiet_and_goes_on(monkeypatch: pytest.Monk
 
 async def _nothing(_: str) -> Piece:
     return Piece(0, "")
+
+
+async def test_an_end_behind_text_that_is_missing_waits_for_the_history() -> None:
+    """It comes with its length: a tail sees the text before it, or where the store has lost that, sees that it has."""
+    stored = Piece(0, "abcde", "done")
+    reads = 0
+
+    async def history(_: str) -> Piece:
+        nonlocal reads
+        reads += 1
+        return stored
+
+    known = Mirrors(history)
+    for text, pieces in [("abcde", [Piece(3, "de", "done")]), ("", [Piece(5, "", "done")])]:
+        stored = Piece(0, text, "done")
+        mirror = known.own("g", 1, "abc", None)
+        tail = known.tail("g", 0)
+        assert await anext(tail) == Piece(0, "abc")
+        known.stored(Append("g", 1, 5, "", b"", "done"), 5)
+        known.disown("g", 1)
+        assert mirror.since(3) is None
+        assert [piece async for piece in tail] == pieces
+    assert reads == 2
+    assert known.items() == []
+
+
+async def test_a_gap_in_what_is_stored_here_is_closed_from_the_history() -> None:
+    async def history(_: str) -> Piece:
+        return Piece(0, "abcde")
+
+    known = Mirrors(history)
+    known.own("g", 1, "a", None)
+    async with aclosing(known.tail("g", 1)) as tail:
+        known.stored(Append("g", 1, 3, "d", b""), 3)
+        assert await anext(tail) == Piece(1, "bcde")
+
+
+async def test_opening_again_sets_the_tails_right_and_wakes_them() -> None:
+    known = Mirrors(_nothing)
+    known.own("g", 1, "ab", None)
+    async with aclosing(known.tail("g", 2)) as tail:
+        next_piece = asyncio.ensure_future(anext(tail))
+        await asyncio.sleep(0)
+        for text, end in (("ab", None), ("", None), ("a", None), ("abcd", None)):
+            assert not next_piece.done()
+            known.own("g", 2, text, end)
+        assert await asyncio.wait_for(next_piece, 1) == Piece(2, "cd")
+        next_piece = asyncio.ensure_future(anext(tail))
+        await asyncio.sleep(0)
+        mirror = known.own("g", 3, "abcd", "done")
+        assert await asyncio.wait_for(next_piece, 1) == Piece(4, "", "done")
+    assert (mirror.fence, mirror.begun, mirror.loaded) == (3, False, True)
+    assert mirror.text() == "abcd"
+
+
+async def test_a_mirror_is_kept_for_its_writer_or_its_tails() -> None:
+    known = Mirrors(_nothing)
+    known.own("g", 2, "ab", None)
+    assert not known.disown("g", 1)
+    assert not known.disown("h", 1)
+    tail = known.tail("g", 0)
+    assert await anext(tail) == Piece(0, "ab")
+    assert known.disown("g", 2)
+    assert not known.disown("g", 2)
+    assert known.get("g") is not None
+    await tail.aclose()
+    assert known.get("g") is None
+    known.own("g", 2, "ab", None)
+    assert known.disown("g", 2)
+    assert known.get("g") is None
+
+
+def test_a_reset_forgets_the_end_and_what_came_early() -> None:
+    mirror = Mirror()
+    assert mirror.feed(0, "abc", "done")
+    assert not mirror.feed(7, "h")
+    mirror.reset("ab")
+    assert mirror.since(2) is None
+    assert mirror.feed(2, "cdefg")
+    assert mirror.text() == "abcdefg"
+    assert mirror.since(7) is None
+
+
+def test_a_mirror_says_whether_it_has_moved() -> None:
+    mirror = Mirror()
+    assert not mirror.moved()
+    mirror.feed(0, "a")
+    assert mirror.moved()
+    assert not mirror.moved()

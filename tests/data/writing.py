@@ -42,7 +42,7 @@ async def write_database(address: str) -> None:
 
 
 async def write_log(address: str) -> None:
-    log: GenerationLog = ValkeyLog(address, 5) if "://" in address else SqliteLog(Path(address), 5)
+    log: GenerationLog = ValkeyLog(address) if "://" in address else SqliteLog(Path(address))
     await log.start()
 
     async def stream(number: int) -> None:

@@ -1,7 +1,9 @@
 """The client that goes on when its engine dies: exact text, exact count, and an end to its patience."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -19,6 +21,7 @@ from inference.protocol import (
     QueuePosition,
     Request,
     Tool,
+    Usage,
 )
 from tests.inference.conftest import StartService, request, script, text_of
 
@@ -97,3 +100,99 @@ async def test_it_is_there_soon_after_its_engine_is() -> None:
     assert away.asked[1] - away.asked[0] < 0.04  # Another replica may be there at once.
     assert max(later - one for one, later in pairwise(away.asked)) < 0.3
     assert len(away.asked) < 15
+
+
+class Breaks:
+    """A client whose first streams break off behind these chunks; the last one ends by itself."""
+
+    def __init__(self, *streams: tuple[Chunk, ...], pause: float = 0.0) -> None:
+        self.streams = list(streams)
+        self.asked: list[Request] = []
+        self.pause = pause
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        self.asked.append(request)
+        for chunk in self.streams.pop(0):
+            await asyncio.sleep(self.pause)
+            yield chunk
+        if self.streams:
+            raise EngineDied("broke off")
+
+    async def count(
+        self, model: str, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> int:
+        raise NotImplementedError
+
+    async def models(self) -> list[ModelCard]:
+        raise NotImplementedError
+
+    async def queue_positions(self) -> dict[str, QueuePosition]:
+        raise NotImplementedError
+
+
+async def steadily(client: Breaks, asked: Request, patience: float = 60.0) -> list[Chunk]:
+    return [chunk async for chunk in SteadyClient(client, patience).stream(asked)]
+
+
+async def test_a_death_behind_the_very_last_token_is_the_end() -> None:
+    client = Breaks((Chunk("a", 1, prompt_tokens=5), Chunk("b", 2)), (Chunk("never", 1, "stop"),))
+    chunks = await steadily(client, request("x", max_tokens=3))
+    assert text_of(chunks) == "ab"
+    assert (chunks[-1].finish, chunks[-1].usage) == ("length", Usage(5, 3))
+    assert len(client.asked) == 1
+    unsaid = await steadily(Breaks((Chunk("a", 1),), ()), request("x", max_tokens=1))
+    assert unsaid[-1] == Chunk("", 0, "length", None)
+
+
+async def test_each_part_goes_on_behind_all_that_came_before() -> None:
+    client = Breaks(
+        (Chunk("", 1, reasoning="why", prompt_tokens=5), Chunk("", 1, reasoning=", so")),
+        (Chunk("a", 1, reasoning=".", prompt_tokens=7), Chunk("b", 1)),
+        (Chunk("c", 1, "stop", Usage(12, 1, 9), prompt_tokens=9),),
+    )
+    asked = replace(request("x", max_tokens=10, continue_from="0"), continue_reasoning="hm ")
+    chunks = await steadily(client, asked)
+    assert [(one.continue_reasoning, one.continue_from) for one in client.asked] == [
+        ("hm ", "0"),
+        ("hm why, so", "0"),
+        ("hm why, so.", "0ab"),
+    ]
+    assert [one.sampling.max_tokens for one in client.asked] == [10, 8, 6]
+    assert [chunk.prompt_tokens for chunk in chunks] == [5, None, None, None, None]
+    assert chunks[-1].usage == Usage(5, 5, 5)
+
+
+async def test_the_usage_of_an_answer_that_did_not_break_is_left_as_it_is() -> None:
+    client = Breaks((Chunk("a", 1, prompt_tokens=5), Chunk("b", 1, "stop", Usage(6, 9, 6))))
+    chunks = await steadily(client, request("x"))
+    assert chunks[-1].usage == Usage(6, 9, 6)
+    nothing_came = Breaks((), (Chunk("b", 1, "stop", Usage(6, 9, 6), prompt_tokens=6),))
+    (chunk,) = await steadily(nothing_came, request("x"))
+    assert (chunk.usage, chunk.prompt_tokens) == (Usage(6, 9, 6), 6)
+
+
+async def test_patience_begins_anew_with_all_that_comes() -> None:
+    slow = Breaks(*((Chunk("a", 1), Chunk("b", 1)) for _ in range(3)), (Chunk("c", 1, "stop"),), pause=0.15)
+    assert text_of(await steadily(slow, request("x"), patience=0.25)) == "abababc"
+
+
+async def test_the_pause_between_two_tries_begins_anew_with_all_that_comes() -> None:
+    away = [()] * 5
+    client = Breaks(*away, (Chunk("a", 1),), (Chunk("b", 1, "stop"),))
+    began = time.monotonic()
+    async for chunk in SteadyClient(client).stream(request("x")):
+        if not chunk.finish:
+            began = time.monotonic()
+    assert time.monotonic() - began < 0.04
+
+
+async def test_a_refusal_is_not_waited_for_beyond_patience() -> None:
+    class Busy(Breaks):
+        async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+            raise Overloaded("full", 30.0)
+            yield
+
+    began = time.monotonic()
+    with pytest.raises(Overloaded):
+        await steadily(Busy(), request("x"), patience=0.2)
+    assert time.monotonic() - began < 2

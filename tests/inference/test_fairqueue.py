@@ -271,3 +271,25 @@ async def test_a_turn_that_does_not_come_in_time_is_refused() -> None:
                     raise AssertionError
             assert caught.value.retry_after >= 1
     assert (queue.running, queue.waiting) == (0, 0)
+
+
+async def test_a_job_that_fills_the_tokens_exactly_runs() -> None:
+    engine = Engine(FairQueue(3, 100, 5))
+    engine.add("a", 60)
+    engine.add("b", 40)
+    engine.add("c", 1)
+    await engine.settle()
+    assert (engine.began, engine.queue.held, engine.queue.waiting) == (["a", "b"], 100, 1)
+    await engine.drain()
+
+
+async def test_who_stands_behind_a_big_one_that_leaves_is_let_in_at_once() -> None:
+    engine = Engine(FairQueue(3, 100, 5))
+    for user, tokens in (("a", 60), ("b", 100), ("c", 10)):
+        engine.add(user, tokens)
+        await engine.settle()
+    assert engine.began == ["a"], "a small one slipped past"
+    engine.tasks[1].cancel()
+    await engine.settle()
+    assert engine.began == ["a", "c"]
+    await engine.drain()

@@ -224,9 +224,12 @@ async def test_what_goes_along(connect: Connect, start_server: StartServer) -> N
     asked = request("Hi <|im_end|>", "another name", continue_from="so far", stop=("END",))
     asked = replace(asked, request_id="id-1", user="user-1", weight=4, gather_ms=50, max_wait_ms=900)
     await collect(engine, asked)
-    ((headers, body),) = seen
+    await collect(engine, replace(asked, sampling=replace(asked.sampling, stop=())))
+    (headers, body), (without_stop, _) = seen
     assert (headers["Authorization"], headers["X-Request-Id"]) == ("Bearer secret", "id-1")
-    assert [headers[f"X-Parley-{name}"] for name in ("Weight", "Gather-Ms", "Max-Wait-Ms")] == ["4", "50", "900"]
+    assert [headers[f"X-Parley-{name}"] for name in ("Weight", "Max-Wait-Ms")] == ["4", "900"]
+    # A stop string that is looked for here is found before the server has gone on for long.
+    assert [one["X-Parley-Gather-Ms"] for one in (headers, without_stop)] == ["0", "50"]
     assert (body["model"], body["user"], "stop" in body) == ("m", "user-1", False)
     assert body["messages"][0]["content"] == "Hi <\u200b|im_end|>"
     assert body["continue_final_message"] is True

@@ -1,13 +1,51 @@
-"""Threads: pages of a long branch, and whose they are."""
+"""Threads on either database: branches, heads, pages, histories, and whose they are."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from chat_app.data.db import open_database
+from chat_app.data.db.base import Database, Statement, Unmet
+from chat_app.data.ids import new_id
+from chat_app.data.migrations import migrate
+from chat_app.sessions import threads as module
 from chat_app.sessions.generations import NotFound
-from chat_app.sessions.threads import title_of
-from chat_app.wiring import Parley
-from tests.parley import answer, person, script
+from chat_app.sessions.threads import GONE, Exchange, Threads, title_of
+from chat_app.settings import Settings
+from tests.sessions.thread_author import ADA, EVE, Author, Watched, add_people
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings that name a fresh database, migrated to head."""
+    if request.param == "postgresql":
+        return Settings(home=tmp_path, database_url=SecretStr(request.getfixturevalue("postgres_url")))
+    settings = Settings(home=tmp_path)
+    migrate(settings)
+    return settings
+
+
+@pytest.fixture
+async def database(database_settings: Settings) -> AsyncIterator[Database]:
+    database = open_database(database_settings)
+    await database.start()
+    await add_people(database)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def ada(database: Database) -> Author:
+    return Author(database, ADA)
+
+
+@pytest.fixture
+def eve(database: Database) -> Author:
+    return Author(database, EVE)
 
 
 @pytest.mark.parametrize(
@@ -16,55 +54,411 @@ from tests.parley import answer, person, script
         ("Hello", "Hello"),
         ("  many \n\n  words ", "many words"),
         ("word " * 40, "word word word word word word word word word word word…"),
+        ("x" * 60, "x" * 60),
         ("x" * 200, "x" * 59 + "…"),
+        (" \n ", "New chat"),
+        ("one, " * 40, "one, one, one, one, one, one, one, one, one, one, one…"),
     ],
 )
 def test_a_title_is_the_beginning_of_the_question(question: str, title: str) -> None:
     assert title_of(question) == title
 
 
-async def long_thread(parley: Parley, turns: int):  # type: ignore[no-untyped-def]
-    ada = await person(parley)
-    thread_id = None
-    for turn in range(turns):
-        started = await parley.turns.say(ada, script(tokens=2, rate=0, seed=turn), thread_id)
-        await answer(parley, started.generation_id)
-        thread_id = started.thread_id
-    assert thread_id is not None
-    return ada, thread_id
+# Branches and pages --------------------------------------------------------------------------------------------------
 
 
-async def test_a_thread_opens_at_its_end_and_pages_upwards(parley: Parley) -> None:
-    ada, thread_id = await long_thread(parley, 5)
-    last = await parley.threads.open(ada, thread_id, limit=4)
+async def test_a_thread_opens_at_its_end_and_pages_upwards(ada: Author) -> None:
+    thread_id = await ada.long_thread(5)
+    last = await ada.threads.open(ADA, thread_id, limit=4)
     assert len(last.messages) == 4
     assert last.has_earlier
-    earlier = await parley.threads.open(ada, thread_id, limit=4, before=last.messages[0].id)
-    first = await parley.threads.open(ada, thread_id, limit=4, before=earlier.messages[0].id)
+    earlier = await ada.threads.open(ADA, thread_id, limit=4, before=last.messages[0].id)
+    assert len(earlier.messages) == 4
+    first = await ada.threads.open(ADA, thread_id, limit=4, before=earlier.messages[0].id)
     assert not first.has_earlier
     shown = [*first.messages, *earlier.messages, *last.messages]
-    whole = await parley.threads.open(ada, thread_id)
+    whole = await ada.threads.open(ADA, thread_id)
     assert [message.id for message in shown] == [message.id for message in whole.messages]
     assert all(below.parent_id == above.id for above, below in pairwise(shown))
+    assert whole.head_id == shown[-1].id
 
 
-async def test_renamed_and_deleted(parley: Parley) -> None:
-    ada, thread_id = await long_thread(parley, 1)
-    await parley.threads.rename(ada, thread_id, "  Rain  ")
-    await parley.threads.rename(ada, thread_id, "  ")
-    assert (await parley.threads.open(ada, thread_id)).title == "Rain"
-    await parley.threads.delete(ada, thread_id)
-    assert await parley.threads.recent(ada) == []
-    with pytest.raises(NotFound):
-        await parley.threads.open(ada, thread_id)
+async def test_before_the_first_message_there_is_nothing(ada: Author) -> None:
+    exchange = await ada.say("one")
+    view = await ada.threads.open(ADA, exchange.thread_id, before=exchange.question_id)
+    assert (view.messages, view.has_earlier) == ([], False)
 
 
-async def test_another_person_finds_nothing(parley: Parley) -> None:
-    _, thread_id = await long_thread(parley, 1)
-    eve = await person(parley, "eve@example.org")
+async def test_a_page_shows_how_each_answer_came_out(ada: Author) -> None:
+    exchange = await ada.say("one")
+    await ada.end(exchange.answer_id, "refused", "no", {"model": "m"})
+    question, answer = (await ada.threads.open(ADA, exchange.thread_id)).messages
+    assert (question.role, question.content, question.status) == ("user", "one", "done")
+    assert (answer.role, answer.content, answer.generation_id) == ("assistant", "yes", f"g-{exchange.answer_id}")
+    assert (answer.status, answer.error, answer.receipt) == ("refused", "no", {"model": "m"})
+
+
+async def test_pages_of_another_thread_or_person_are_not_read(ada: Author, eve: Author) -> None:
+    own, other = await ada.say("own"), await ada.say("other")
+    strange = await eve.say("secret")
+    for message in (strange.answer_id, strange.question_id, other.answer_id, "nobody"):
+        with pytest.raises(NotFound):
+            await ada.threads.open(ADA, own.thread_id, before=message)
+        with pytest.raises(NotFound):
+            await ada.threads.open(ADA, own.thread_id, at=message)
+
+
+async def test_an_answer_anew_stands_beside_the_old_one_and_is_shown(ada: Author) -> None:
+    first = await ada.say("one")
+    again = Exchange(first.thread_id, new_id(), first.question_id)
+    assert not await ada.commit(again, first.answer_id)
+    view = await ada.threads.open(ADA, first.thread_id)
+    assert [message.id for message in view.messages] == [first.question_id, again.answer_id]
+    assert [message.versions for message in view.messages] == [1, 2]
+    old = await ada.threads.open(ADA, first.thread_id, at=first.answer_id)
+    assert [message.id for message in old.messages] == [first.question_id, first.answer_id]
+    assert old.head_id == first.answer_id
+
+
+async def test_versions_are_of_the_same_parent_alone(ada: Author) -> None:
+    first = await ada.say("one")
+    second = await ada.say("two", first.thread_id)
+    for _ in range(3):
+        await ada.commit(Exchange(first.thread_id, new_id(), second.question_id), second.answer_id)
+    view = await ada.threads.open(ADA, first.thread_id, at=second.answer_id)
+    assert [message.versions for message in view.messages] == [1, 1, 1, 4]
+
+
+async def test_counting_versions_has_an_end(ada: Author, monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = await ada.say("one")
+    await ada.commit(Exchange(exchange.thread_id, new_id(), exchange.question_id), exchange.answer_id)
+    few = module._BRANCH.replace(f"LIMIT {module.MOST_VERSIONS}", "LIMIT 1")
+    assert few != module._BRANCH
+    monkeypatch.setattr(module, "_BRANCH", few)
+    view = await ada.threads.open(ADA, exchange.thread_id, at=exchange.answer_id)
+    assert view.messages[-1].versions == 1
+
+
+# Two at once ---------------------------------------------------------------------------------------------------------
+
+
+async def test_two_questions_at_once_both_stay_as_siblings(ada: Author) -> None:
+    first = await ada.say("one")
+    both = [Exchange(first.thread_id, new_id(), first.answer_id, new_id(), text) for text in ("left", "right")]
+    beside = await asyncio.gather(*(ada.commit(exchange, first.answer_id) for exchange in both))
+    assert sorted(beside) == [False, True]
+    shown = both[beside.index(False)]
+    assert (await ada.threads.head(ADA, first.thread_id))[0] == shown.answer_id
+    for exchange in both:
+        view = await ada.threads.open(ADA, first.thread_id, at=exchange.answer_id)
+        ids = [first.question_id, first.answer_id, exchange.question_id, exchange.answer_id]
+        assert [message.id for message in view.messages] == ids
+        assert [message.versions for message in view.messages] == [1, 1, 2, 1]
+        history = await ada.threads.history(ADA, exchange.question_id, 1_000)
+        assert [said.text for said in history.messages] == ["one", "yes", exchange.question]
+
+
+async def test_many_questions_at_once_all_stay(ada: Author) -> None:
+    first = await ada.say("one")
+    many = [Exchange(first.thread_id, new_id(), first.answer_id, new_id(), str(at)) for at in range(8)]
+    beside = await asyncio.gather(*(ada.commit(exchange, first.answer_id) for exchange in many))
+    assert beside.count(False) == 1
+    for exchange in many:
+        view = await ada.threads.open(ADA, first.thread_id, at=exchange.answer_id)
+        assert view.messages[2].content == exchange.question
+        assert view.messages[2].versions == 8
+
+
+async def test_the_head_moves_only_from_what_was_seen(ada: Author) -> None:
+    first = await ada.say("one")
+    assert await ada.commit(Exchange(first.thread_id, new_id(), first.answer_id, new_id(), "x"), first.question_id)
+    assert await ada.commit(Exchange(first.thread_id, new_id(), first.answer_id, new_id(), "x"), None)
+    assert (await ada.threads.head(ADA, first.thread_id))[0] == first.answer_id
+    elsewhere = Exchange(first.thread_id, new_id(), first.question_id, new_id(), "from further up")
+    assert not await ada.commit(elsewhere, first.answer_id)
+    assert (await ada.threads.head(ADA, first.thread_id))[0] == elsewhere.answer_id
+
+
+async def test_a_thread_without_a_head_takes_its_first_one(ada: Author) -> None:
+    first = await ada.say("one")
+    await ada.db.batch(Statement("UPDATE thread SET head_id = NULL WHERE id = $1", (first.thread_id,)))
+    second = Exchange(first.thread_id, new_id(), first.answer_id, new_id(), "two")
+    assert await ada.commit(second, first.answer_id)
+    assert not await ada.commit(Exchange(first.thread_id, new_id(), first.answer_id, new_id(), "two"), None)
+
+
+async def test_a_new_thread_is_its_own_branch(ada: Author) -> None:
+    exchange = Exchange(new_id(), new_id(), None, new_id(), "Why is the sky blue?", True)
+    assert not await ada.commit(exchange, None, "large")
+    view = await ada.threads.open(ADA, exchange.thread_id)
+    assert (view.title, view.model, view.head_id) == ("Why is the sky blue?", "large", exchange.answer_id)
+    assert [(message.role, message.content) for message in view.messages] == [
+        ("user", "Why is the sky blue?"),
+        ("assistant", ""),
+    ]
+
+
+async def test_a_branched_exchange_is_found_among_the_results_of_a_bigger_batch(ada: Author) -> None:
+    first = await ada.say("one")
+    other = Statement("SELECT id AS thread_id, head_id FROM thread WHERE id = 'nobody'")
+    count = Statement("SELECT count(*) AS n FROM thread")
+    for seen, expected in ((first.question_id, True), (first.answer_id, False)):
+        exchange = Exchange(first.thread_id, new_id(), first.answer_id, new_id(), "two")
+        results = await ada.db.batch(other, *ada.threads.add(ADA, exchange, "g", "m", seen), count)
+        assert module.branched(results, exchange) is expected
+
+
+async def test_depth_counts_from_the_first_message_on_every_branch(ada: Author) -> None:
+    first = await ada.say("one")
+    second = await ada.say("two", first.thread_id)
+    again = Exchange(first.thread_id, new_id(), first.question_id)
+    await ada.commit(again, second.answer_id)
+    rows = await ada.db.query("SELECT id, depth FROM message WHERE thread_id = $1", first.thread_id)
+    depths = {row["id"]: row["depth"] for row in rows}
+    assert [depths[id] for id in (first.question_id, first.answer_id, second.question_id, second.answer_id)] == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert depths[again.answer_id] == 2
+
+
+@pytest.mark.parametrize("whose", ["other thread", "other person", "nobody"])
+async def test_a_parent_that_is_not_of_this_thread_is_refused_without_a_trace(
+    ada: Author, eve: Author, whose: str
+) -> None:
+    own = await ada.say("own")
+    parents = {
+        "other thread": (await ada.say("other")).answer_id,
+        "other person": (await eve.say("secret")).answer_id,
+        "nobody": "nobody",
+    }
+    before = await ada.db.query("SELECT count(*) AS n FROM message")
+    with pytest.raises(Unmet) as unmet:
+        await ada.commit(Exchange(own.thread_id, new_id(), parents[whose], new_id(), "x"), own.answer_id)
+    assert unmet.value.name == GONE == "thread"
+    assert await ada.db.query("SELECT count(*) AS n FROM message") == before
+    assert (await ada.threads.head(ADA, own.thread_id))[0] == own.answer_id
+
+
+async def test_a_thread_deleted_meanwhile_is_unmet(ada: Author) -> None:
+    first = await ada.say("one")
+    await ada.threads.delete(ADA, first.thread_id)
+    for exchange in (
+        Exchange(first.thread_id, new_id(), first.answer_id, new_id(), "two"),
+        Exchange(first.thread_id, new_id(), first.question_id),
+    ):
+        with pytest.raises(Unmet) as unmet:
+            await ada.commit(exchange, first.answer_id)
+        assert unmet.value.name == GONE
+    assert len(await ada.db.query("SELECT id FROM message")) == 2
+
+
+async def test_nobody_writes_into_another_persons_thread(ada: Author, eve: Author) -> None:
+    first = await ada.say("one")
+    with pytest.raises(Unmet) as unmet:
+        await eve.commit(Exchange(first.thread_id, new_id(), first.answer_id, new_id(), "mine"), first.answer_id)
+    assert unmet.value.name == GONE
+    assert len(await ada.db.query("SELECT id FROM message")) == 2
+
+
+async def test_a_turn_remembers_the_threads_model_and_when_it_was(ada: Author, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await ada.say("one")
+    monkeypatch.setattr(module, "now_ms", lambda: 2**41)
+    await ada.commit(Exchange(first.thread_id, new_id(), first.answer_id, new_id(), "two"), first.answer_id, "large")
+    assert (await ada.threads.head(ADA, first.thread_id))[1] == "large"
+    [line] = await ada.threads.recent(ADA)
+    assert line.updated_at == 2**41
+
+
+# History -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_history_reads_from_the_first_message_to_the_named_one(ada: Author) -> None:
+    first = await ada.say("one", said="1")
+    second = await ada.say("two", first.thread_id, said="2")
+    history = await ada.threads.history(ADA, second.answer_id, 1_000)
+    assert [(said.role, said.text, said.position) for said in history.messages] == [
+        ("user", "one", 0),
+        ("assistant", "1", 1),
+        ("user", "two", 2),
+        ("assistant", "2", 3),
+    ]
+    assert len((await ada.threads.history(ADA, first.answer_id, 1_000)).messages) == 2
+    assert (await ada.threads.history(ADA, None, 1_000)).messages == ()
+
+
+async def test_a_question_without_an_answer_is_left_out_with_it_but_not_as_the_last_message(ada: Author) -> None:
+    first = await ada.say("one", said="1")
+    silent = await ada.say("never answered", first.thread_id, said="")
+    last = await ada.say("three", first.thread_id, said="3")
+    history = await ada.threads.history(ADA, last.answer_id, 1_000)
+    assert [(said.text, said.position) for said in history.messages] == [("one", 0), ("1", 1), ("three", 4), ("3", 5)]
+    history = await ada.threads.history(ADA, silent.question_id, 1_000)
+    assert [said.text for said in history.messages] == ["one", "1", "never answered"]
+    history = await ada.threads.history(ADA, silent.answer_id, 1_000)
+    assert [said.text for said in history.messages] == ["one", "1"]
+
+
+async def test_a_history_of_a_long_thread_reads_its_end_alone(ada: Author) -> None:
+    thread_id = await ada.long_thread(2_500)
+    head = (await ada.threads.head(ADA, thread_id))[0]
+    watched = Watched(ada.db)
+    history = await Threads(watched).history(ADA, head, 3_000)  # type: ignore[arg-type]
+    assert len(watched.rows) == 1
+    assert sum(watched.rows) <= 3_000 // 30
+    last = history.messages[-1]
+    assert (last.position, last.role, last.text) == (4_999, "assistant", "4999 word ")
+    positions = [said.position for said in history.messages]
+    assert positions == list(range(positions[0], 5_000))
+    assert all(said.text.split()[0] == str(said.position) for said in history.messages)
+    read = sum(len(said.text) + module.LEAST_CHARS for said in history.messages)
+    assert 3_000 <= read < 3_000 + len("9999 word ") + module.LEAST_CHARS
+
+
+async def test_empty_messages_do_not_make_a_history_read_without_end(ada: Author) -> None:
+    thread_id = await ada.long_thread(2_500)
+    await ada.db.batch(Statement("UPDATE message SET content = '' WHERE thread_id = $1", (thread_id,)))
+    head = (await ada.threads.head(ADA, thread_id))[0]
+    watched = Watched(ada.db)
+    history = await Threads(watched).history(ADA, head, 24_000)  # type: ignore[arg-type]
+    assert history.messages == ()
+    assert sum(watched.rows) == 24_000 // module.LEAST_CHARS
+    assert max(watched.rows) == module.ROUND
+
+
+async def test_a_history_of_several_rounds_lacks_nothing_in_between(ada: Author) -> None:
+    thread_id = await ada.long_thread(module.ROUND + 100)
+    head = (await ada.threads.head(ADA, thread_id))[0]
+    watched = Watched(ada.db)
+    history = await Threads(watched).history(ADA, head, 1_000_000)  # type: ignore[arg-type]
+    assert [said.position for said in history.messages] == list(range(2 * module.ROUND + 200))
+    assert watched.rows == [module.ROUND, module.ROUND, 200]
+
+
+async def test_a_page_of_a_long_thread_reads_its_messages_alone(ada: Author) -> None:
+    thread_id = await ada.long_thread(600)
+    watched = Watched(ada.db)
+    view = await Threads(watched).open(ADA, thread_id, limit=40)  # type: ignore[arg-type]
+    assert watched.rows == [1, 40]
+    assert view.messages[-1].content == "1199 word "
+
+
+async def test_a_history_knows_which_model_read_from_where_on(ada: Author) -> None:
+    first = await ada.say("one")
+    await ada.end(first.answer_id, "done", "", {"dropped_messages": 0}, model="small")
+    second = await ada.say("two", first.thread_id)
+    await ada.end(second.answer_id, "done", "", {"dropped_messages": 8}, model="large")
+    silent = await ada.say("three", first.thread_id, said="")
+    await ada.end(silent.answer_id, "failed", "gone", {"dropped_messages": 12}, model="small")
+    history = await ada.threads.history(ADA, silent.answer_id, 1_000)
+    assert (history.model, history.dropped) == ("large", 8)
+    history = await ada.threads.history(ADA, first.answer_id, 1_000)
+    assert (history.model, history.dropped) == ("small", 0)
+    history = await ada.threads.history(ADA, first.question_id, 1_000)
+    assert (history.model, history.dropped) == ("", None)
+
+
+async def test_an_answer_that_still_runs_says_nothing_of_its_prompt(ada: Author) -> None:
+    first = await ada.say("one")
+    await ada.end(first.answer_id, "streaming", "", None, model="small")
+    history = await ada.threads.history(ADA, first.answer_id, 1_000)
+    assert (history.model, history.dropped) == ("small", None)
+
+
+async def test_a_history_is_its_owners_alone(ada: Author, eve: Author) -> None:
+    first = await ada.say("secret")
     with pytest.raises(NotFound):
-        await parley.threads.open(eve, thread_id)
+        await eve.threads.history(EVE, first.answer_id, 1_000)
     with pytest.raises(NotFound):
-        await parley.threads.rename(eve, thread_id, "mine")
+        await ada.threads.history(ADA, "nobody", 1_000)
+    await ada.threads.delete(ADA, first.thread_id)
     with pytest.raises(NotFound):
-        await parley.threads.delete(eve, thread_id)
+        await ada.threads.history(ADA, first.answer_id, 1_000)
+
+
+# The list ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_clock_that_falls_back_hides_no_thread(ada: Author, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ada.say("now")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "now_ms", lambda: 2**42)
+        await ada.say("in the far future")
+    assert [line.title for line in await ada.threads.recent(ADA)] == ["in the far future", "now"]
+
+
+async def test_pages_of_the_list_lose_no_thread_of_the_same_moment(
+    ada: Author, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "now_ms", lambda: 1_000)
+    made = {(await ada.say(str(at))).thread_id for at in range(7)}
+    monkeypatch.setattr(module, "now_ms", lambda: 2_000)
+    newest = (await ada.say("newest")).thread_id
+    seen, before = [], None
+    while page := await ada.threads.recent(ADA, 3, before):
+        seen += [line.id for line in page]
+        before = page[-1].place
+    assert seen[0] == newest
+    assert len(seen) == 8
+    assert set(seen[1:]) == made
+    assert seen == [line.id for line in await ada.threads.recent(ADA)]
+
+
+async def test_the_list_is_a_persons_own_without_what_was_deleted(ada: Author, eve: Author) -> None:
+    kept, deleted = await ada.say("kept"), await ada.say("deleted")
+    await eve.say("secret")
+    await ada.threads.delete(ADA, deleted.thread_id)
+    [line] = await ada.threads.recent(ADA)
+    assert (line.id, line.title) == (kept.thread_id, "kept")
+    assert await ada.threads.recent(ADA, before=line.place) == []
+    assert [line.title for line in await ada.threads.recent(EVE, before=(2**42, ""))] == ["secret"]
+
+
+# One thread ----------------------------------------------------------------------------------------------------------
+
+
+async def test_renamed_and_deleted(ada: Author) -> None:
+    thread_id = (await ada.say("one")).thread_id
+    other = (await ada.say("other")).thread_id
+    await ada.threads.rename(ADA, thread_id, "  Rain  ")
+    await ada.threads.rename(ADA, thread_id, "  ")
+    assert (await ada.threads.open(ADA, thread_id)).title == "Rain"
+    assert (await ada.threads.open(ADA, other)).title == "other"
+    await ada.threads.rename(ADA, thread_id, "x" * 500)
+    assert (await ada.threads.open(ADA, thread_id)).title == "x" * 120
+    await ada.threads.delete(ADA, thread_id)
+    for gone in (ada.threads.open, ada.threads.head, ada.threads.delete):
+        with pytest.raises(NotFound):
+            await gone(ADA, thread_id)
+    with pytest.raises(NotFound):
+        await ada.threads.rename(ADA, thread_id, "back")
+    assert (await ada.threads.head(ADA, other))[1] == "m"
+
+
+async def test_another_person_finds_nothing(ada: Author, eve: Author) -> None:
+    exchange = await ada.say("secret")
+    for refused in (
+        eve.threads.open(EVE, exchange.thread_id),
+        eve.threads.open(EVE, exchange.thread_id, before=exchange.answer_id),
+        eve.threads.open(EVE, exchange.thread_id, at=exchange.answer_id),
+        eve.threads.head(EVE, exchange.thread_id),
+        eve.threads.answer(EVE, exchange.answer_id),
+        eve.threads.rename(EVE, exchange.thread_id, "mine"),
+        eve.threads.delete(EVE, exchange.thread_id),
+    ):
+        with pytest.raises(NotFound):
+            await refused
+    assert (await ada.threads.open(ADA, exchange.thread_id)).title == "secret"
+
+
+async def test_an_answer_leads_to_its_question(ada: Author) -> None:
+    exchange = await ada.say("why?")
+    expected = (exchange.thread_id, exchange.question_id, "why?")
+    assert await ada.threads.answer(ADA, exchange.answer_id) == expected
+    with pytest.raises(NotFound):
+        await ada.threads.answer(ADA, str(exchange.question_id))
+    await ada.threads.delete(ADA, exchange.thread_id)
+    with pytest.raises(NotFound):
+        await ada.threads.answer(ADA, exchange.answer_id)

@@ -1,5 +1,6 @@
 """Writes threads straight into a database, as a turn would, for two people who own them."""
 
+import json
 from dataclasses import dataclass, field
 
 from chat_app.data.db.base import Database, Row, Statement, Value
@@ -63,7 +64,9 @@ class Author:
 
     async def commit(self, exchange: Exchange, seen_head: str | None, model: str = "m") -> bool:
         """Add the exchange; whether it stands beside the shown branch."""
-        results = await self.db.batch(*self.threads.add(self.who, exchange, f"g-{exchange.answer_id}", model, seen_head))
+        results = await self.db.batch(
+            *self.threads.add(self.who, exchange, f"g-{exchange.answer_id}", model, seen_head)
+        )
         return branched(results, exchange)
 
     async def say(self, text: str, thread_id: str | None = None, said: str = "yes") -> Exchange:
@@ -73,6 +76,29 @@ class Author:
         await self.commit(exchange, head)
         await self.write(exchange.answer_id, said)
         return exchange
+
+    async def end(
+        self, answer_id: str, status: str, error: str, receipt: dict[str, object] | None, model: str = "m"
+    ) -> None:
+        """Give an answer the row of its generation."""
+        await self.db.batch(
+            Statement(
+                "INSERT INTO generation (id, tenant_id, user_id, message_id, source, status, owner, fence, model,"
+                " plan_id, period, held_tokens, prompt_tokens, completion_tokens, cached_tokens, cost_micro, attempts,"
+                " error, receipt, created_at)"
+                " VALUES ($1, $2, $3, $4, 'chat', $5, '', 1, $6, 'any', '2026-11', 0, 0, 0, 0, 0, 1, $7, $8, 0)",
+                (
+                    f"g-{answer_id}",
+                    self.who.tenant_id,
+                    self.who.user_id,
+                    answer_id,
+                    status,
+                    model,
+                    error,
+                    json.dumps(receipt) if receipt is not None else "",
+                ),
+            )
+        )
 
     async def write(self, answer_id: str, text: str) -> None:
         await self.db.batch(Statement("UPDATE message SET content = $2 WHERE id = $1", (answer_id, text)))

@@ -1,7 +1,7 @@
 """The schedule: on one replica of all, again after trouble, and not at all when switched off."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -26,21 +26,18 @@ class OneLease:
 
     async def close(self) -> None: ...
 
-    async def acquire(self, name: str, owner: str, ttl_ms: int, floor: int = 0) -> int | None:
+    async def hold(self, name: str, owner: str, ttl_ms: int) -> bool:
         self.names.add(name)
         if self.holder not in (None, owner):
-            return None
+            return False
         self.holder = owner
-        return 1
-
-    async def renew(self, names: Sequence[str], owner: str, ttl_ms: int) -> set[str]:
-        return set(names) if self.holder == owner else set()
+        return True
 
     async def release(self, name: str, owner: str) -> None:
         if self.holder == owner:
             self.holder = None
 
-    async def held(self, names: Sequence[str]) -> set[str]:
+    async def held(self, names: Iterable[str]) -> set[str]:
         return set(names) if self.holder else set()
 
 
@@ -83,6 +80,19 @@ async def test_waiting_events_are_a_figure(db: Database, events: Events, leases:
     leases.holder = None
     await Exporter(db, leases, settings).export_now()
     assert REGISTRY.get_sample_value("parley_events_waiting") == 0
+
+
+async def test_an_export_that_fails_gives_the_lease_to_the_next(
+    db: Database, events: Events, leases: OneLease, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def troubled(*arguments: object) -> object:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(schedule, "export", troubled)
+    await db.batch(events.turn(turn(1)))
+    with pytest.raises(OSError):
+        await Exporter(db, leases, settings).export_now()
+    assert leases.names == {LEASE} and leases.holder is None
 
 
 async def test_the_schedule_goes_on_after_trouble(

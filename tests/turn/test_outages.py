@@ -10,7 +10,7 @@ import pytest
 
 from chat_app.turn import TurnError
 from chat_app.wiring import Parley
-from tests.parley import StartParley, answer, expected, person, script
+from tests.parley import StartParley, answer, expected, person, prompt_tokens, script
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def test_a_disk_that_fills_up_in_mid_answer_delays_it(parley: Parley) -> N
     with full_disk():
         await asyncio.sleep(1)
     assert await answer(parley, started.generation_id) == (expected(question), "done")
-    assert (await parley.ledger.allowance(ada.user_id, None)).used == started.prompt_tokens + 200
+    assert (await parley.ledger.allowance(ada.user_id, None)).used == await prompt_tokens(parley, question) + 200
 
 
 async def test_a_locked_database_is_told(parley: Parley) -> None:
@@ -78,4 +78,4 @@ async def test_an_answer_that_ends_while_the_database_is_locked_is_settled_later
     with locked(parley):
         await asyncio.sleep(7)
     assert await answer(parley, started.generation_id) == (expected(question), "done")
-    assert (await parley.ledger.allowance(ada.user_id, None)).used == started.prompt_tokens + 20
+    assert (await parley.ledger.allowance(ada.user_id, None)).used == await prompt_tokens(parley, question) + 20

@@ -7,7 +7,7 @@ import pytest
 from chat_app.turn import TurnError
 from chat_app.wiring import Parley
 from inference.protocol import Message, Sampling
-from tests.parley import answer, expected, person, script
+from tests.parley import answer, expected, person, prompt_tokens, script
 
 
 async def plan_with(parley: Parley, **terms: object) -> str:
@@ -35,16 +35,16 @@ async def test_a_first_message_makes_a_thread_and_is_answered_to_the_letter(parl
     assert (asked.role, asked.content) == ("user", question)
     assert (answered.role, answered.content, answered.status) == ("assistant", expected(question), "done")
     assert answered.receipt["completion_tokens"] == 60
-    assert answered.receipt["prompt_tokens"] == started.prompt_tokens
+    assert answered.receipt["prompt_tokens"] == await prompt_tokens(parley, question)
     assert [line.id for line in await parley.threads.recent(ada)] == [thread.id]
 
 
 async def test_what_is_charged_is_what_the_engine_counted_and_no_hold_stays(parley: Parley) -> None:
     ada = await person(parley)
-    started = await parley.turns.say(ada, script(tokens=40, rate=0, seed=2))
+    started = await parley.turns.say(ada, question := script(tokens=40, rate=0, seed=2))
     await answer(parley, started.generation_id)
     allowance = await parley.ledger.allowance(ada.user_id, 100_000)
-    assert (allowance.used, allowance.held) == (started.prompt_tokens + 40, 0)
+    assert (allowance.used, allowance.held) == (await prompt_tokens(parley, question) + 40, 0)
     kinds = await parley.db.query("SELECT kind, tokens FROM ledger WHERE user_id = $1 ORDER BY created_at", ada.user_id)
     assert [row["kind"] for row in kinds] == ["hold", "settle"]
     assert kinds[1]["tokens"] == allowance.used
@@ -52,12 +52,12 @@ async def test_what_is_charged_is_what_the_engine_counted_and_no_hold_stays(parl
 
 async def test_a_second_turn_sees_the_first(parley: Parley) -> None:
     ada = await person(parley)
-    first = await parley.turns.say(ada, script(tokens=5, rate=0, seed=3))
+    first = await parley.turns.say(ada, one := script(tokens=5, rate=0, seed=3))
     await answer(parley, first.generation_id)
-    second = await parley.turns.say(ada, script(tokens=5, rate=0, seed=4), first.thread_id)
+    second = await parley.turns.say(ada, two := script(tokens=5, rate=0, seed=4), first.thread_id)
     await answer(parley, second.generation_id)
-    assert second.prompt_tokens > first.prompt_tokens
     view = await parley.threads.open(ada, str(first.thread_id))
+    assert view.messages[-1].receipt["prompt_tokens"] == await prompt_tokens(parley, one, expected(one), two)
     assert [message.role for message in view.messages] == ["user", "assistant"] * 2
 
 
@@ -88,7 +88,8 @@ async def test_stop_keeps_and_charges_what_was_delivered(parley: Parley) -> None
     assert view.messages[-1].content == seen
     assert 0 < view.messages[-1].receipt["completion_tokens"] < 300
     allowance = await parley.ledger.allowance(ada.user_id, None)
-    assert allowance.used == started.prompt_tokens + view.messages[-1].receipt["completion_tokens"]
+    prompt = await prompt_tokens(parley, question)
+    assert allowance.used == prompt + view.messages[-1].receipt["completion_tokens"]
     assert allowance.held == 0
 
 
@@ -110,7 +111,7 @@ async def test_streamed_and_unstreamed_calls_cost_the_same(parley: Parley) -> No
         started = await parley.turns.call(ada, messages, sampling=Sampling(max_tokens=100))
         await answer(parley, started.generation_id)
         charged.append((await parley.ledger.allowance(ada.user_id, None)).used - before)
-    assert charged[0] == charged[1] == started.prompt_tokens + 30
+    assert charged[0] == charged[1] == await prompt_tokens(parley, messages[0].content) + 30
 
 
 async def test_max_tokens_ends_an_answer(parley: Parley) -> None:
@@ -142,7 +143,7 @@ async def test_the_rest_of_a_month_gives_a_shorter_answer(parley: Parley) -> Non
     probe = await parley.turns.say(ada, question)
     await answer(parley, probe.generation_id)
     used = (await parley.ledger.allowance(ada.user_id, None)).used
-    limit = used + probe.prompt_tokens + 25
+    limit = used + await prompt_tokens(parley, question) + 25
     await parley.accounts.set_plan(ada.user_id, await plan_with(parley, monthly_tokens=limit))
     ada = await identity_again(parley, ada.user_id)
     started = await parley.turns.say(ada, question)
@@ -237,9 +238,10 @@ async def test_a_refused_question_is_shown_costs_nothing_and_waits_for_review(pa
     assert (await parley.ledger.allowance(ada.user_id, None)).used == 0
     assert [review.generation_id for review in await parley.reviews.waiting(10)] == [started.generation_id]
 
-    follow_up = await parley.turns.say(ada, script(tokens=3, rate=0, seed=1), started.thread_id)
-    plain = await parley.turns.say(ada, script(tokens=3, rate=0, seed=1))
-    assert follow_up.prompt_tokens == plain.prompt_tokens, "the model never reads what was refused"
+    follow_up = await parley.turns.say(ada, question := script(tokens=3, rate=0, seed=1), started.thread_id)
+    await answer(parley, follow_up.generation_id)
+    read = (await parley.generations.view(ada, follow_up.generation_id)).prompt_tokens
+    assert read == await prompt_tokens(parley, question), "the model never reads what was refused"
 
     with pytest.raises(TurnError) as error:
         await parley.turns.call(ada, [Message("user", secret), Message("assistant", "ok"), Message("user", "go on")])
@@ -277,11 +279,11 @@ async def test_a_restart_in_mid_answer_goes_on_to_the_exact_end(parley: Parley) 
         if piece.offset > 200:
             break
     await parley.ownership.close()  # As when the process goes: tasks end where they are, leases are given back.
-    await parley.ownership.start(parley.turns.work)
+    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
     assert await answer(parley, started.generation_id) == (expected(question), "done")
     view = await parley.generations.view(ada, started.generation_id)
     assert (view.completion_tokens, view.receipt["attempts"]) == (200, 2)
-    assert (await parley.ledger.allowance(ada.user_id, None)).used == started.prompt_tokens + 200
+    assert (await parley.ledger.allowance(ada.user_id, None)).used == await prompt_tokens(parley, question) + 200
 
 
 async def identity_again(parley: Parley, user_id: str):  # type: ignore[no-untyped-def]

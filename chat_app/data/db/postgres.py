@@ -37,6 +37,8 @@ class PostgresDatabase:
         self._dsn = plain_dsn(url)
         self._pool: Any = None
         self._engine: AsyncEngine | None = None
+        self._returning: dict[str, bool] = {}
+        """Which statements with a condition return rows, by their text."""
 
     async def start(self) -> None:
         try:
@@ -88,14 +90,33 @@ class PostgresDatabase:
         async with self._acquire() as connection:
             # A statement alone is a transaction of its own: two round trips less.
             fate.sealing = True
-            rows = await _run(connection, statement)
+            rows = await self._run(connection, statement)
         return [rows]
 
     async def _all(self, statements: Sequence[Statement], fate: "_Fate") -> list[list[Row]]:
         async with self._acquire() as connection, connection.transaction():
-            answers = [await _run(connection, statement) for statement in statements]
+            answers = [await self._run(connection, statement) for statement in statements]
             fate.sealing = True
         return answers
+
+    async def _run(self, connection: Any, statement: Statement) -> list[Row]:
+        sql, params, must = statement.sql, statement.params, statement.must
+        # asyncpg returns either the rows (`fetch`) or the count of rows touched (`execute`), never both.
+        if must is None or await self._returns_rows(connection, sql):
+            rows = [dict(row) for row in await connection.fetch(sql, *params)]
+            if must is not None and not rows:
+                raise Unmet(must)
+            return rows
+        if _touched(await connection.execute(sql, *params)) == 0:
+            raise Unmet(must)
+        return []
+
+    async def _returns_rows(self, connection: Any, sql: str) -> bool:
+        """Whether a statement has rows to return. The server is asked once for each text."""
+        known = self._returning.get(sql)
+        if known is None:
+            known = self._returning[sql] = bool((await connection.prepare(sql)).get_attributes())
+        return known
 
     def _acquire(self) -> Any:
         # asyncpg waits in a task of its own when it has to watch the clock: spare it where a connection is free.
@@ -171,17 +192,9 @@ async def _nothing_to_reset(_: Any) -> None:
     """Nothing here outlives a transaction, so giving a connection back costs no round trip."""
 
 
-async def _run(connection: Any, statement: Statement) -> list[Row]:
-    # asyncpg's public calls give either the rows or the count of rows touched, never both.
-    rows, status, _ = await connection._execute(statement.sql, statement.params, 0, None, return_status=True)
-    if statement.must is not None and not rows and _touched(status) == 0:
-        raise Unmet(statement.must)
-    return [dict(row) for row in rows]
-
-
-def _touched(status: bytes) -> int:
+def _touched(tag: str) -> int:
     """Rows in a command's tag such as `UPDATE 3` or `INSERT 0 1`; 1 for a command that has no count."""
-    last = status.rpartition(b" ")[2]
+    last = tag.rpartition(" ")[2]
     return int(last) if last.isdigit() else 1
 
 

@@ -3,7 +3,11 @@
 It does not know tiers or prices: the caller names a key and the numbers.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
+
+Place = tuple[str, str]
+"""A key and the member that is in it."""
 
 
 class LimitsUnavailable(Exception):
@@ -22,8 +26,15 @@ class Limits(Protocol):
         """
         ...
 
-    async def enter(self, key: str, member: str, most: int, ttl_ms: int) -> bool:
-        """Occupy one of `most` places (a member entering again only renews). The place frees itself after `ttl_ms`."""
+    async def enter(self, key: str, member: str, most: int | None, ttl_ms: int) -> bool:
+        """Occupy one of `most` places (a member entering again only renews). The place frees itself after `ttl_ms`.
+
+        With None it is occupied in any case, also beyond what others were allowed: for what runs already.
+        """
+        ...
+
+    async def renew(self, places: Sequence[Place], ttl_ms: int) -> set[Place]:
+        """Lengthen the places that are occupied still, in one call; returns those. None is entered anew by this."""
         ...
 
     async def leave(self, key: str, member: str) -> None: ...

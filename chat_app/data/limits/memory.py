@@ -6,6 +6,9 @@ let through more than a key's limit, never less.
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
+
+from chat_app.data.limits.base import Place
 
 MOST = 100_000
 
@@ -39,15 +42,26 @@ class MemoryLimits:
             self._arrivals.popitem(last=False)
         return 0
 
-    async def enter(self, key: str, member: str, most: int, ttl_ms: int) -> bool:
+    async def enter(self, key: str, member: str, most: int | None, ttl_ms: int) -> bool:
         now = _now()
         members = {other: until for other, until in self._places.get(key, {}).items() if until > now}
-        entered = member in members or len(members) < most
+        entered = most is None or member in members or len(members) < most
         if entered:
             members[member] = now + ttl_ms
         self._put(key, members)
         self._sweep(now)
         return entered
+
+    async def renew(self, places: Sequence[Place], ttl_ms: int) -> set[Place]:
+        now = _now()
+        renewed: set[Place] = set()
+        for key, member in places:
+            members = self._places.get(key, {})
+            if members.get(member, now) > now:
+                members[member] = now + ttl_ms
+                self._places.move_to_end(key)
+                renewed.add((key, member))
+        return renewed
 
     async def leave(self, key: str, member: str) -> None:
         members = self._places.get(key)

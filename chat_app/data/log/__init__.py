@@ -10,7 +10,7 @@ def open_log(settings: Settings) -> GenerationLog:
     if url:
         from chat_app.data.log.valkey import ValkeyLog
 
-        return ValkeyLog(url, settings.flush_ms)
+        return ValkeyLog(url)
     from chat_app.data.log.sqlite import SqliteLog
 
-    return SqliteLog(settings.home / "log.db", settings.flush_ms)
+    return SqliteLog(settings.home / "log.db")

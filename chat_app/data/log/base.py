@@ -38,13 +38,17 @@ class WrongOffset(Exception):
 
 
 class LogUnavailable(Exception):
-    """The log's store cannot take or give text now (disk full, server gone). Nothing of the append was stored."""
+    """The log's store cannot take or give text now (disk full, server gone).
+
+    Whether an append was stored is not known, since its acknowledgement may have been lost: `open` again under the
+    same fence says what the log holds, and from then on nothing that was sent before it can be stored any more.
+    """
 
 
 class GenerationLog(Protocol):
     @property
     def durable(self) -> bool:
-        """True when what it answered survives the loss of every process (SQLite); False when the owner has to
+        """True when what it acknowledged survives the loss of every process (SQLite); False when the owner has to
         checkpoint the text to the database beside it (Valkey)."""
         ...
 
@@ -53,21 +57,35 @@ class GenerationLog(Protocol):
     async def close(self) -> None: ...
 
     async def open(self, generation: str, fence: int, text: str = "") -> str:
-        """Take the pen with this fencing number; answers the text so far. Raises `StaleOwner`.
+        """Become the writer under this fencing number; returns the text so far. Raises `StaleOwner`, `LogUnavailable`.
 
-        `text` is what the caller's checkpoint holds: a log that holds less (its store was lost) is restored from it.
+        `text` is what the caller knows: a log that holds less (its store was lost) is restored from it. Opened again
+        under the same number, it settles what became of appends whose acknowledgement was lost.
+        """
+        ...
+
+    def begin(self, generation: str, fence: int) -> None:
+        """Become the writer of a new generation, whose log nobody has opened yet, without a round trip.
+
+        The first append makes the log. If there is one by then with text or under a higher number, that append raises
+        `WrongOffset` or `StaleOwner`, and `open` says more. A stop that was requested before is seen with it at the
+        latest.
         """
         ...
 
     async def append(self, generation: str, fence: int, offset: int, text: str) -> None:
-        """Store text at its offset; returns when it is stored, after at most one flush interval.
+        """Store text at its offset; returns when it is stored.
 
-        Appends of all generations here share one flush. Raises `StaleOwner`, `WrongOffset`, `LogUnavailable`.
+        Appends of all generations here share a flush. Raises `StaleOwner`, `WrongOffset`, `LogUnavailable`.
         """
         ...
 
     async def end(self, generation: str, fence: int, status: str) -> None:
-        """Close the log: tails yield a last piece with this status. Idempotent. Raises `StaleOwner`."""
+        """Close the log: tails yield a last piece with this status. Idempotent.
+
+        Raises `StaleOwner`, or `LogUnavailable`: then it may have ended or not, and this process is no longer its
+        writer. End it again, better after an `open`, which restores what the store may have lost.
+        """
         ...
 
     async def read(self, generation: str, offset: int = 0) -> Piece:
@@ -77,8 +95,9 @@ class GenerationLog(Protocol):
     def tail(self, generation: str, offset: int = 0) -> AsyncGenerator[Piece, None]:
         """Yield the text from `offset` on, in order, each character once, until a piece with `end`.
 
-        An empty piece without `end` is a sign of life in a silence of `QUIET_S` and longer: then its reader may ask
-        elsewhere what became of the answer.
+        The last piece begins where the log ends: an offset behind the tail's own position says that the store has
+        lost the text between. An empty piece without `end` is a sign of life in a silence of `QUIET_S` and longer:
+        then its reader may ask elsewhere what became of the answer.
         One reader per process serves all tails. A tail that its consumer leaves (aclose) is forgotten at once.
         A slow consumer gets what it missed as one larger piece; nothing piles up for it.
         """
@@ -89,5 +108,5 @@ class GenerationLog(Protocol):
         ...
 
     def stop_requested(self, generation: str) -> asyncio.Event:
-        """Owner's side: an event set once someone asked to stop. Valid between `open` and `end` in this process."""
+        """Owner's side: an event set once someone has requested a stop. Valid from `open` or `begin` to `end`."""
         ...

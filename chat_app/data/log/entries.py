@@ -36,7 +36,7 @@ class Entry:
 
 
 def clean(text: str) -> str:
-    """The text without control characters (line breaks and tabs stay) and lone surrogates, which no store could hold."""
+    """The text without control characters (line breaks and tabs stay) and lone surrogates, which no store can hold."""
     if text.isprintable():
         return text
     text = text.translate(_DROPPED)
@@ -63,16 +63,20 @@ class Decoder:
     def __init__(self) -> None:
         self._open = ""
         self.offset = 0
-        """Characters of the log that the entries given so far stand for."""
+        """Characters of the log that the entries returned so far, and those left out, stand for."""
 
     def feed(self, piece: str) -> list[Entry]:
         """The entries that this piece completes. A frame of a kind that this release does not know is left out."""
-        found: list[Entry] = []
+        return [entry for _, entry in self.placed(piece)]
+
+    def placed(self, piece: str) -> list[tuple[int, Entry]]:
+        """The same, each with its offset in the log."""
+        found: list[tuple[int, Entry]] = []
         rest = self._open + piece
         while rest:
             if rest[0] != RECORD:
                 text, mark, behind = rest.partition(RECORD)
-                found.append(Entry("text", text))
+                found.append((self.offset, Entry("text", text)))
                 self.offset += len(text)
                 rest = mark + behind
                 continue
@@ -80,7 +84,7 @@ class Decoder:
             if not mark:
                 break
             if (entry := _framed(frame)) is not None:
-                found.append(entry)
+                found.append((self.offset, entry))
             self.offset += len(frame) + 1
             rest = behind
         self._open = rest

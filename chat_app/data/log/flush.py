@@ -1,7 +1,8 @@
-"""Gathers the appends of all generations in this process and hands them over together, at most once an interval.
+"""Hands the appends of all generations in this process to the store together, as soon as the store is idle.
 
-A generation's first text and its end go at once, so that the interval adds nothing to the time to the first token; what
-comes after a pause waits only for its neighbours of the same decode step. It does not know how text is stored.
+What is added in one turn of the event loop goes out in the next one; what is added while a flush is under way goes out
+with the next flush. So a lone append waits for nothing, and the busier the store, the larger its flushes become. It
+does not know how text is stored.
 """
 
 import asyncio
@@ -9,17 +10,22 @@ from collections.abc import Awaitable, Callable
 
 from chat_app.data.log.base import LogUnavailable
 
-GATHER_S = 0.002
-"""An engine gives all its streams a token in the same step: they arrive within this time and share a flush."""
 
+class Append:
+    """Text for one generation, or with `status` its end. The caller awaits `stored`."""
 
-class Entry:
-    """One append (`text`), or with `status` the end of a generation. The owner awaits `stored`."""
-
-    __slots__ = ("data", "fence", "generation", "offset", "status", "stored", "text")
+    __slots__ = ("begins", "data", "fence", "generation", "offset", "status", "stored", "text")
 
     def __init__(
-        self, generation: str, fence: int, offset: int, text: str, data: bytes, status: str | None = None
+        self,
+        generation: str,
+        fence: int,
+        offset: int,
+        text: str,
+        data: bytes,
+        status: str | None = None,
+        *,
+        begins: bool = False,
     ) -> None:
         self.generation = generation
         self.fence = fence
@@ -28,6 +34,8 @@ class Entry:
         self.data = data
         """The text as the store takes it."""
         self.status = status
+        self.begins = begins
+        """Whether it may make the log: nobody has opened it, its writer has only begun it."""
         self.stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def resolve(self, error: Exception | None = None) -> None:
@@ -40,15 +48,12 @@ class Entry:
 
 
 class Flusher:
-    """`store` gets the entries in the order in which they were added and resolves each; one call at a time."""
+    """`store` gets the appends in the order in which they were added and resolves each; one call at a time."""
 
-    def __init__(self, interval_s: float, store: Callable[[list[Entry]], Awaitable[None]]) -> None:
-        self._interval = interval_s
+    def __init__(self, store: Callable[[list[Append]], Awaitable[None]]) -> None:
         self._store = store
-        self._waiting: list[Entry] = []
-        self._go = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._waiting: list[Append] = []
+        self._added = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -59,41 +64,32 @@ class Flusher:
     async def close(self) -> None:
         """Store what was added before, then stop."""
         self._closing = True
-        self._go.set()
+        self._added.set()
         if self._task is not None:
             await self._task
             self._task = None
 
-    async def add(self, entry: Entry, *, urgent: bool) -> None:
-        """Returns when the entry is stored, or raises what kept it from being stored."""
+    async def add(self, append: Append) -> None:
+        """Returns when it is stored, or raises what kept it from being stored."""
         if self._task is None or self._closing:
             raise LogUnavailable("the generation log is not open")
-        self._waiting.append(entry)
-        if urgent:
-            self._go.set()
-        elif self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(max(self._due, loop.time() + GATHER_S), self._go.set)
-        await entry.stored
+        self._waiting.append(append)
+        self._added.set()  # wakes the task by call_soon: behind everything that is due in this turn of the loop
+        await append.stored
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._waiting or not self._closing:
-            await self._go.wait()
-            self._go.clear()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            self._due = loop.time() + self._interval
-            entries, self._waiting = self._waiting, []
+            await self._added.wait()
+            self._added.clear()
+            appends, self._waiting = self._waiting, []
             # A caller that was cancelled withdraws what has not gone out; a flush itself is never cut short.
-            entries = [entry for entry in entries if not entry.stored.cancelled()]
-            if entries:
-                await self._flush(entries)
+            appends = [append for append in appends if not append.stored.cancelled()]
+            if appends:
+                await self._flush(appends)
 
-    async def _flush(self, entries: list[Entry]) -> None:
+    async def _flush(self, appends: list[Append]) -> None:
         try:
-            await self._store(entries)
+            await self._store(appends)
         except Exception as error:
-            for entry in entries:
-                entry.resolve(error)
+            for append in appends:
+                append.resolve(error)

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from chat_app.data.log.base import QUIET_S, LogUnavailable, Piece
+from chat_app.data.log.flush import Append
 
 MOST_AHEAD = 256
 """Posts kept while what comes before them is still being read; of more, the history is read once more instead."""
@@ -22,6 +23,8 @@ class Mirror:
         self._texts: list[str] = []
         self.length = 0
         self.end: str | None = None
+        self.ended_at = 0
+        """Length of the whole log, once its end has been heard of."""
         self.ahead: list[Piece] = []
         """What came too early: text is missing between `length` and these."""
         self.missed = 0
@@ -32,8 +35,10 @@ class Mirror:
         self.loading: asyncio.Task[None] | None = None
         self.fence: int | None = None
         """The fencing number under which this process writes it; None if it does not."""
-        self.flowing = False
-        """Whether text has come under this fencing number: before that, the next is the one people wait for."""
+        self.begun = False
+        """Whether it is written here without having been opened: then the first append may make the log."""
+        self.opening = 0
+        """Which opening in this process it is written under."""
         self.waiters: set[asyncio.Event] = set()
         self._seen = 0
 
@@ -41,7 +46,12 @@ class Mirror:
         return "".join(self._texts)
 
     def feed(self, offset: int, text: str, end: str | None = None) -> bool:
-        """Take in stored text; what is known already is skipped. False if something before it is missing here."""
+        """Take in stored text; what is known already is skipped. False if something before it is missing here.
+
+        Then the caller has to see to it that the history is read (`Mirrors.refresh`).
+        """
+        if end is not None:
+            self.ended_at = max(self.ended_at, offset + len(text))
         if offset > self.length:
             if len(self.ahead) < MOST_AHEAD:
                 self.ahead.append(Piece(offset, text, end))
@@ -60,7 +70,6 @@ class Mirror:
             self._starts.append(self.length)
             self._texts.append(text[self.length - offset :])
             self.length = offset + len(text)
-            self.flowing = True
         if end is not None:
             self.end = end
 
@@ -69,16 +78,19 @@ class Mirror:
         self._starts, self._texts = ([0], [text]) if text else ([], [])
         self.length = len(text)
         self.end = None
+        self.ended_at = 0
         self.ahead.clear()
         self.resets += 1
 
     def since(self, position: int) -> Piece | None:
         """What a tail at `position` has not had, or None if that is nothing."""
+        whole = self.length >= self.ended_at
         if position < self.length:
             first = bisect_right(self._starts, position) - 1
             text = "".join(self._texts[first:])[position - self._starts[first] :]
-            return Piece(position, text, self.end)
-        return None if self.end is None else Piece(position, "", self.end)
+            return Piece(position, text, self.end if whole else None)
+        # An end of which the store has lost text before this process had it is yielded where it lies.
+        return None if self.end is None else Piece(max(position, self.ended_at), "", self.end)
 
     def moved(self) -> bool:
         """Whether text has come since the last time that this was asked."""
@@ -106,14 +118,20 @@ class Mirrors:
         return list(self._mirrors.items())
 
     def own(self, generation: str, fence: int, text: str, end: str | None) -> Mirror:
-        """This process writes the generation from now on, behind `text`."""
+        """This process writes the generation from now on, behind `text`, which is all that is stored."""
         mirror = self._mirrors.setdefault(generation, Mirror())
-        mirror.fence, mirror.loaded = fence, True
+        mirror.fence, mirror.loaded, mirror.begun = fence, True, False
         if mirror.text() != text:
             mirror.reset(text)
         mirror.feed(len(text), "", end)
-        mirror.flowing = False
         return mirror
+
+    def stored(self, append: Append, offset: int) -> None:
+        """This process has stored an append at `offset` (for an end: the log's length)."""
+        mirror = self._mirrors.get(append.generation)
+        if mirror is not None and not mirror.feed(offset, append.text, append.status):
+            # The acknowledgement of an earlier append was lost, and its writer went on without opening again.
+            self.refresh(append.generation, mirror)
 
     def disown(self, generation: str, fence: int) -> bool:
         """It is not written under this number any more. False if it was not here, or is under another by now."""
@@ -193,6 +211,6 @@ class Mirrors:
 
 
 def _seen(task: asyncio.Task[None]) -> None:
-    """A refresh that failed is told to the tails that wait for it; without any there is nobody to tell."""
+    """A refresh that failed raises in the tails that wait for it; without any there is nobody to raise it to."""
     if not task.cancelled():
         task.exception()

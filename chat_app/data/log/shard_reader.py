@@ -30,21 +30,25 @@ def shard_of(generation: str) -> int:
 
 
 class ShardReader:
-    """Feeds the mirrors that are not written in this process; calls `stop` and `taken` for those that are."""
+    """Feeds the mirrors that are not written in this process.
+
+    For those that are, it calls `stop` when a stop was requested, and `disown` with the fence under which they are
+    written when another owner has them, or when they have ended.
+    """
 
     def __init__(
         self,
         url: str,
         mirrors: Mirrors,
         stop: Callable[[str], None],
-        taken: Callable[[str, int], None],
+        disown: Callable[[str, int], None],
     ) -> None:
         self.process = uuid4().hex
-        self._client = connect(url, connections=1, answer_s=BLOCK_S + 5.0)
+        self._client = connect(url, connections=1, reply_s=BLOCK_S + 5.0)
         self._side = connect(url, connections=2)
         self._mirrors = mirrors
         self._stop = stop
-        self._taken = taken
+        self._disown = disown
         self._wake = WAKE + self.process
         self._positions: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
@@ -143,7 +147,9 @@ class ShardReader:
                 self._stop(about.decode())
             elif order == b"taken":
                 generation, _, fence = about.decode().rpartition(":")
-                self._taken(generation, int(fence))
+                mirror = self._mirrors.get(generation)
+                if mirror is not None and mirror.fence is not None and mirror.fence < int(fence):
+                    self._disown(generation, mirror.fence)
 
     def _feed(self, fields: dict[bytes, bytes]) -> None:
         for field, text in fields.items():
@@ -170,8 +176,8 @@ class ShardReader:
             async with self._client.pipeline(transaction=False) as pipe:
                 for generation, _ in part:
                     pipe.hmget(HASH + generation, "f", "n", "s", "stop")
-                answers: Iterable[Any] = await pipe.execute()
-            for (generation, mirror), (fence, length, status, stop) in zip(part, answers, strict=True):
+                found: Iterable[Any] = await pipe.execute()
+            for (generation, mirror), (fence, length, status, stop) in zip(part, found, strict=True):
                 self._settle(
                     generation, mirror, int(fence or 0), int(length or 0), status is not None, stop is not None
                 )
@@ -180,8 +186,9 @@ class ShardReader:
         if mirror.fence is not None:
             if stop:
                 self._stop(generation)
-            if fence > mirror.fence:
-                self._taken(generation, fence)
+            # Ended, and nobody here was told: the acknowledgement of the end was lost.
+            if fence > mirror.fence or (ended and mirror.end is None):
+                self._disown(generation, mirror.fence)
         elif (
             length > mirror.length
             or (ended and mirror.end is None)

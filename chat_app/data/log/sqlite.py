@@ -1,6 +1,6 @@
 """The generation log in an SQLite file of its own, for one process that holds the home directory alone.
 
-Every flush is one commit, and what was answered survives `kill -9` (see `db.sqlite_file`). Tails are fed in this
+Every flush is one commit, and what was acknowledged survives `kill -9` (see `db.sqlite_file`). Tails are fed in this
 process after the commit, from memory. A closed log's text is forgotten an hour after its last write.
 """
 
@@ -17,8 +17,9 @@ from chat_app.data.db.sqlite_file import FileClosed, why_unavailable
 from chat_app.data.ids import now_ms
 from chat_app.data.log import sqlite_statements as sql
 from chat_app.data.log.base import LogUnavailable, Piece, StaleOwner
-from chat_app.data.log.flush import Entry, Flusher
+from chat_app.data.log.flush import Append, Flusher
 from chat_app.data.log.mirror import Mirrors
+from chat_app.data.log.stops import Stops
 
 T = TypeVar("T")
 SWEEP_S = 600.0
@@ -29,12 +30,12 @@ class SqliteLog:
 
     durable = True
 
-    def __init__(self, path: Path, flush_ms: int = 20) -> None:
+    def __init__(self, path: Path) -> None:
         self._writer = Writer(path)
         self._readers = Readers(path, threads=2)
-        self._flusher = Flusher(flush_ms / 1_000, self._store)
+        self._flusher = Flusher(self._store)
         self._mirrors = Mirrors(self.read)
-        self._stops: dict[str, asyncio.Event] = {}
+        self._stops = Stops()
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -56,7 +57,7 @@ class SqliteLog:
 
     async def open(self, generation: str, fence: int, text: str = "") -> str:
         data = text.encode()
-        stop = self.stop_requested(generation)  # before the call: no request may fall between it and the event
+        stop = self._stops.event(generation)  # before the call: no request may fall between it and the event
         try:
             found = await self._write(lambda connection: sql.open_log(connection, generation, fence, text, data))
         except BaseException:
@@ -67,14 +68,22 @@ class SqliteLog:
             stop.set()
         return found.text
 
+    def begin(self, generation: str, fence: int) -> None:
+        self._stops.event(generation)
+        self._mirrors.own(generation, fence, "", None).begun = True
+
     async def append(self, generation: str, fence: int, offset: int, text: str) -> None:
         if text:
             mirror = self._mirrors.get(generation)
-            first = mirror is None or not mirror.flowing
-            await self._flusher.add(Entry(generation, fence, offset, text, text.encode()), urgent=first)
+            begins = offset == 0 and mirror is not None and mirror.begun and mirror.fence == fence
+            await self._flusher.add(Append(generation, fence, offset, text, text.encode(), begins=begins))
 
     async def end(self, generation: str, fence: int, status: str) -> None:
-        await self._flusher.add(Entry(generation, fence, 0, "", b"", status), urgent=True)
+        try:
+            await self._flusher.add(Append(generation, fence, 0, "", b"", status))
+        except LogUnavailable:
+            self._disown(generation, fence)
+            raise
 
     async def read(self, generation: str, offset: int = 0) -> Piece:
         try:
@@ -88,29 +97,31 @@ class SqliteLog:
         return self._mirrors.tail(generation, offset)
 
     async def request_stop(self, generation: str) -> None:
-        if generation in self._stops:
-            self._stops[generation].set()
+        self._stops.request(generation)
         await self._write(lambda connection: sql.request_stop(connection, generation))
 
     def stop_requested(self, generation: str) -> asyncio.Event:
-        return self._stops.setdefault(generation, asyncio.Event())
+        return self._stops.event(generation)
 
-    async def _store(self, entries: list[Entry]) -> None:
-        refusals = await self._write(lambda connection: sql.store(connection, entries))
-        for entry, refusal in zip(entries, refusals, strict=True):
-            mirror = self._mirrors.get(entry.generation)
-            if mirror is not None and refusal is None:
-                offset = mirror.length if entry.status is not None else entry.offset
-                mirror.feed(offset, entry.text, entry.status)
-            if entry.status is not None or isinstance(refusal, StaleOwner):
-                self._mirrors.disown(entry.generation, entry.fence)
-                self._forget_stop(entry.generation)
-            entry.resolve(refusal)
+    async def _store(self, appends: list[Append]) -> None:
+        results = await self._write(lambda connection: sql.store(connection, appends))
+        for append, result in zip(appends, results, strict=True):
+            if isinstance(result, sql.Stored):
+                if result.stop:
+                    self._stops.request(append.generation)
+                self._mirrors.stored(append, result.offset)
+            if append.status is not None or isinstance(result, StaleOwner):
+                self._disown(append.generation, append.fence)
+            append.resolve(None if isinstance(result, sql.Stored) else result)
+
+    def _disown(self, generation: str, fence: int) -> None:
+        if self._mirrors.disown(generation, fence):
+            self._forget_stop(generation)
 
     def _forget_stop(self, generation: str) -> None:
         mirror = self._mirrors.get(generation)
         if mirror is None or mirror.fence is None:
-            self._stops.pop(generation, None)
+            self._stops.forget(generation)
 
     async def _sweep(self) -> None:
         # Not at once: after a start, what was running is first taken up again and brought to its end.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from chat_app.data.ids import now_ms
 from chat_app.data.log.base import Piece, StaleOwner, WrongOffset
-from chat_app.data.log.flush import Entry
+from chat_app.data.log.flush import Append
 
 CLOSED_MS = 3_600_000
 """How long a closed log keeps its text after its last write."""
@@ -61,10 +61,18 @@ def open_log(connection: sqlite3.Connection, generation: str, fence: int, text: 
     return Found(text if restored else _text(connection, generation), status, bool(stop))
 
 
-def store(connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Exception | None]:
-    """Write what may be written; answers for each entry what refused it, in order."""
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What was stored begins at this offset (for an end: the log's length). `stop`: a new log was to stop already."""
+
+    offset: int
+    stop: bool = False
+
+
+def store(connection: sqlite3.Connection, appends: Sequence[Append]) -> list[Stored | Exception]:
+    """Write what may be written; returns for each, in order, where it lies or what refused it."""
     now = now_ms()
-    return [_end(connection, e, now) if e.status is not None else _append(connection, e, now) for e in entries]
+    return [_end(connection, a, now) if a.status is not None else _append(connection, a, now) for a in appends]
 
 
 def read(connection: sqlite3.Connection, generation: str, offset: int) -> Piece:
@@ -95,34 +103,53 @@ def sweep(connection: sqlite3.Connection, now: int) -> None:
     connection.execute(f"DELETE FROM generation WHERE {old}", ages)
 
 
-def _append(connection: sqlite3.Connection, entry: Entry, now: int) -> Exception | None:
+def _append(connection: sqlite3.Connection, append: Append, now: int) -> Stored | Exception:
     continued = connection.execute(
         "UPDATE generation SET length = length + ?, touched_at = ?"
         " WHERE id = ? AND fence = ? AND length = ? AND status IS NULL",
-        (len(entry.text), now, entry.generation, entry.fence, entry.offset),
+        (len(append.text), now, append.generation, append.fence, append.offset),
     ).rowcount
-    if continued:
-        connection.execute(
-            "INSERT INTO piece (generation, start, data) VALUES (?, ?, ?)",
-            (entry.generation, entry.offset, entry.data),
-        )
-        return None
+    stop = False
+    if not continued:
+        made = _make(connection, append, now) if append.begins else None
+        if made is None:
+            return _refusal(connection, append)
+        stop = bool(made[0])
+    connection.execute(
+        "INSERT INTO piece (generation, start, data) VALUES (?, ?, ?)", (append.generation, append.offset, append.data)
+    )
+    return Stored(append.offset, stop)
+
+
+def _make(connection: sqlite3.Connection, append: Append, now: int) -> tuple[int] | None:
+    """Make the log of a generation that was only begun; returns whether it is to stop, None if it may not be made."""
+    made: tuple[int] | None = connection.execute(
+        "INSERT INTO generation (id, fence, length, touched_at) VALUES (?1, ?2, ?3, ?4)"
+        " ON CONFLICT (id) DO UPDATE SET fence = ?2, length = ?3, touched_at = ?4"
+        " WHERE length = 0 AND fence <= ?2 AND status IS NULL RETURNING stop",
+        (append.generation, append.fence, len(append.text), now),
+    ).fetchone()
+    return made
+
+
+def _refusal(connection: sqlite3.Connection, append: Append) -> Exception:
     row = connection.execute(
-        "SELECT fence, length, status FROM generation WHERE id = ?", (entry.generation,)
+        "SELECT fence, length, status FROM generation WHERE id = ?", (append.generation,)
     ).fetchone()
     if row is None:
         return WrongOffset(0)
     fence, length, status = row
-    return StaleOwner() if fence > entry.fence or status is not None else WrongOffset(length)
+    return StaleOwner() if fence > append.fence or status is not None else WrongOffset(length)
 
 
-def _end(connection: sqlite3.Connection, entry: Entry, now: int) -> Exception | None:
+def _end(connection: sqlite3.Connection, end: Append, now: int) -> Stored | Exception:
     ended = connection.execute(
         "INSERT INTO generation (id, fence, status, touched_at) VALUES (?1, ?2, ?3, ?4)"
-        " ON CONFLICT (id) DO UPDATE SET fence = ?2, status = coalesce(status, ?3), touched_at = ?4 WHERE fence <= ?2",
-        (entry.generation, entry.fence, entry.status, now),
-    ).rowcount
-    return None if ended else StaleOwner()
+        " ON CONFLICT (id) DO UPDATE SET fence = ?2, status = coalesce(status, ?3), touched_at = ?4 WHERE fence <= ?2"
+        " RETURNING length",
+        (end.generation, end.fence, end.status, now),
+    ).fetchone()
+    return StaleOwner() if ended is None else Stored(ended[0])
 
 
 def _text(connection: sqlite3.Connection, generation: str, first: int = 0) -> str:

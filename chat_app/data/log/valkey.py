@@ -1,26 +1,29 @@
 """The generation log in Valkey or Redis, for any number of processes.
 
-One Lua call per flush checks the fence and the offset of every entry, stores its text and posts it to a shard, where
-the readers of the other processes find it; tails in the owner's own process are fed when the call has answered. The
-server's memory is not durable: the owner checkpoints the text elsewhere and restores a lost log through `open`.
+One Lua call per flush checks fence, opening and offset of every append, stores its text and posts it to a shard, where
+the readers of the other processes find it; tails in the owner's own process are fed when the call is acknowledged. A
+call whose acknowledgement is lost is not repeated here: its writer opens the log again, which settles what became of
+it. The server's memory is not durable: the owner checkpoints the text elsewhere and restores a lost log by `open`.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator
+from itertools import count
 from typing import Any
 
 import orjson
 
 from chat_app.data.log import valkey_scripts as scripts
 from chat_app.data.log.base import LogUnavailable, Piece, StaleOwner, WrongOffset
-from chat_app.data.log.flush import Entry, Flusher
+from chat_app.data.log.flush import Append, Flusher
 from chat_app.data.log.mirror import Mirrors
 from chat_app.data.log.shard_reader import ShardReader, shard_of
-from chat_app.data.valkey import connect, not_now
+from chat_app.data.log.stops import Stops
+from chat_app.data.valkey import HeldScript, connect, not_now
 
-PATIENCE_S = 3.0
-"""How long a flush that cannot reach the server is tried again."""
-MOST_ENTRIES = 500
+MOST_APPENDS = 500
+MOST_ENDS = 10
+"""How often an end is tried on a server that keeps losing the log."""
 
 
 class ValkeyLog:
@@ -28,16 +31,17 @@ class ValkeyLog:
 
     durable = False
 
-    def __init__(self, url: str, flush_ms: int = 20) -> None:
+    def __init__(self, url: str) -> None:
         self._client = connect(url)
-        self._flush = self._client.register_script(scripts.FLUSH)
+        self._flush = HeldScript(self._client, scripts.FLUSH)
         self._open = self._client.register_script(scripts.OPEN)
         self._read = self._client.register_script(scripts.READ)
         self._stop = self._client.register_script(scripts.STOP)
-        self._flusher = Flusher(flush_ms / 1_000, self._store)
+        self._flusher = Flusher(self._store)
         self._mirrors = Mirrors(self._history)
-        self._reader = ShardReader(url, self._mirrors, self._stopped, self._taken)
-        self._stops: dict[str, asyncio.Event] = {}
+        self._stops = Stops()
+        self._reader = ShardReader(url, self._mirrors, self._stops.request, self._disown)
+        self._openings = count(1)
         self._closed = False
 
     async def start(self) -> None:
@@ -49,40 +53,49 @@ class ValkeyLog:
         await self._flusher.close()
         self._mirrors.close()
         await self._reader.close()
+        await self._flush.close()
         await self._client.aclose()
 
     async def open(self, generation: str, fence: int, text: str = "") -> str:
-        args = [generation, fence, text.encode(), len(text), shard_of(generation), self._reader.process]
-        stop = self.stop_requested(generation)  # before the call: no request may fall between it and the event
+        opening = next(self._openings)
+        args = [generation, fence, text.encode(), len(text), shard_of(generation), self._reader.process, opening]
+        stop = self._stops.event(generation)  # before the call: no request may fall between it and the event
         try:
-            answer = await self._call(self._open, args)
-            if answer == scripts.STALE:
+            result = await self._call(self._open, args)
+            if result == scripts.STALE:
+                self._disown(generation, fence)
                 raise StaleOwner
         except BaseException:
             self._forget_stop(generation)
             raise
-        stored, status, stopped = (part.decode() for part in answer)
-        self._mirrors.own(generation, fence, stored, status or None)
+        stored, status, stopped = (part.decode() for part in result)
+        self._mirrors.own(generation, fence, stored, status or None).opening = opening
         if stopped:
             stop.set()
         return str(stored)
 
+    def begin(self, generation: str, fence: int) -> None:
+        self._stops.event(generation)
+        mirror = self._mirrors.own(generation, fence, "", None)
+        mirror.begun, mirror.opening = True, next(self._openings)
+
     async def append(self, generation: str, fence: int, offset: int, text: str) -> None:
         if text:
-            mirror = self._mirrors.get(generation)
-            first = mirror is None or not mirror.flowing
-            await self._flusher.add(_entry(generation, fence, offset, text), urgent=first)
+            await self._flusher.add(self._append(generation, fence, offset, text))
 
     async def end(self, generation: str, fence: int, status: str) -> None:
-        while True:
-            mirror = self._mirrors.get(generation)
-            known = mirror.text() if mirror is not None and mirror.fence == fence else ""
-            try:
-                await self._flusher.add(_entry(generation, fence, len(known), "", status), urgent=True)
-            except WrongOffset:  # the server forgot the text after the last append: bring it back first
-                await self.open(generation, fence, known)
-            else:
-                return
+        try:
+            for _ in range(MOST_ENDS):
+                mirror = self._mirrors.get(generation)
+                known = mirror.text() if mirror is not None and mirror.fence == fence else ""
+                try:
+                    return await self._flusher.add(self._append(generation, fence, len(known), "", status))
+                except WrongOffset:  # the server has lost the text, or holds more than is known here
+                    await self.open(generation, fence, known)
+            raise LogUnavailable("the generation log keeps losing its text")
+        except LogUnavailable:
+            self._disown(generation, fence)
+            raise
 
     async def read(self, generation: str, offset: int = 0) -> Piece:
         text, status, _ = await self._call(self._read, [generation, shard_of(generation)])
@@ -92,11 +105,11 @@ class ValkeyLog:
         return self._mirrors.tail(generation, offset)
 
     async def request_stop(self, generation: str) -> None:
-        self._stopped(generation)
+        self._stops.request(generation)
         await self._call(self._stop, [generation])
 
     def stop_requested(self, generation: str) -> asyncio.Event:
-        return self._stops.setdefault(generation, asyncio.Event())
+        return self._stops.event(generation)
 
     async def _call(self, script: Any, args: list[Any]) -> Any:
         try:
@@ -118,42 +131,42 @@ class ValkeyLog:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
 
-    async def _store(self, entries: list[Entry]) -> None:
-        for begin in range(0, len(entries), MOST_ENTRIES):
-            part = entries[begin : begin + MOST_ENTRIES]
-            answers = await self._send(b"[" + b",".join(entry.data for entry in part) + b"]")
-            for entry, answer in zip(part, answers, strict=True):
-                self._take(entry, answer)
+    def _append(self, generation: str, fence: int, offset: int, text: str, status: str | None = None) -> Append:
+        mirror = self._mirrors.get(generation)
+        opening, begins = 0, False
+        if mirror is not None and mirror.fence == fence:
+            opening, begins = mirror.opening, mirror.begun and offset == 0
+        fields = [generation, fence, opening, offset, len(text), text, status or "", shard_of(generation), int(begins)]
+        try:
+            data = orjson.dumps(fields)
+        except TypeError as error:
+            raise ValueError("a text for the log holds a lone surrogate") from error
+        return Append(generation, fence, offset, text, data, status, begins=begins)
 
-    async def _send(self, payload: bytes) -> list[int]:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE_S
-        sent_before, pause = 0, 0.02
-        while True:
+    async def _store(self, appends: list[Append]) -> None:
+        for first in range(0, len(appends), MOST_APPENDS):
+            part = appends[first : first + MOST_APPENDS]
+            payload = b"[" + b",".join([append.data for append in part]) + b"]"
             try:
-                answers: list[int] = await self._flush(args=[payload, sent_before])
-                return answers
+                results: list[int] = await self._flush(payload, self._reader.process)
             except Exception as error:
-                if loop.time() > deadline or self._closed or not not_now(error):
-                    raise _translated(error) from error
-            # The call may have been carried out all the same: the script then knows its own text again.
-            sent_before = 1
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.5)
+                raise _translated(error) from error
+            for append, result in zip(part, results, strict=True):
+                self._settle(append, result)
 
-    def _take(self, entry: Entry, answer: int) -> None:
-        if answer == scripts.STORED:
-            mirror = self._mirrors.get(entry.generation)
-            if mirror is not None and mirror.fence == entry.fence:
-                mirror.feed(entry.offset, entry.text, entry.status)
-            if entry.status is not None:
-                self._disown(entry.generation, entry.fence)
-            entry.resolve()
-        elif answer == scripts.STALE:
-            self._disown(entry.generation, entry.fence)
-            entry.resolve(StaleOwner())
+    def _settle(self, append: Append, result: int) -> None:
+        if result in (scripts.STORED, scripts.STOPPING):
+            if result == scripts.STOPPING:
+                self._stops.request(append.generation)
+            self._mirrors.stored(append, append.offset)
+            if append.status is not None:
+                self._disown(append.generation, append.fence)
+            append.resolve()
+        elif result == scripts.STALE:
+            self._disown(append.generation, append.fence)
+            append.resolve(StaleOwner())
         else:
-            entry.resolve(WrongOffset(answer))
+            append.resolve(WrongOffset(result))
 
     def _disown(self, generation: str, fence: int) -> None:
         """It is not written here any more: the tails here, if there are any, follow whoever does it now."""
@@ -166,25 +179,7 @@ class ValkeyLog:
     def _forget_stop(self, generation: str) -> None:
         mirror = self._mirrors.get(generation)
         if mirror is None or mirror.fence is None:
-            self._stops.pop(generation, None)
-
-    def _stopped(self, generation: str) -> None:
-        if generation in self._stops:
-            self._stops[generation].set()
-
-    def _taken(self, generation: str, fence: int) -> None:
-        mirror = self._mirrors.get(generation)
-        if mirror is not None and mirror.fence is not None and mirror.fence < fence:
-            self._disown(generation, mirror.fence)
-
-
-def _entry(generation: str, fence: int, offset: int, text: str, status: str | None = None) -> Entry:
-    fields = [generation, fence, offset, len(text), text, status or "", shard_of(generation)]
-    try:
-        data = orjson.dumps(fields)
-    except TypeError as error:
-        raise ValueError("a text for the log holds a lone surrogate") from error
-    return Entry(generation, fence, offset, text, data, status)
+            self._stops.forget(generation)
 
 
 def _translated(error: Exception) -> Exception:

@@ -1,8 +1,10 @@
 """The Lua scripts of the generation log: each is one atomic step on the server.
 
-A generation has a hash (f fence, n characters, b bytes, s status, p process, stop) and beside it a string with the
-text. If their sizes differ, the server dropped one of them: then the log counts as lost. What is written is also
-posted to the generation's shard, a short stream, as fields `generation:offset:kind[:status]`.
+A generation has a hash (f fence, o opening, n characters, b bytes, s status, p process, stop) and beside it a string
+with the text. If their sizes differ, the server dropped one of them: then the log counts as lost. The opening counts up
+within a process: an append that was sent under an earlier one and comes late is refused, so after an `open` its writer
+knows for good what the log holds. What is written is also posted to the generation's shard, a short stream, as fields
+`generation:offset:kind[:status]`.
 """
 
 from chat_app.data.valkey import PREFIX
@@ -19,8 +21,9 @@ POSTED = 2_000
 KEPT_S = 3_600
 """How long a generation is kept after its last write."""
 
-STORED, STALE = -1, -2
-"""Answers for an entry; any other is the length at which the log stands."""
+STORED, STALE, STOPPING = -1, -2, -3
+"""Results of an append, STOPPING: stored, and a stop had been requested before the log was made. Any other is the
+length at which the log stands."""
 
 PIECE, END, RESET = "p", "e", "r"
 
@@ -42,68 +45,72 @@ end
 FLUSH = (
     _HEAD
     + f"""
--- ARGV: entries as JSON [[id, fence, offset, characters, text, status, shard], …]; '1' if they were sent before.
--- An entry with a status ends its generation; its offset is then the length that its owner knows of.
-local function append(id, fence, offset, chars, text, known)
-  local f, n, b, s = tonumber(known[1]), tonumber(known[2]), tonumber(known[3]), known[4]
-  if not f then return 0 end
-  if f > fence or s then return {STALE} end
-  if f < fence then return n end
-  if n ~= offset then
-    if ARGV[2] == '1' and n == offset + chars and redis.call('GETRANGE', TEXT .. id, b - #text, b - 1) == text then
-      return {STORED}, true
-    end
-    return n
+-- ARGV: appends as JSON [[id, fence, opening, offset, characters, text, status, shard, begins], …]; the process.
+-- One with a status ends its generation at its offset. One that begins may make the log.
+local function append(id, fence, opening, offset, chars, text, begins, known)
+  local f, n, b, s = tonumber(known[1]), tonumber(known[2]) or 0, tonumber(known[3]) or 0, known[4]
+  if f and (f > fence or s) then return {STALE} end
+  local result = {STORED}
+  if f ~= fence or known[5] ~= tostring(opening) then
+    if s or not begins or n > 0 or f == fence then return n end
+    redis.call('HSET', HASH .. id, 'f', fence, 'o', opening, 'p', ARGV[2])
+    if redis.call('HEXISTS', HASH .. id, 'stop') == 1 then result = {STOPPING} end
   end
+  if n ~= offset then return n end
   if redis.call('APPEND', TEXT .. id, text) ~= b + #text then
     redis.call('DEL', TEXT .. id, HASH .. id)
     return 0
   end
   redis.call('HSET', HASH .. id, 'n', offset + chars, 'b', b + #text)
-  return {STORED}
+  return result
 end
 local function finish(id, fence, length, status, known)
-  local f, n, s = tonumber(known[1]), tonumber(known[2]) or 0, known[4]
+  local f, n, b, s = tonumber(known[1]), tonumber(known[2]) or 0, tonumber(known[3]) or 0, known[4]
   if f and f > fence then return {STALE} end
+  if not s and redis.call('STRLEN', TEXT .. id) ~= b then
+    redis.call('DEL', TEXT .. id, HASH .. id)
+    return 0
+  end
+  if n ~= length then return n end
   if s then return {STORED}, true end
-  if n < length then return n end
-  redis.call('HSET', HASH .. id, 'f', fence, 'n', n, 'b', tonumber(known[3]) or 0, 's', status)
+  redis.call('HSET', HASH .. id, 'f', fence, 'n', n, 'b', b, 's', status)
   return {STORED}
 end
-local answers, posts = {{}}, {{}}
+local results, posts = {{}}, {{}}
 for i, e in ipairs(cjson.decode(ARGV[1])) do
-  local id, fence, offset, chars, text, status, shard = e[1], e[2], e[3], e[4], e[5], e[6], e[7]
-  local known = redis.call('HMGET', HASH .. id, 'f', 'n', 'b', 's')
-  local answer, posted, field
+  local id, fence, opening, offset, chars, text, status, shard, begins = unpack(e)
+  local known = redis.call('HMGET', HASH .. id, 'f', 'n', 'b', 's', 'o')
+  local result, posted, field
   if status == '' then
-    answer, posted = append(id, fence, offset, chars, text, known)
+    result = append(id, fence, opening, offset, chars, text, begins == 1, known)
     field = id .. ':' .. offset .. ':{PIECE}'
   else
-    answer, posted = finish(id, fence, offset, status, known)
-    field = id .. ':' .. (known[2] or 0) .. ':{END}:' .. status
+    result, posted = finish(id, fence, offset, status, known)
+    field = id .. ':' .. offset .. ':{END}:' .. status
   end
-  if answer == {STORED} and not posted then
+  if (result == {STORED} or result == {STOPPING}) and not posted then
     keep(id)
     local fields = posts[shard]
     if not fields then fields = {{}}; posts[shard] = fields end
     fields[#fields + 1] = field
     fields[#fields + 1] = text
   end
-  answers[i] = answer
+  results[i] = result
 end
 for shard, fields in pairs(posts) do post(shard, fields) end
-return answers
+return results
 """
 )
 
 OPEN = (
     _HEAD
     + f"""
--- ARGV: id, fence, checkpoint, its characters, shard, process. Answers {{text, status, stop}}, or the STALE number.
-local id, fence, text, chars = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local known = redis.call('HMGET', HASH .. id, 'f', 'n', 'b', 's', 'p', 'stop')
-local f, n, b, s = tonumber(known[1]), tonumber(known[2]) or 0, tonumber(known[3]) or 0, known[4]
+-- ARGV: id, fence, checkpoint, its characters, shard, process, opening. Returns {{text, status, stop}}, or STALE.
+local id, fence, text, chars, opening = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[7])
+local known = redis.call('HMGET', HASH .. id, 'f', 'n', 'b', 's', 'p', 'stop', 'o')
+local f, n, b, s, p = tonumber(known[1]), tonumber(known[2]) or 0, tonumber(known[3]) or 0, known[4], known[5]
 if f and f > fence then return {STALE} end
+if f == fence and p == ARGV[6] and tonumber(known[7] or 0) > opening then return {STALE} end
 local stored = redis.call('GET', TEXT .. id) or ''
 if #stored ~= b then n = 0; b = 0; stored = '' end
 if n < chars and not s then
@@ -111,9 +118,10 @@ if n < chars and not s then
   stored = text; n = chars; b = #text
   post(ARGV[5], {{id .. ':0:{RESET}', ''}})
 end
-redis.call('HSET', HASH .. id, 'f', fence, 'n', n, 'b', b, 'p', ARGV[6])
+redis.call('HSET', HASH .. id, 'f', fence, 'n', n, 'b', b, 'p', ARGV[6], 'o', opening)
 keep(id)
-if known[5] and known[5] ~= ARGV[6] then take(id, ARGV[2]) end
+-- Without a process it may have been begun somewhere and not written yet.
+if p ~= ARGV[6] and (p or fence > 1) then take(id, ARGV[2]) end
 return {{stored, s or '', known[6] or ''}}
 """
 )
@@ -121,7 +129,7 @@ return {{stored, s or '', known[6] or ''}}
 READ = (
     _HEAD
     + """
--- ARGV: id, shard. Answers {text, status, the shard's last post}.
+-- ARGV: id, shard. Returns {text, status, the shard's last post}.
 local known = redis.call('HMGET', HASH .. ARGV[1], 'b', 's')
 local text = redis.call('GET', TEXT .. ARGV[1]) or ''
 if #text ~= (tonumber(known[1]) or 0) then text = '' end

@@ -1,0 +1,574 @@
+"""The log writer on both stores: what it writes, what it saves, and that nothing is lost or doubled under faults."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import redis.asyncio
+
+from chat_app.data.db.base import DatabaseUnavailable, Statement, Unmet
+from chat_app.data.log.base import GenerationLog, LogUnavailable, Piece, StaleOwner, WrongOffset
+from chat_app.data.log.entries import Entry, encode
+from chat_app.data.log.sqlite import SqliteLog
+from chat_app.data.log.valkey import ValkeyLog
+from chat_app.sessions import log_writer
+from chat_app.sessions.log_writer import LogWriter
+from tests.data.test_log import watch
+from tests.faults.proxy import FaultProxy
+from tests.servers import Valkey, shared_valkey
+
+WORDS = [f"wörd{n:03} " for n in range(60)]
+WHOLE = "".join(WORDS)
+
+
+@dataclass
+class Row:
+    """Of a generation's row what the writer reads."""
+
+    id: str = "g"
+    fence: int = 1
+    first_token_at: int | None = None
+
+
+@dataclass
+class Saved:
+    """The database and its generations: what was saved, and what it refuses next."""
+
+    streaming_since: list[int | None] = field(default_factory=list)
+    checkpoints: dict[int, str] = field(default_factory=dict)
+    writes: int = 0
+    refusal: Exception | None = None
+
+    def streaming(self, _row: Row, first_token_at: int | None) -> Statement:
+        return Statement("streaming", (first_token_at,), must="owner")
+
+    def checkpoint(self, _row: Row, start: int, text: str) -> Statement:
+        return Statement("checkpoint", (start, text), must="owner")
+
+    async def checkpointed(self, _id: str) -> str:
+        return "".join(text for _, text in sorted(self.checkpoints.items()))
+
+    async def batch(self, *statements: Statement) -> list[Any]:
+        self.writes += 1
+        if self.refusal is not None:
+            refusal, self.refusal = self.refusal, None
+            raise refusal
+        for statement in statements:
+            match statement.params:
+                case (int(start), str(text)):
+                    self.checkpoints[start] = text
+                case (since,):
+                    self.streaming_since.append(since)  # type: ignore[arg-type]
+        return []
+
+
+def writer_of(log: GenerationLog, saved: Saved | None = None, fence: int = 1) -> LogWriter:
+    saved = saved or Saved()
+    return LogWriter(log, saved, saved, Row(fence=fence))  # type: ignore[arg-type]
+
+
+def text(*words: str) -> list[Entry]:
+    return [Entry("text", word) for word in words]
+
+
+async def seen_by(*logs: GenerationLog) -> list[asyncio.Task[tuple[str, str, int]]]:
+    tasks = [asyncio.create_task(watch(log, "g")) for log in logs]
+    await asyncio.sleep(0.05)
+    return tasks
+
+
+async def all_see(viewers: list[asyncio.Task[tuple[str, str, int]]], whole: str, end: str = "done") -> None:
+    for viewer in viewers:
+        assert (await asyncio.wait_for(viewer, 30))[:2] == (whole, end)
+
+
+@pytest.fixture(params=["sqlite", "valkey"])
+async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[GenerationLog]:
+    valkey = request.param == "valkey"
+    log: GenerationLog = ValkeyLog(request.getfixturevalue("redis_url")) if valkey else SqliteLog(tmp_path / "log.db")
+    await log.start()
+    yield log
+    await log.close()
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_written_is_stored_in_order_and_remembered(log: GenerationLog) -> None:
+    writer = writer_of(log)
+    await writer.open()
+    assert (writer.log, writer.text, writer.entries, writer.first_token_at) == ("", "", [], None)
+    entries = [
+        Entry("status", data={"phase": "searching"}),
+        Entry("reasoning", "hm "),
+        Entry("text", "two "),
+        Entry("text", "words"),
+        Entry("sealed", data={"seq": 1, "finish": "stop", "usage": {}}),
+    ]
+    await writer.write(entries[0])
+    assert writer.first_token_at is None  # nothing that an engine has said
+    await writer.write(*entries[1:3])
+    first = writer.first_token_at
+    assert first is not None
+    await writer.write()
+    await writer.write(Entry("text", ""))
+    await writer.write(*entries[3:])
+    assert writer.entries == entries
+    assert writer.log == encode(entries)
+    assert writer.text == "two words"
+    assert writer.first_token_at == first
+    await writer.end("done")
+    assert await log.read("g") == Piece(0, encode(entries), "done")
+
+
+async def test_entries_of_one_write_are_one_append(log: GenerationLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = writer_of(log)
+    await writer.open()
+    appends: list[str] = []
+    append = log.append
+
+    async def counted(generation: str, fence: int, offset: int, text: str) -> None:
+        appends.append(text)
+        await append(generation, fence, offset, text)
+
+    monkeypatch.setattr(log, "append", counted)
+    await writer.write(Entry("text", "last"), Entry("sealed", data={"seq": 1}))
+    assert appends == ['last\x1ez{"seq":1}\x1f']
+
+
+async def test_a_new_generation_is_opened_without_asking_the_store(
+    log: GenerationLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> str:
+        raise AssertionError("the store was asked")
+
+    monkeypatch.setattr(log, "open", never)
+    writer = writer_of(log)
+    await writer.open()
+    await writer.write(*text("a"))
+    assert (await log.read("g")).text == "a"
+
+
+async def test_a_later_owner_goes_on_behind_what_is_there(log: GenerationLog) -> None:
+    saved = Saved()
+    one = writer_of(log, saved)
+    await one.open()
+    await one.write(Entry("reasoning", "hm"), *text("first "))
+    two = writer_of(log, saved, fence=2)
+    await two.open()
+    assert two.entries == one.entries
+    assert (two.log, two.text) == (one.log, "first ")
+    with pytest.raises(StaleOwner):
+        await one.write(*text("late"))
+    with pytest.raises(StaleOwner):
+        await one.end("done")
+    await two.write(*text("second"))
+    assert two.log == (await log.read("g")).text
+    assert two.text == "first second"
+
+
+async def test_a_write_that_was_cancelled_is_settled_by_the_next(log: GenerationLog) -> None:
+    writer = writer_of(log)
+    await writer.open()
+    await writer.write(*text("a"))
+    for turns in range(12):
+        task = asyncio.create_task(writer.write(*text(f"[{turns}]")))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await writer.write(*text("."))
+    assert (await log.read("g")).text == writer.log == writer.text
+    assert writer.text.count(".") == 12
+
+
+async def test_foreign_text_in_the_log_ends_the_writer(log: GenerationLog) -> None:
+    writer = writer_of(log)
+    await writer.open()
+    await writer.write(*text("mine "))
+    await log.append("g", 1, 5, "somebody's")
+    with pytest.raises(StaleOwner):
+        await writer.write(*text("mine"))
+    assert (await log.read("g")).text == "mine somebody's"
+
+
+# What the row and the checkpoints get ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The writer's clock, in seconds; it moves when a test moves it."""
+    now = [100.0]
+    with patch.object(log_writer, "time") as time:
+        time.monotonic = lambda: now[0]
+        yield now  # type: ignore[misc]
+
+
+async def test_an_answer_within_a_second_costs_the_database_nothing(log: GenerationLog, clock: list[float]) -> None:
+    saved = Saved()
+    writer = writer_of(log, saved)
+    await writer.open()
+    for _ in range(9):
+        await writer.write(*text("x"))
+        clock[0] += 0.1
+    await writer.end("done")
+    assert saved.writes == 0
+
+
+async def test_the_row_is_told_once_and_checkpoints_hold_what_is_new(log: GenerationLog, clock: list[float]) -> None:
+    saved = Saved()
+    writer = writer_of(log, saved)
+    await writer.open()
+    for _ in range(35):
+        await writer.write(*text("x"))
+        clock[0] += 0.1
+    assert saved.streaming_since == [writer.first_token_at]
+    assert writer.first_token_at is not None
+    if log.durable:
+        assert saved.writes == 1
+        assert saved.checkpoints == {}
+    else:
+        assert saved.writes == 3
+        assert sorted(saved.checkpoints) == [0, *_ends(saved.checkpoints)[:-1]]  # nothing is saved twice
+        assert 31 <= len(await saved.checkpointed("g")) <= 34
+
+
+def _ends(pieces: dict[int, str]) -> list[int]:
+    return [start + len(piece) for start, piece in sorted(pieces.items())]
+
+
+async def test_a_checkpoint_that_the_database_did_not_take_is_made_up_for(
+    log: GenerationLog, clock: list[float]
+) -> None:
+    saved = Saved()
+    writer = writer_of(log, saved)
+    await writer.open()
+    await writer.write(*text("a"))
+    clock[0] += 1.1
+    saved.refusal = DatabaseUnavailable("gone")
+    await writer.write(*text("b"))
+    await writer.write(*text("c"))
+    assert saved.writes == 1  # not on every write: each may take as long as the database's patience
+    clock[0] += 1.1
+    await writer.write(*text("d"))
+    assert saved.writes == 2
+    assert saved.streaming_since == [writer.first_token_at]
+    assert saved.checkpoints == ({} if log.durable else {0: "abcd"})
+
+
+async def test_an_owner_that_was_replaced_stops_at_its_checkpoint(log: GenerationLog, clock: list[float]) -> None:
+    saved = Saved(refusal=Unmet("owner"))
+    writer = writer_of(log, saved)
+    await writer.open()
+    await writer.write(*text("a"))
+    clock[0] += 1.1
+    with pytest.raises(StaleOwner):
+        await writer.write(*text("b"))
+
+
+async def test_a_log_that_was_lost_with_its_owner_is_restored_from_checkpoints(
+    redis_url: str, clock: list[float]
+) -> None:
+    log, saved = ValkeyLog(redis_url), Saved()
+    await log.start()
+    one = writer_of(log, saved)
+    await one.open()
+    for word in ("a", "b", "c", "d"):
+        await one.write(*text(word))
+        clock[0] += 0.6
+    assert saved.checkpoints == {0: "abc"}
+    async with redis.asyncio.Redis.from_url(redis_url) as server:
+        await server.flushdb()
+    two = writer_of(log, saved, fence=2)
+    await two.open()
+    assert two.text == "abc"
+    await two.write(*text("D"))
+    clock[0] += 1.1
+    await two.write(*text("E"))
+    assert saved.checkpoints == {0: "abc", 3: "DE"}
+    assert (await log.read("g")).text == "abcDE"
+    await log.close()
+
+
+async def test_a_durable_log_needs_no_checkpoint(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db")
+    await log.start()
+    two = writer_of(log, Saved(checkpoints={0: "should not be asked for"}), fence=2)
+    await two.open()
+    assert two.text == ""
+    await log.close()
+
+
+# Faults between writer and server ------------------------------------------------------------------------------------
+
+
+class Fleet:
+    """The owner's process behind a proxy, and another process beside it."""
+
+    def __init__(self, server: str, proxy: FaultProxy) -> None:
+        self.proxy = proxy
+        self.one = ValkeyLog(f"redis://127.0.0.1:{proxy.port}/0")
+        self.two = ValkeyLog(server)
+        self.writer = writer_of(self.one)
+
+
+@pytest.fixture
+async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
+    async with FaultProxy(int(shared_valkey().rpartition(":")[2].partition("/")[0])) as proxy:
+        fleet = Fleet(redis_url, proxy)
+        await fleet.one.start()
+        await fleet.two.start()
+        yield fleet
+        proxy.mode = "pass"
+        await fleet.one.close()
+        await fleet.two.close()
+
+
+async def write_all(writer: LogWriter, words: list[str] = WORDS) -> None:
+    for word in words:
+        await writer.write(*text(word))
+
+
+async def agrees(fleet: Fleet) -> None:
+    """Mirror, store and writer hold the same."""
+    mirror = fleet.one._mirrors.get("g")
+    assert mirror is not None
+    assert mirror.text() == (await fleet.two.read("g")).text == fleet.writer.log
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_a_lost_acknowledgement_splices_nothing(
+    fleet: Fleet, silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewers = await seen_by(fleet.one, fleet.two)
+    await fleet.writer.open()
+    await write_all(fleet.writer, WORDS[:20])
+    lost = fleet.proxy.drop_next_answer(b'"g"', silent=silent)
+    await write_all(fleet.writer, WORDS[20:40])
+    assert lost.happened.is_set()
+    await agrees(fleet)
+    await write_all(fleet.writer, WORDS[40:])
+    await fleet.writer.end("done")
+    await all_see(viewers, WHOLE)
+    assert await fleet.two.read("g") == Piece(0, WHOLE, "done")
+
+
+async def test_tails_see_text_whose_acknowledgement_was_lost_at_once(fleet: Fleet) -> None:
+    await fleet.writer.open()
+    await fleet.writer.write(*text("a"))
+    seen: list[str] = []
+
+    async def look() -> None:
+        async for piece in fleet.one.tail("g"):
+            seen.append(piece.text)
+
+    viewer = asyncio.create_task(look())
+    await asyncio.sleep(0.05)
+    fleet.proxy.drop_next_answer(b'"g"')
+    await fleet.writer.write(*text("b"))
+    await asyncio.sleep(0.05)
+    assert "".join(seen) == "ab"
+    viewer.cancel()
+
+
+async def test_the_first_append_and_the_answer_to_opening_get_lost(fleet: Fleet) -> None:
+    viewers = await seen_by(fleet.one, fleet.two)
+    await fleet.writer.open()
+    fleet.proxy.drop_next_answer(b'"g"')
+    await write_all(fleet.writer, WORDS[:5])
+    fleet.proxy.drop_next_answer(b'"g"')
+    opened = fleet.proxy.drop_next_answer(b"\r\n$1\r\ng\r\n")  # the opening that follows it
+    await write_all(fleet.writer, WORDS[5:])
+    assert opened.happened.is_set()
+    await agrees(fleet)
+    await fleet.writer.end("done")
+    await all_see(viewers, WHOLE)
+
+
+async def test_an_end_whose_acknowledgement_was_lost(fleet: Fleet) -> None:
+    viewers = await seen_by(fleet.one, fleet.two)
+    await fleet.writer.open()
+    await write_all(fleet.writer)
+    fleet.proxy.drop_next_answer(b'"done"')
+    await fleet.writer.end("done")
+    await all_see(viewers, WHOLE)
+    assert fleet.one._mirrors.items() == []
+
+
+async def test_an_end_whose_acknowledgement_was_lost_without_a_writer_to_repeat_it(fleet: Fleet) -> None:
+    viewers = await seen_by(fleet.one, fleet.two)
+    await fleet.writer.open()
+    await write_all(fleet.writer)
+    fleet.proxy.drop_next_answer(b'"done"')
+    with pytest.raises(LogUnavailable):
+        await fleet.one.end("g", 1, "done")
+    await all_see(viewers, WHOLE)
+    assert fleet.one._mirrors.items() == []
+
+
+async def test_an_end_after_an_append_whose_acknowledgement_was_lost(fleet: Fleet) -> None:
+    """The turn may end an answer whose last write it gave up."""
+    viewers = await seen_by(fleet.one, fleet.two)
+    await fleet.writer.open()
+    await write_all(fleet.writer)
+    fleet.proxy.drop_next_answer(b'"g"')
+    with pytest.raises(LogUnavailable):
+        await fleet.one.append("g", 1, len(WHOLE), "more")
+    await fleet.one.end("g", 1, "done")
+    await all_see(viewers, WHOLE + "more")
+
+
+async def test_going_on_without_opening_again_leaves_no_gap(fleet: Fleet) -> None:
+    """What a writer does that reads how far the log is, instead of opening it."""
+    viewers = await seen_by(fleet.one, fleet.two)
+    await fleet.one.open("g", 1)
+    await fleet.one.append("g", 1, 0, "one ")
+    fleet.proxy.drop_next_answer(b'"g"')
+    with pytest.raises(LogUnavailable):
+        await fleet.one.append("g", 1, 4, "two ")
+    await fleet.one.append("g", 1, 8, "three ")
+    await fleet.one.append("g", 1, 14, "four")
+    await fleet.one.end("g", 1, "done")
+    await all_see(viewers, "one two three four")
+
+
+@pytest.mark.parametrize("fault", ["pause", "reset", "half-open"])
+async def test_a_server_away_for_longer_than_a_reply_may_take(
+    fleet: Fleet, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewers = await seen_by(fleet.one, fleet.two)
+    await fleet.writer.open()
+    await write_all(fleet.writer, WORDS[:20])
+    fleet.proxy.mode = fault  # type: ignore[assignment]
+    asyncio.get_running_loop().call_later(6.5, setattr, fleet.proxy, "mode", "pass")
+    await write_all(fleet.writer, WORDS[20:])
+    await agrees(fleet)
+    await fleet.writer.end("done")
+    await all_see(viewers, WHOLE)
+
+
+async def test_a_stopped_server(own_valkey: Valkey) -> None:
+    log = ValkeyLog(own_valkey.url)
+    await log.start()
+    writer = writer_of(log)
+    viewers = await seen_by(log)
+    await writer.open()
+    await write_all(writer, WORDS[:20])
+    own_valkey.pause()
+    asyncio.get_running_loop().call_later(6.5, own_valkey.resume)
+    await write_all(writer, WORDS[20:])
+    assert (await log.read("g")).text == writer.log == WHOLE
+    await writer.end("done")
+    await all_see(viewers, WHOLE)
+    await log.close()
+
+
+async def test_a_late_duplicate_changes_nothing(fleet: Fleet) -> None:
+    """A command that timed out may reach the server after the writer has opened again, or written on."""
+    viewers = await seen_by(fleet.one, fleet.two)
+    await fleet.writer.open()
+    await write_all(fleet.writer, WORDS[:20])
+    held = fleet.proxy.hold_next_request(b'"g"')
+    task = asyncio.create_task(fleet.writer.write(*text("never ")))
+    await held.happened.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await fleet.one.open("g", 1, fleet.writer.log)  # on another connection
+    held.release()
+    await asyncio.sleep(0.1)
+    assert (await fleet.two.read("g")).text == "".join(WORDS[:20])
+    await fleet.writer.write(*text(WORDS[20]))
+    await agrees(fleet)
+    await write_all(fleet.writer, WORDS[21:])
+    await fleet.writer.end("done")
+    await all_see(viewers, WHOLE)
+
+
+async def test_a_late_first_append_does_not_make_the_log_again(fleet: Fleet) -> None:
+    await fleet.writer.open()
+    held = fleet.proxy.hold_next_request(b'"g"')
+    task = asyncio.create_task(fleet.writer.write(*text("never ")))
+    await held.happened.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await fleet.one.open("g", 1) == ""
+    held.release()
+    await asyncio.sleep(0.1)
+    assert (await fleet.two.read("g")).text == ""
+    await write_all(fleet.writer)
+    await agrees(fleet)
+
+
+async def test_a_late_opening_does_not_undo_a_later_one(fleet: Fleet) -> None:
+    await fleet.one.open("g", 2, "text")
+    held = fleet.proxy.hold_next_request(b"a longer text")
+    late = asyncio.create_task(fleet.one.open("g", 2, "text and a longer text"))
+    await held.happened.wait()
+    late.cancel()
+    await asyncio.gather(late, return_exceptions=True)
+    assert await fleet.one.open("g", 2, "text") == "text"
+    held.release()
+    await asyncio.sleep(0.1)
+    await fleet.one.append("g", 2, 4, " goes on")
+    assert (await fleet.two.read("g")).text == "text goes on"
+
+
+async def test_a_server_that_forgot_everything_is_restored_in_mid_answer(fleet: Fleet, redis_url: str) -> None:
+    viewers = await seen_by(fleet.one, fleet.two)
+    await fleet.writer.open()
+    await write_all(fleet.writer, WORDS[:20])
+    async with redis.asyncio.Redis.from_url(redis_url) as server:
+        await server.flushdb()
+    await write_all(fleet.writer, WORDS[20:])
+    await agrees(fleet)
+    await fleet.writer.end("done")
+    await all_see(viewers, WHOLE)
+
+
+async def test_patience_ends(log: GenerationLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "PATIENCE_S", 0.3)
+    writer = writer_of(log)
+    await writer.open()
+    await writer.write(*text("a"))
+    append, tries = log.append, 0
+
+    async def away(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+        raise LogUnavailable("away")
+
+    monkeypatch.setattr(log, "append", away)
+    with pytest.raises(LogUnavailable):
+        await writer.write(*text("b"))
+    assert 3 <= tries <= 12  # it backs off
+
+    async def behind(*_: object) -> None:
+        raise WrongOffset(0)
+
+    monkeypatch.setattr(log, "append", behind)
+    with pytest.raises(LogUnavailable, match="keeps losing"):
+        await writer.write(*text("b"))
+    monkeypatch.setattr(log, "append", append)
+    await writer.write(*text("c"))
+    assert (await log.read("g")).text == writer.log == "ac"
+
+
+async def test_opening_waits_for_the_log(log: GenerationLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    await log.open("g", 1, "before ")
+    opened, tries = log.open, 0
+
+    async def twice_away(*about: Any) -> str:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise LogUnavailable("away")
+        return await opened(*about)
+
+    monkeypatch.setattr(log, "open", twice_away)
+    writer = writer_of(log, fence=2)
+    await writer.open()
+    assert writer.text == "before "

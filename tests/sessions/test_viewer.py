@@ -1,0 +1,231 @@
+"""Following an answer: from any offset, past what cannot be read, and when log and database do not agree."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from chat_app.data.log import mirror, valkey_scripts
+from chat_app.data.log.base import GenerationLog
+from chat_app.data.log.entries import Entry, encode
+from chat_app.data.log.sqlite import SqliteLog
+from chat_app.data.log.valkey import ValkeyLog
+from chat_app.sessions.viewer import Gone, Update, Viewer, _Reader
+
+SEALED = Entry("sealed", data={"seq": 1, "finish": "stop"})
+ENTRIES = [
+    Entry("reasoning", "hm"),
+    Entry("text", "Let me see. "),
+    Entry("tool_call", data={"id": "c", "name": "calculator", "arguments": "{}"}),
+    Entry("tool_result", data={"id": "c", "content": "4"}),
+    Entry("text", "Four."),
+    SEALED,
+]
+LOG = encode(ENTRIES)
+FOREIGN = '\x1eq{"of a later release": true}\x1f'
+
+
+@dataclass
+class Kept:
+    log: str = ""
+    length: int = 0
+
+
+@dataclass
+class Rows:
+    """What the database says of the one generation."""
+
+    now: str | None = "streaming"
+    asked: int = 0
+    what: Kept = field(default_factory=Kept)
+
+    async def status(self, _id: str) -> str | None:
+        self.asked += 1
+        return self.now
+
+    async def kept(self, _id: str) -> Kept:
+        return self.what
+
+
+@pytest.fixture(params=["sqlite", "valkey"])
+async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[GenerationLog]:
+    valkey = request.param == "valkey"
+    log: GenerationLog = ValkeyLog(request.getfixturevalue("redis_url")) if valkey else SqliteLog(tmp_path / "log.db")
+    await log.start()
+    yield log
+    await log.close()
+
+
+def viewer_of(log: GenerationLog, rows: Rows) -> Viewer:
+    return Viewer(log, rows)  # type: ignore[arg-type]
+
+
+async def follow(viewer: Viewer, offset: int = 0) -> list[Update]:
+    async with asyncio.timeout(30):
+        return [update async for update in viewer.follow("g", offset)]
+
+
+def entries_of(updates: list[Update]) -> list[Entry]:
+    return [entry for update in updates for entry in update.entries]
+
+
+async def test_an_answer_that_is_being_written(log: GenerationLog) -> None:
+    following = asyncio.create_task(follow(viewer_of(log, Rows())))
+    await log.open("g", 1)
+    offset = 0
+    for entry in ENTRIES:
+        await log.append("g", 1, offset, encode([entry]))
+        offset += len(encode([entry]))
+        await asyncio.sleep(0.01)
+    await log.end("g", 1, "done")
+    updates = await following
+    assert entries_of(updates) == ENTRIES
+    assert [update.end for update in updates] == [None] * (len(updates) - 1) + ["done"]
+    assert "".join(update.text for update in updates) == "Let me see. Four."
+    assert updates[0].offset == 0
+    assert all(one.next == two.offset for one, two in pairwise(updates))
+    assert updates[-1].next == len(LOG)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_from_every_offset_that_an_update_names(log: GenerationLog, ended: bool) -> None:
+    await log.open("g", 1, LOG)
+    await log.end("g", 1, "done")
+    viewer = viewer_of(log, Rows("done" if ended else "streaming", what=Kept(length=len(LOG))))
+    offset = 0
+    for n, entry in enumerate(ENTRIES):
+        [update] = await follow(viewer, offset)
+        assert update == Update(offset, tuple(ENTRIES[n:]), len(LOG), "done")
+        offset += len(encode([entry]))
+    assert await follow(viewer, len(LOG)) == [Update(len(LOG), (), len(LOG), "done")]
+
+
+async def test_from_the_middle_of_text(log: GenerationLog) -> None:
+    await log.open("g", 1, "one two\x1erhm\x1fthree")
+    await log.end("g", 1, "done")
+    viewer = viewer_of(log, Rows())
+    assert entries_of(await follow(viewer, 4)) == [
+        Entry("text", "two"),
+        Entry("reasoning", "hm"),
+        Entry("text", "three"),
+    ]
+    assert entries_of(await follow(viewer, 7)) == [Entry("reasoning", "hm"), Entry("text", "three")]
+    assert entries_of(await follow(viewer, 8)) == [Entry("text", "three")]  # inside a frame: that is not shown again
+    assert entries_of(await follow(viewer, 14)) == [Entry("text", "ree")]
+
+
+def test_frames_that_this_release_does_not_know_shift_no_offset() -> None:
+    """Their length counts, although they are no entries: else text behind them was cut in the wrong place."""
+    log = f'one{FOREIGN}two{FOREIGN}\x1ez{{ "seq" : 1 }}\x1fthree'
+    two, three = log.index("two"), log.index("three")
+    for cut in range(len(log) + 1):
+        reader = _Reader(two + 1)
+        first, second = reader.read(log[:cut]), reader.read(log[cut:], "done")
+        assert "".join(update.text for update in (first, second)) == "wothree"
+        assert [entry.kind for entry in (*first.entries, *second.entries)].count("sealed") == 1
+        assert second.next == len(log)
+    reader = _Reader(three)
+    assert reader.read(log).entries == (Entry("text", "three"),)
+    reader = _Reader(two + len(f"two{FOREIGN}"))
+    assert [entry.kind for entry in reader.read(log).entries] == ["sealed", "text"]
+
+
+async def test_the_owner_died_between_the_commit_and_the_end_of_the_log(
+    log: GenerationLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody will write to this log any more: in a silence the database is asked."""
+    monkeypatch.setattr(mirror, "QUIET_S", 0.1)
+    rows = Rows()
+    await log.open("g", 1, "Let me")
+    async with aclosing(viewer_of(log, rows).follow("g")) as updates, asyncio.timeout(10):
+        assert (await anext(updates)).text == "Let me"
+        assert await anext(updates) == Update(6, (), 6)  # a sign of life
+        asked = rows.asked
+        assert asked >= 2
+        rows.now, rows.what = "done", Kept("Let me see.", 11)
+        last = await anext(updates)
+        while last.end is None:
+            last = await anext(updates)
+        assert last == Update(6, (Entry("text", " see."),), 11, "done")
+
+
+async def test_text_flows_without_the_database_being_asked(log: GenerationLog) -> None:
+    rows = Rows()
+    await log.open("g", 1, LOG)
+    await log.end("g", 1, "done")
+    await follow(viewer_of(log, rows))
+    assert rows.asked == 1
+    async with aclosing(viewer_of(log, rows).follow("g", begun=True)) as updates:
+        assert [update.end async for update in updates] == ["done"]
+    assert rows.asked == 1
+
+
+async def test_an_unknown_answer(log: GenerationLog) -> None:
+    assert await follow(viewer_of(log, Rows(None))) == []
+
+
+@pytest.mark.parametrize("status", ["done", "stopped", "failed", "refused"])
+async def test_an_ended_answer_comes_from_its_message(log: GenerationLog, status: str) -> None:
+    viewer = viewer_of(log, Rows(status, what=Kept(LOG, len(LOG))))
+    assert await follow(viewer) == [Update(0, tuple(ENTRIES), len(LOG), status)]
+    assert await viewer.entries("g") == ENTRIES
+    assert await viewer.text("g") == "Let me see. Four."
+
+
+async def test_an_answer_that_nobody_keeps_any_more_is_gone(log: GenerationLog) -> None:
+    await log.open("g", 1, LOG[:-1])
+    viewer = viewer_of(log, Rows("done", what=Kept("", len(LOG))))
+    with pytest.raises(Gone) as gone:
+        await follow(viewer)
+    assert gone.value.length == len(LOG)
+    with pytest.raises(Gone):
+        await viewer.text("g")
+    assert await follow(viewer_of(log, Rows("done", what=Kept("", len(LOG) - 1))))
+
+
+async def test_a_log_that_was_made_anew_by_its_end_alone(log: GenerationLog) -> None:
+    await log.end("g", 1, "done")
+    rows = Rows(what=Kept("all of it", 9))
+    assert await follow(viewer_of(log, rows)) == [Update(0, (Entry("text", "all of it"),), 9, "done")]
+    rows.what = Kept("", 9)
+    with pytest.raises(Gone):
+        await follow(viewer_of(log, rows))
+    rows.what = Kept()
+    assert await follow(viewer_of(log, rows)) == [Update(0, (), 0, "done")]
+
+
+async def test_text_that_the_store_lost_before_it_was_read_comes_from_the_message(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = ValkeyLog(redis_url), ValkeyLog(redis_url)
+    await one.start()
+    await two.start()
+    await one.open("g", 1)
+    await one.append("g", 1, 0, "Let me ")
+    rows = Rows(what=Kept("Let me see.", 11))
+    async with aclosing(viewer_of(two, rows).follow("g")) as updates, asyncio.timeout(30):
+        assert (await anext(updates)).text == "Let me "
+        feed = two._reader._feed
+        monkeypatch.setattr(two._reader, "_feed", lambda fields: None)  # this post never arrives
+        await one.append("g", 1, 7, "see.")
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(two._reader, "_feed", feed)
+        read, lost = two._reader._mirrors._history, asyncio.Event()
+
+        async def after_the_loss(generation: str) -> object:
+            await lost.wait()
+            return await read(generation)
+
+        monkeypatch.setattr(two._mirrors, "_history", after_the_loss)
+        await one.end("g", 1, "done")
+        async with redis.asyncio.Redis.from_url(redis_url) as server:
+            await server.delete(valkey_scripts.TEXT + "g")
+        lost.set()
+        assert [update async for update in updates] == [Update(7, (Entry("text", "see."),), 11, "done")]
+    await one.close()
+    await two.close()

@@ -202,6 +202,16 @@ async def test_a_missed_end_is_found_by_comparing(two: Two, monkeypatch: pytest.
     assert (await asyncio.wait_for(viewer, 30))[:2] == (text, "done")
 
 
+async def test_a_stop_that_the_reader_missed_is_found_by_comparing(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat_app.data.log.shard_reader.BLOCK_S", 0.1)
+    await two.one.open("g", 1)
+    await two.one.open("h", 1)
+    monkeypatch.setattr(two.one._reader, "_obey", lambda fields: None)
+    await two.two.request_stop("g")
+    await asyncio.wait_for(two.one.stop_requested("g").wait(), 30)
+    assert not two.one.stop_requested("h").is_set()
+
+
 async def test_a_lost_answer_does_not_double_the_text(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     await two.one.open("g", 1)
     flush, calls = two.one._flush, 0

@@ -258,6 +258,15 @@ async def test_a_log_that_lost_its_memory_is_restored(two: Two, lost: str) -> No
         assert (await asyncio.wait_for(viewer, 30))[:2] == (text, "done")
 
 
+@pytest.mark.parametrize("lost", [valkey_scripts.TEXT, valkey_scripts.HASH])
+async def test_an_end_restores_what_was_lost_before_it(two: Two, lost: str) -> None:
+    await two.one.open("g", 1)
+    text = await two.write(two.one, 1, some_words(20, 1))
+    await two.server.delete(lost + "g")
+    await two.one.end("g", 1, "done")
+    assert await two.two.read("g") == Piece(0, text, "done")
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 async def test_server_restart(own: Two, own_valkey: Valkey, how: signal.Signals) -> None:
     await own.one.open("g", 1)

@@ -295,6 +295,20 @@ async def test_a_log_that_was_lost_with_its_owner_is_restored_from_checkpoints(
     await log.close()
 
 
+async def test_a_later_owner_saves_what_the_checkpoints_lack(redis_url: str, clock: list[float]) -> None:
+    log, saved = ValkeyLog(redis_url), Saved(checkpoints={0: "abc"})
+    await log.start()
+    await log.open("g", 1, "abcd")
+    two = writer_of(log, saved, fence=2)
+    await two.open()
+    assert two.text == "abcd"
+    await two.write(*text("e"))
+    clock[0] += 1.1
+    await two.write(*text("f"))
+    assert saved.checkpoints == {0: "abc", 3: "def"}
+    await log.close()
+
+
 async def test_a_durable_log_needs_no_checkpoint(tmp_path: Path) -> None:
     log = SqliteLog(tmp_path / "log.db")
     await log.start()

@@ -326,6 +326,13 @@ async def test_who_only_waits_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
     await engine.drain()
 
 
+async def test_whose_answer_takes_long_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairqueue, "ABOUT_S", 0.0)
+    engine = await loaded(FairQueue(8, 0, 100), [("light", 1)] + [("heavy", 1)] * 10)
+    assert Counter(engine.began) == {"light": 1, "heavy": 6}
+    await engine.drain()
+
+
 async def test_who_was_here_a_moment_ago_is_about() -> None:
     engine = Engine(FairQueue(8, 0, 100))
     engine.add("light")

@@ -34,7 +34,11 @@ async def test_model_tool_model(parley: Parley) -> None:
     call, result = (entry.data for entry in shown if entry.kind in ("tool_call", "tool_result"))
     assert (call["name"], call["arguments"], call["built_in"]) == ("calculator", EXPRESSION, True)
     assert (result["id"], result["content"], result["failed"]) == (call["id"], "391", False)
-    assert await steps_of(parley, started.generation_id) == [(1, "model", "done"), (2, "tool", "done"), (3, "model", "done")]
+    assert await steps_of(parley, started.generation_id) == [
+        (1, "model", "done"),
+        (2, "tool", "done"),
+        (3, "model", "done"),
+    ]
 
     thread = await parley.threads.open(ada, str(started.thread_id))
     assert thread.messages[-1].content == f"{FIRST}{BETWEEN}{SECOND}"

@@ -60,3 +60,23 @@ async def test_a_place_is_free_at_the_very_millisecond_it_runs_out(clock: Clock)
     assert not await limits.enter("k", "b", 1, 100)
     clock.ms = 100
     assert await limits.enter("k", "b", 1, 100)
+
+
+async def test_renewing_counts_as_touching(clock: Clock) -> None:
+    limits = MemoryLimits(most=2)
+    assert await limits.enter("old", "a", 1, 60_000)
+    assert await limits.enter("new", "a", 1, 60_000)
+    assert await limits.renew([("old", "a")], 60_000) == {("old", "a")}
+    assert await limits.enter("newest", "a", 1, 60_000)
+    assert not await limits.enter("old", "b", 1, 60_000)
+    assert await limits.enter("new", "b", 1, 60_000)
+
+
+async def test_what_has_run_out_is_not_renewed(clock: Clock) -> None:
+    limits = MemoryLimits()
+    assert await limits.enter("k", "a", 1, 100)
+    clock.ms = 99
+    assert await limits.renew([("k", "a"), ("k", "stranger"), ("other", "a")], 100) == {("k", "a")}
+    clock.ms = 199
+    assert await limits.renew([("k", "a")], 100) == set()
+    assert await limits.enter("k", "b", 1, 100)

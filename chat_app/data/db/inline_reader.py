@@ -15,7 +15,9 @@ from chat_app.data.db.sqlite_file import open_file
 STEPS = 1_000
 """Instructions of SQLite's machine after which a read is long, twice as many at most: some 50 µs."""
 LONG_S = 0.001
-"""CPU time: what takes more is long however few its instructions are (a whole search may be one of them)."""
+"""What takes more is long, however few its instructions are: a whole search may be one of them, a disk may be slow."""
+LATE = 3
+"""So many times, that is: once or twice, it may have been the machine that was busy."""
 AVOIDED_S = 60.0
 """How long a query that was long is left to the threads before it is tried here again."""
 MOST_AVOIDED = 1_000
@@ -34,6 +36,7 @@ class InlineReader:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._avoided: dict[str, float] = {}
+        self._late: dict[str, int] = {}
         self._overruns = 0
 
     async def start(self) -> None:
@@ -52,7 +55,7 @@ class InlineReader:
         """
         if self._connection is None or (self._avoided and self._avoided.get(sql, 0.0) > time.monotonic()):
             raise TooLong
-        self._overruns, begun = 0, time.thread_time()
+        self._overruns, begun = 0, time.monotonic()
         try:
             value = work(self._connection)
         except sqlite3.OperationalError as error:
@@ -60,11 +63,14 @@ class InlineReader:
                 raise
             self._avoid(sql)
             raise TooLong from None
-        if time.thread_time() - begun > LONG_S:
-            self._avoid(sql)
+        if time.monotonic() - begun > LONG_S:
+            self._late[sql] = late = self._late.get(sql, 0) + 1
+            if late == LATE:
+                self._avoid(sql)
         return value
 
     def _avoid(self, sql: str) -> None:
+        self._late.pop(sql, None)
         if len(self._avoided) >= MOST_AVOIDED:
             self._avoided.clear()
         self._avoided[sql] = time.monotonic() + AVOIDED_S

@@ -15,9 +15,9 @@ from chat_app.data.db.sqlite_file import open_file
 STEPS = 1_000
 """Instructions of SQLite's machine after which a read is long, twice as many at most: some 50 µs."""
 LONG_S = 0.001
-"""What takes more is long, however few its instructions are: a whole search may be one of them, a disk may be slow."""
+"""CPU time. What takes more is long, however few its instructions are: a whole search may be one of them."""
 LATE = 3
-"""So many times, that is: once or twice, it may have been the machine that was busy."""
+"""So many times, that is: the first ones may have found cold caches."""
 AVOIDED_S = 60.0
 """How long a query that was long is left to the threads before it is tried here again."""
 MOST_AVOIDED = 1_000
@@ -55,7 +55,7 @@ class InlineReader:
         """
         if self._connection is None or (self._avoided and self._avoided.get(sql, 0.0) > time.monotonic()):
             raise TooLong
-        self._overruns, begun = 0, time.monotonic()
+        self._overruns, begun = 0, time.thread_time()
         try:
             value = work(self._connection)
         except sqlite3.OperationalError as error:
@@ -63,7 +63,7 @@ class InlineReader:
                 raise
             self._avoid(sql)
             raise TooLong from None
-        if time.monotonic() - begun > LONG_S:
+        if time.thread_time() - begun > LONG_S:
             self._late[sql] = late = self._late.get(sql, 0) + 1
             if late == LATE:
                 self._avoid(sql)

@@ -1,4 +1,7 @@
-"""The gateway as one app, which Reflex mounts beside its pages. It only puts the parts together."""
+"""The gateway's app, which Reflex mounts beside its pages. It only puts the parts together.
+
+`completions_route` is not among them: it goes in front.
+"""
 
 from collections.abc import Collection
 
@@ -7,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from chat_app.gateway import admin, completions, generations, health, models, sign_in
+from chat_app.gateway import admin, generations, health, models, sign_in
 from chat_app.gateway.caller import GetParley
 from chat_app.gateway.edge import Edge
-from chat_app.gateway.errors import ApiError, install
+from chat_app.gateway.errors import ApiError, install, not_allowed
 from chat_app.gateway.headers import SecurityHeaders
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
@@ -23,7 +26,7 @@ def api(get_parley: GetParley, pages: Collection[str] = ()) -> FastAPI:
     app.add_middleware(Edge)
     app.add_middleware(SecurityHeaders)  # Reflex mounts its pages inside this app, so they have them too.
     install(app)
-    for part in (completions, generations, models, health):
+    for part in (generations, models, health):
         app.router.routes.extend(part.routes(get_parley))
     app.router.routes.extend(sign_in.routes(get_parley, pages))
     app.include_router(admin.router(get_parley))
@@ -41,12 +44,6 @@ async def _nothing_here(request: Request) -> Response:
             for method in getattr(route, "methods", None) or ()
         }
     )
-    called = f"{request.method} {request.url.path}"
     if allowed:
-        raise ApiError(
-            405,
-            "method_not_allowed",
-            f"{called}: use {', '.join(allowed)}.",
-            headers={"Allow": ", ".join(allowed)},
-        )
-    raise ApiError(404, "unknown_url", f"Unknown request URL: {called}.")
+        raise not_allowed(request.method, request.url.path, allowed)
+    raise ApiError(404, "unknown_url", f"Unknown request URL: {request.method} {request.url.path}.")

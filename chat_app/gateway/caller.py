@@ -18,7 +18,12 @@ FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip")
 
 async def by_key(parley: Parley, request: Request) -> Identity:
     """Whose API key the request carries. Raises `ApiError` (401)."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return await by_authorization(parley, request.headers.get("authorization", ""))
+
+
+async def by_authorization(parley: Parley, header: str) -> Identity:
+    """Whose API key an Authorization header carries. Raises `ApiError` (401)."""
+    scheme, _, key = header.partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key:
         raise _unknown("missing_api_key", "Send an API key: “Authorization: Bearer sk-parley-…”.")

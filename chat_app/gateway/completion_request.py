@@ -10,18 +10,17 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from chat_app.gateway.errors import ApiError
+from chat_app.gateway.completion_messages import MOST_MESSAGES, MessageField, read_messages
+from chat_app.gateway.completion_tools import MOST_TOOLS, ToolField, Tools, read_tools
+from chat_app.gateway.errors import ApiError, wrong
 from inference.protocol import BadRequest, Message, Sampling
 from inference.schema import schema_in
 
-MOST_MESSAGES = 2_000
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-
 # Field → the values of it that mean nothing; any other is refused. Log probabilities are among them because an answer
-# goes through the generation log, which keeps text only.
+# goes through the generation log, which does not keep them.
 _NOTHING: tuple[Any, ...] = (None, False, 0, [], {}, "")
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(("tools", "functions", "logprobs", "top_logprobs", "logit_bias", "audio"), _NOTHING),
+    **dict.fromkeys(("functions", "logprobs", "top_logprobs", "logit_bias", "audio"), _NOTHING),
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar"), _NOTHING),
     "web_search_options": (None,),
     "modalities": (None, ["text"]),
@@ -31,7 +30,7 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """What a program wants. `messages` and `sampling` are the turn's; a `max_tokens` of 0 means: as long as
+    """What a program wants. `messages`, `sampling` and `tools` are the turn's; a `max_tokens` of 0 means: as long as
     plan, model and deployment allow."""
 
     model: str
@@ -39,16 +38,16 @@ class CompletionRequest:
     sampling: Sampling
     stream: bool
     include_usage: bool
+    tools: Tools
 
 
 def read_completion(raw: bytes) -> CompletionRequest:
     """Read a request's body. Raises `ApiError` (400), which names the field that is wrong."""
     body = _validated(_object(raw))
-    messages = tuple(_message(index, message) for index, message in enumerate(body.messages))
-    if messages[-1].role != "user":
-        raise _bad(f"messages[{len(messages) - 1}].role", "the last message must be the user's")
+    messages = read_messages(body.messages)
+    tools = read_tools(body.tools or (), body.tool_choice)
     if body.stream_options is not None and not body.stream:
-        raise _bad("stream_options", "is only allowed together with “stream”: true")
+        raise wrong("stream_options", "is only allowed together with “stream”: true")
     plain = Sampling(max_tokens=0)
     sampling = Sampling(
         max_tokens=body.max_completion_tokens or body.max_tokens or 0,
@@ -65,31 +64,14 @@ def read_completion(raw: bytes) -> CompletionRequest:
         json_schema=_schema(body.response_format),
     )
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return CompletionRequest(body.model or "", messages, sampling, bool(body.stream), include_usage)
+    return CompletionRequest(body.model or "", messages, sampling, bool(body.stream), include_usage, tools)
 
 
 def _schema(response_format: Any) -> str:
     try:
         return schema_in(response_format)
     except BadRequest as error:
-        raise _bad("response_format", str(error)) from None
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise ValueError("must be text or a list of text parts")
-    return "".join(map(_part, content))
-
-
-def _part(part: Any) -> str:
-    if not isinstance(part, dict) or part.get("type") != "text":
-        raise ValueError("only parts of the type “text” are supported here")
-    text = part.get("text")
-    if not isinstance(text, str):
-        raise ValueError("a text part needs its text")
-    return text
+        raise wrong("response_format", str(error)) from None
 
 
 def _listed(stop: Any) -> Any:
@@ -104,18 +86,13 @@ class _Read(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class _Message(_Read):
-    role: str
-    content: Annotated[str, BeforeValidator(_text)]
-
-
 class _StreamOptions(_Read):
     include_usage: bool | None = None
 
 
 class _Body(_Read):
     model: str | None = None
-    messages: list[_Message] = Field(min_length=1, max_length=MOST_MESSAGES)
+    messages: list[MessageField] = Field(min_length=1, max_length=MOST_MESSAGES)
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
@@ -131,6 +108,9 @@ class _Body(_Read):
     typical_p: float | None = Field(None, gt=0, le=1)
     repetition_penalty: float | None = Field(None, gt=0, le=10)
     response_format: Any = None
+    tools: list[ToolField] | None = Field(None, max_length=MOST_TOOLS)
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
     user: str | None = Field(None, max_length=512)
 
 
@@ -145,7 +125,7 @@ def _object(raw: bytes) -> dict[str, Any]:
         raise ApiError(400, "invalid_json", "The body must be a JSON object.")
     for field, harmless in _UNSUPPORTED.items():
         if field in body and body[field] not in harmless:
-            raise _bad(field, "is not supported here; leave it out", code="unsupported_parameter")
+            raise wrong(field, "is not supported here; leave it out", code="unsupported_parameter")
     return body
 
 
@@ -154,14 +134,7 @@ def _validated(fields: dict[str, Any]) -> _Body:
         return _Body.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise _bad(_path(first["loc"]), first["msg"].removeprefix("Value error, ")) from None
-
-
-def _message(index: int, message: _Message) -> Message:
-    role = _ROLES.get(message.role)
-    if role is None:
-        raise _bad(f"messages[{index}].role", "must be system, developer, user or assistant")
-    return Message(role, message.content)
+        raise wrong(_path(first["loc"]), first["msg"].removeprefix("Value error, ")) from None
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -169,7 +142,3 @@ def _path(location: tuple[int | str, ...]) -> str:
     for part in location:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path
-
-
-def _bad(param: str, words: str, code: str = "bad_input") -> ApiError:
-    return ApiError(400, code, f"{param}: {words}.", param=param)

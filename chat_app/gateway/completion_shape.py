@@ -1,12 +1,15 @@
 """An answer in OpenAI's shape, byte for byte: chunks of a stream, or the whole. It knows no socket."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import orjson
 
+from chat_app.data.log.entries import Entry, text_of
 from chat_app.sessions.generations import GenerationView
 
-FinishReason = Literal["stop", "length", "content_filter"]
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
+DONE = b"data: [DONE]\n\n"
 
 
 class Shape:
@@ -15,24 +18,22 @@ class Shape:
     def __init__(self, generation_id: str, model: str, created: int) -> None:
         self._head = {"id": f"chatcmpl-{generation_id}", "created": created, "model": model}
         chunk = orjson.dumps({"object": "chat.completion.chunk", **self._head})[:-1]
-        # What surrounds the text is the same in every chunk, so it is encoded once.
+        # What surrounds a delta is the same in every chunk, so it is encoded once.
         self._start = b"data: " + chunk
-        self._before = self._start + b',"choices":[{"index":0,"delta":{"content":'
-        self._after = b'},"logprobs":null,"finish_reason":null}]}\n\n'
+        self._before = self._start + b',"choices":[{"index":0,"delta":'
+        self._after = b',"logprobs":null,"finish_reason":null}]}\n\n'
+        self._calls = 0
 
     def opening(self) -> bytes:
         """The first chunk: whose answer this is."""
-        return (
-            self._start + b',"choices":[{"index":0,"delta":{"role":"assistant","content":""},'
-            b'"logprobs":null,"finish_reason":null}]}\n\n'
-        )
+        return self._delta(b'{"role":"assistant","content":""}')
 
-    def piece(self, text: str) -> bytes:
-        """A chunk of text."""
-        return self._before + orjson.dumps(text) + self._after
+    def chunks(self, entries: Iterable[Entry]) -> bytes:
+        """The chunks of what came next; empty if none of it is for the program."""
+        return b"".join(map(self._chunk, entries))
 
     def closing(self, reason: FinishReason) -> bytes:
-        """The chunk that says why the text ends."""
+        """The chunk that says why the answer ends."""
         return (
             self._start
             + b',"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":'
@@ -44,11 +45,46 @@ class Shape:
         """The last chunk, which has no choices, for those who asked for usage."""
         return self._start + b',"choices":[],"usage":' + orjson.dumps(usage_of(ended)) + b"}\n\n"
 
-    def whole(self, text: str, reason: FinishReason, usage: dict[str, Any]) -> dict[str, Any]:
+    def whole(self, entries: list[Entry], reason: FinishReason, usage: dict[str, Any]) -> bytes:
         """The answer to a program that does not stream."""
-        message = {"role": "assistant", "content": text, "refusal": None}
+        text = text_of(entries)
+        calls = [_call(entry) for entry in entries if _is_clients(entry)]
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if calls:
+            message |= {"content": text or None, "tool_calls": calls}
+        if reasoning := "".join(entry.text for entry in entries if entry.kind == "reasoning"):
+            message["reasoning_content"] = reasoning
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
-        return {**self._head, "object": "chat.completion", "choices": [choice], "usage": usage}
+        return orjson.dumps({**self._head, "object": "chat.completion", "choices": [choice], "usage": usage})
+
+    def _chunk(self, entry: Entry) -> bytes:
+        if entry.kind == "text":
+            return self._delta(b'{"content":' + orjson.dumps(entry.text) + b"}")
+        if entry.kind == "reasoning":
+            return self._delta(b'{"reasoning_content":' + orjson.dumps(entry.text) + b"}")
+        return self._called(entry) if _is_clients(entry) else b""
+
+    def _called(self, entry: Entry) -> bytes:
+        """A call in two chunks, as OpenAI has it: which function, then its arguments."""
+        index, call = self._calls, _call(entry)
+        self._calls += 1
+        function = call["function"]
+        first = {"index": index, **call, "function": {**function, "arguments": ""}}
+        then = {"index": index, "function": {"arguments": function["arguments"]}}
+        return b"".join(self._delta(orjson.dumps({"tool_calls": [delta]})) for delta in (first, then))
+
+    def _delta(self, delta: bytes) -> bytes:
+        return self._before + delta + self._after
+
+
+def _is_clients(entry: Entry) -> bool:
+    """Whether it is a call for the program to make: those of built-in tools are made within the turn."""
+    return entry.kind == "tool_call" and not entry.data["built_in"]
+
+
+def _call(entry: Entry) -> dict[str, Any]:
+    function = {"name": entry.data["name"], "arguments": entry.data["arguments"]}
+    return {"id": entry.data["id"], "type": "function", "function": function}
 
 
 def usage_of(view: GenerationView) -> dict[str, Any]:
@@ -65,4 +101,10 @@ def finish_reason(view: GenerationView) -> FinishReason:
     """OpenAI's word for how an answer ended; a stopped one counts as ended of itself."""
     if view.status == "refused":
         return "content_filter"
-    return "length" if view.receipt.get("finish") == "length" else "stop"
+    match view.receipt.get("finish"):
+        case "length":
+            return "length"
+        case "tool_calls":
+            return "tool_calls"
+        case _:
+            return "stop"

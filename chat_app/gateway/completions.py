@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: the turn as OpenAI's clients know it, streamed and not.
+"""A chat completion: the turn as OpenAI's clients know it, streamed and not.
 
 Both ways wait on the same durable job. A program that hangs up stops its answer, since it does not want to
 pay for what it will not read; with the header `x-parley-detach: true` the answer goes on, and can be fetched
@@ -7,115 +7,109 @@ or followed under `/v1/generations/{id}`.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from contextlib import aclosing
 
 import orjson
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
 
 from chat_app.accounts.identity import Identity
-from chat_app.ask import Started, TurnError
-from chat_app.data.log.base import Piece
-from chat_app.gateway.caller import GetParley, by_key
-from chat_app.gateway.completion_request import CompletionRequest, read_completion
-from chat_app.gateway.completion_shape import Shape, finish_reason, usage_of
-from chat_app.gateway.errors import STORAGE, ApiError, api_error
-from chat_app.gateway.pieces import HungUp, carry
+from chat_app.data.log.entries import Entry
+from chat_app.gateway.completion_request import CompletionRequest
+from chat_app.gateway.completion_shape import DONE, Shape, finish_reason, usage_of
+from chat_app.gateway.connection import Connection, HungUp
+from chat_app.gateway.errors import STORAGE, ApiError, api_error, reported
 from chat_app.gateway.rate_headers import rate_headers
+from chat_app.gateway.sse import EVENT_STREAM, relay
 from chat_app.sessions.generations import GenerationView
+from chat_app.sessions.viewer import Update
+from chat_app.turn import Started, TurnError
 from chat_app.wiring import Parley
 
-EVENT_STREAM = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",
-}
-COMMENT = b": still here\n\n"
 HOPELESS = ("bad_input", "context_too_long")
 """Codes of an engine that refused the request itself: asking again would not help."""
 
 
-def routes(get_parley: GetParley) -> Sequence[BaseRoute]:
-    """The route, over the running instance."""
+class Completion:
+    """One call, from what it asks for to its last byte. `headers` go with every response."""
 
-    async def completions(request: Request) -> Response:
-        parley = get_parley()
-        identity = await by_key(parley, request)
-        wanted = read_completion(await request.body())
-        started = await parley.turns.call(identity, wanted.messages, wanted.model, wanted.sampling)
-        detached = request.headers.get("x-parley-detach", "").lower() == "true"
-        return _Answer(parley, identity, wanted, started, detached)
-
-    return [Route("/v1/chat/completions", completions, methods=["POST"])]
-
-
-class _Answer(Response):
-    """Answers with the job that has been started, once the server hands over the connection."""
-
-    def __init__(
-        self, parley: Parley, identity: Identity, wanted: CompletionRequest, started: Started, detached: bool
-    ) -> None:
-        self.status_code = 200
-        self.background = None
+    def __init__(self, parley: Parley, identity: Identity, wanted: CompletionRequest, connection: Connection) -> None:
         self._parley = parley
         self._identity = identity
         self._wanted = wanted
-        self._id = started.generation_id
-        self._shape = Shape(started.generation_id, started.model, int(time.time()))
-        self._detached = detached
+        self._connection = connection
+        self._id = ""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def run(self, headers: tuple[tuple[bytes, bytes], ...], *, detached: bool) -> None:
+        """Begin the turn and send its answer. Raises `HungUp`, and whatever kept it from its first byte."""
         try:
-            if self._wanted.stream:
-                await self._stream(receive, send)
-            else:
-                await (await self._whole(receive))(scope, receive, send)
-        except HungUp:
-            if not self._detached:
+            if detached:
+                started = await self._begin()
+            async with self._connection:
+                if not detached:
+                    started = await self._begin()
+                await self._deliver(started, headers)
+        except (HungUp, asyncio.CancelledError):
+            # The server may end a request whose connection is gone; the turn itself stops what it was only preparing.
+            if self._id and not detached:
                 await self._stop()
+            raise
 
-    async def _stream(self, receive: Receive, send: Send) -> None:
-        headers = {**EVENT_STREAM, **await self._told()}
-        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": raw})
+    async def _begin(self) -> Started:
+        wanted = self._wanted
+        started = await self._parley.turns.call(
+            self._identity,
+            wanted.messages,
+            wanted.model,
+            wanted.sampling,
+            tools=wanted.tools.functions,
+            tool_choice=wanted.tools.choice,
+            built_in=wanted.tools.built_in,
+        )
+        self._id = started.generation_id
+        self._connection.check()
+        return started
 
-        async def write(data: bytes) -> None:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+    async def _deliver(self, started: Started, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+        shape = Shape(started.generation_id, started.model, int(time.time()))
+        # Read while the engine works.
+        rates = await rate_headers(self._parley, self._identity)
+        headers = (*headers, (b"x-parley-generation", self._id.encode()), *rates)
+        if self._wanted.stream:
+            await self._connection.start(200, (*EVENT_STREAM, *headers))
+            await self._connection.write(await self._streamed(shape), last=True)
+        else:
+            entries, ended = await self._outcome()
+            body = shape.whole(entries, finish_reason(ended), usage_of(ended))
+            await self._connection.respond(200, body, (*headers, (b"content-type", b"application/json")))
 
-        async def deliver(piece: Piece) -> None:
-            if piece.text:
-                await write(self._shape.piece(piece.text))
+    async def _streamed(self, shape: Shape) -> bytes:
+        """Send the answer as it comes; returns the end of the stream, which after an error is its event."""
+        opening = shape.opening()
 
-        await write(self._shape.opening())
+        def encode(update: Update) -> bytes:
+            nonlocal opening
+            chunks = shape.chunks(update.entries)
+            if opening and (chunks or update.end is not None):
+                chunks, opening = opening + chunks, b""
+            return chunks
+
         try:
-            await carry(self._parley.viewer.follow(self._id), deliver, receive, lambda: write(COMMENT))
+            await relay(self._parley.viewer.follow(self._id, begun=True), self._connection, encode)
             ended = await self._ended()
-            await write(self._shape.closing(finish_reason(ended)))
-            if self._wanted.include_usage:
-                await write(self._shape.usage(ended))
-            await write(b"data: [DONE]\n\n")
-        except (
-            ApiError,
-            *STORAGE,
-        ) as error:  # The status has been sent: the error is the stream's last event.
-            await write(b"data: " + orjson.dumps(api_error(error).body()) + b"\n\n")
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except HungUp:
+            raise
+        except Exception as error:  # The status has been sent.
+            return b"data: " + orjson.dumps(reported(error).body()) + b"\n\n"
+        usage = shape.usage(ended) if self._wanted.include_usage else b""
+        return shape.closing(finish_reason(ended)) + usage + DONE
 
-    async def _whole(self, receive: Receive) -> Response:
-        texts: list[str] = []
-
-        async def keep(piece: Piece) -> None:
-            texts.append(piece.text)
-
-        try:
-            await carry(self._parley.viewer.follow(self._id), keep, receive)
-            ended = await self._ended()
-            body = self._shape.whole("".join(texts), finish_reason(ended), usage_of(ended))
-            return Response(orjson.dumps(body), 200, await self._told(), "application/json")
-        except (ApiError, *STORAGE) as error:
-            return api_error(error).response()
+    async def _outcome(self) -> tuple[list[Entry], GenerationView]:
+        """The whole answer and its finished row, once it has ended."""
+        entries: list[Entry] = []
+        async with aclosing(self._parley.viewer.follow(self._id, begun=True)) as updates:
+            async for update in updates:
+                self._connection.check()
+                entries += update.entries
+        return entries, await self._ended()
 
     async def _ended(self) -> GenerationView:
         """The finished row. Raises `ApiError` if the answer could not be finished."""
@@ -133,12 +127,9 @@ class _Answer(Response):
             )
         return view
 
-    async def _told(self) -> dict[str, str]:
-        return {"X-Parley-Generation": self._id, **await rate_headers(self._parley, self._identity)}
-
     async def _stop(self) -> None:
         try:
             # Shielded: the server may end this task together with the connection.
             await asyncio.shield(self._parley.turns.stop(self._identity, self._id))
         except (TurnError, *STORAGE):
-            pass  # It has ended already, or its owner cannot be told: then it is settled at its own end.
+            pass  # It has ended already, or its owner cannot be reached: then it is settled at its own end.

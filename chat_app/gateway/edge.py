@@ -4,6 +4,7 @@ Plain ASGI, so streams stay streams. Pages and sockets pass untouched. It does n
 """
 
 import re
+from collections.abc import Mapping
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -39,13 +40,12 @@ class Edge:
         self._measured = MeasuredHttp(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        most = _most(scope["path"]) if scope["type"] == "http" else None
-        if most is None:
+        most = most_bytes(scope["path"]) if scope["type"] == "http" else 0
+        if not most:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        request_id = given if _ID.fullmatch(given) else new_id().encode()
+        request_id = request_id_of(headers)
         scope.setdefault("state", {})["request_id"] = request_id.decode()
         started = False
 
@@ -57,7 +57,7 @@ class Edge:
             await send(message)
 
         with bound_contextvars(request_id=request_id.decode()):
-            if _declared(headers) > most:
+            if declared(headers) > most:
                 await api_error(TooLarge()).response()(scope, receive, named)
                 return
             try:
@@ -83,13 +83,18 @@ def _bounded(receive: Receive, most: int) -> Receive:
     return bounded
 
 
-def _most(path: str) -> int | None:
-    for prefix, most in MOST_BYTES.items():
-        if path.startswith(prefix):
-            return most
-    return None
+def most_bytes(path: str) -> int:
+    """The largest body that an address takes; 0 where it is none of the gateway's."""
+    return next((most for prefix, most in MOST_BYTES.items() if path.startswith(prefix)), 0)
 
 
-def _declared(headers: dict[bytes, bytes]) -> int:
+def declared(headers: Mapping[bytes, bytes]) -> int:
+    """How many bytes the body is to have, as far as its sender says so."""
     length = headers.get(b"content-length", b"0")
     return int(length) if length.isdigit() else 0
+
+
+def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:
+    """The caller's own id for the request if it is one that may stand in logs and headers, or a new one."""
+    given = headers.get(b"x-request-id", b"")
+    return given if _ID.fullmatch(given) else new_id().encode()

@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chat_app.accounts.identity import AccountError
-from chat_app.ask import TurnError
 from chat_app.billing.plans import PlanError
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.leases.base import LeasesUnavailable
@@ -24,11 +23,15 @@ from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.data.log.base import LogUnavailable
 from chat_app.safety.review import ReviewError
 from chat_app.sessions.generations import NotFound
+from chat_app.sessions.viewer import Gone
+from chat_app.turn import TurnError
 from inference.protocol import EngineError
 
 logger = structlog.get_logger(__name__)
 
 STORAGE = (DatabaseUnavailable, LogUnavailable, LimitsUnavailable, LeasesUnavailable)
+
+UNFORESEEN = "internal_error"
 
 # The codes that OpenAI's own clients and the tools built on them look for.
 _OPENAI_CODES = {
@@ -81,8 +84,14 @@ class ApiError(Exception):
         """`{"error": {...}}`, the same in a JSON answer and in an event of a stream."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
+    @property
+    def pairs(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers of its response as ASGI has them."""
+        named = {"content-type": "application/json", **self.headers}
+        return tuple((name.lower().encode(), value.encode()) for name, value in named.items())
+
     def response(self) -> Response:
-        """The whole answer."""
+        """The whole response."""
         return Response(orjson.dumps(self.body()), self.status, self.headers, "application/json")
 
 
@@ -105,6 +114,9 @@ def api_error(error: Exception) -> ApiError:
             return ApiError(400, "bad_plan", error.message)
         case NotFound():
             return ApiError(404, "not_found", "There is no such thing, or it is not yours.")
+        case Gone():
+            message = f"The text of this answer ({error.length:,} characters of its log) is not kept any more."
+            return ApiError(410, "text_gone", message)
         case EngineError():
             message = "The model is not available right now. Try again in a moment."
             return ApiError(503, "engine_unavailable", message, retry_after=5)
@@ -117,16 +129,35 @@ def api_error(error: Exception) -> ApiError:
             message = "Parley cannot reach its storage right now. Try again in a moment."
             return ApiError(503, "storage_unavailable", message, retry_after=5)
         case _:
-            return ApiError(500, "internal_error", "Something went wrong on our side.")
+            return ApiError(500, UNFORESEEN, "Something went wrong on our side.")
+
+
+def wrong(param: str, words: str, code: str = "bad_input") -> ApiError:
+    """A field of the request is wrong (400): `param` names it, `words` say how, without a full stop."""
+    return ApiError(400, code, f"{param}: {words}.", param=param)
+
+
+def not_allowed(method: str, path: str, allowed: list[str]) -> ApiError:
+    """The address is there, but not for this method (405)."""
+    use = ", ".join(allowed)
+    return ApiError(405, "method_not_allowed", f"{method} {path}: use {use}.", headers={"Allow": use})
+
+
+def reported(error: Exception) -> ApiError:
+    """`api_error`, and in the log what an operator has to know of it."""
+    made = api_error(error)
+    if isinstance(error, STORAGE):
+        logger.warning("storage unavailable", error=str(error))
+    elif made.code == UNFORESEEN:
+        logger.error("unforeseen error", exc_info=error)
+    return made
 
 
 def install(app: FastAPI) -> None:
     """Make `app` answer every error in this shape; a 404 outside /v1 stays the framework's own."""
 
     async def answered(request: Request, error: Exception) -> Response:
-        if isinstance(error, STORAGE):
-            logger.warning("storage unavailable", error=str(error))
-        return api_error(error).response()
+        return reported(error).response()
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -134,7 +165,7 @@ def install(app: FastAPI) -> None:
             return api_error(error).response()
         return await http_exception_handler(request, error)
 
-    for kind in (ApiError, TurnError, AccountError, PlanError, ReviewError, NotFound, EngineError, *STORAGE):
+    for kind in (ApiError, TurnError, AccountError, PlanError, ReviewError, NotFound, Gone, EngineError, *STORAGE):
         app.add_exception_handler(kind, answered)
     app.add_exception_handler(RequestValidationError, answered)
     app.add_exception_handler(HTTPException, http)

@@ -1,12 +1,13 @@
-"""What a program is told about its plan with every answer, as far as it is true: nothing is estimated."""
+"""What a program learns of its plan with every answer, as far as it is true: nothing is estimated."""
 
 from chat_app.accounts.identity import Identity
-from chat_app.data.ids import now_ms
+from chat_app.billing.month import month_of
+from chat_app.gateway.connection import Pairs
 from chat_app.gateway.errors import STORAGE
 from chat_app.wiring import Parley
 
 
-async def rate_headers(parley: Parley, identity: Identity) -> dict[str, str]:
+async def rate_headers(parley: Parley, identity: Identity) -> Pairs:
     """Requests a minute; of the month's tokens the limit, what running answers leave of it, seconds until
     reset.
 
@@ -14,13 +15,17 @@ async def rate_headers(parley: Parley, identity: Identity) -> dict[str, str]:
     now.
     """
     try:
-        terms = await parley.plans.terms(identity.plan_id)
-        headers = {"X-RateLimit-Limit-Requests": str(terms.requests_per_minute)}
-        if terms.monthly_tokens is not None:
-            month = await parley.ledger.allowance(identity.user_id, terms.monthly_tokens)
-            headers["X-RateLimit-Limit-Tokens"] = str(month.limit)
-            headers["X-RateLimit-Remaining-Tokens"] = str(month.left)
-            headers["X-RateLimit-Reset-Tokens"] = f"{max(0, month.resets_at - now_ms()) // 1000}s"
-        return headers
+        month = await month_of(parley.db, identity.user_id, identity.plan_id)
     except STORAGE:
-        return {}
+        return ()
+    if month is None:
+        return ()
+    requests = (b"x-ratelimit-limit-requests", b"%d" % month.requests_per_minute)
+    if month.limit is None or month.left is None:
+        return (requests,)
+    return (
+        requests,
+        (b"x-ratelimit-limit-tokens", b"%d" % month.limit),
+        (b"x-ratelimit-remaining-tokens", b"%d" % month.left),
+        (b"x-ratelimit-reset-tokens", b"%ds" % month.resets_s),
+    )

@@ -37,8 +37,27 @@ class MeasuredHttp:
         try:
             await self._app(scope, receive, noted)
         finally:
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            HTTP.labels(method, _route(scope, path), str(status)).inc()
+            _count(scope["method"], _route(scope, path), status)
+
+
+class RouteFigures:
+    """The same figures for one route that measures itself."""
+
+    def __init__(self, route: str) -> None:
+        self._route = route
+        self._seconds = HTTP_SECONDS.labels(route)
+
+    def responding(self, seconds: float) -> None:
+        """Its headers are sent, `seconds` after the request came."""
+        self._seconds.observe(seconds)
+
+    def over(self, method: str, status: int) -> None:
+        """A request is over."""
+        _count(method, self._route, status)
+
+
+def _count(method: str, route: str, status: int) -> None:
+    HTTP.labels(method if method in _METHODS else "other", route, str(status)).inc()
 
 
 def _route(scope: Scope, path: str) -> str:

@@ -12,6 +12,7 @@ from openai import AsyncOpenAI
 
 from chat_app.accounts.identity import Identity
 from chat_app.gateway.app import api
+from chat_app.gateway.completions_route import CompletionsRoute
 from chat_app.wiring import Parley
 from tests.parley import person
 from tests.servers import free_port
@@ -52,9 +53,8 @@ class Served:
 async def serving(parley: Parley) -> AsyncIterator[str]:
     """Serve the gateway for as long as the block lasts; gives its address."""
     port = free_port()
-    server = Server(
-        api(lambda: parley, DEVELOPMENT), address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False
-    )
+    app = CompletionsRoute(api(lambda: parley, DEVELOPMENT), lambda: parley)
+    server = Server(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
     task = asyncio.create_task(server.serve())
     while not await _listens(port):
         assert not task.done(), task

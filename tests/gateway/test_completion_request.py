@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chat_app.gateway.completion_request import CompletionRequest, read_completion
 from chat_app.gateway.errors import ApiError
-from inference.protocol import Message
+from inference.protocol import Message, Sampling
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 
@@ -60,6 +60,19 @@ def test_everything_that_is_taken() -> None:
     assert (sampling.typical_p, sampling.repetition_penalty) == (0.9, 1.1)
 
 
+def test_of_two_limits_the_newer_field_counts() -> None:
+    assert read(max_tokens=5, max_completion_tokens=7).sampling.max_tokens == 7
+    assert read(max_tokens=7, max_completion_tokens=5).sampling.max_tokens == 5
+    assert read(max_tokens=5).sampling.max_tokens == 5
+
+
+def test_what_is_not_said_is_as_the_engine_has_it() -> None:
+    plain = Sampling(max_tokens=0)
+    assert read().sampling == plain
+    nothing = ("temperature", "top_p", "min_p", "typical_p", "repetition_penalty", "top_k", "presence_penalty", "seed")
+    assert read(**dict.fromkeys(nothing)).sampling == plain
+
+
 def test_content_in_parts_and_the_developers_role() -> None:
     parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo\n🦜"}]
     messages = [{"role": "developer", "content": "Be brief"}, {"role": "user", "content": parts, "name": "ada"}]
@@ -67,14 +80,13 @@ def test_content_in_parts_and_the_developers_role() -> None:
 
 
 def test_harmless_fields_are_ignored() -> None:
-    read(
+    wanted = read(
         store=True,
         metadata={"a": "b"},
         service_tier="auto",
         parallel_tool_calls=False,
         tools=[],
-        tool_choice="none",
-        functions=None,
+        tool_choice="auto",
         logprobs=False,
         logit_bias={},
         response_format={"type": "text"},
@@ -83,7 +95,9 @@ def test_harmless_fields_are_ignored() -> None:
         n=None,
         stop=None,
         temperature=None,
+        functions=[],
     )
+    assert wanted == read()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +105,6 @@ def test_harmless_fields_are_ignored() -> None:
     [
         ("n", 2),
         ("n", 1.5),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("functions", [{"name": "f"}]),
         ("logprobs", True),
         ("top_logprobs", 3),
@@ -122,17 +135,24 @@ def test_what_would_change_the_meaning_is_refused(field: str, value: Any) -> Non
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": ["text"]}]}, "messages[0].content"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
         ({"messages": [*HELLO["messages"], {"role": "assistant", "content": "x"}]}, "messages[1].role"),
+        ({"messages": [*HELLO["messages"], {"role": "system", "content": "x"}]}, "messages[1].role"),
         ({"messages": HELLO["messages"] * 2_001}, "messages"),
         ({"model": 5}, "model"),
         ({"stream": "true"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": {"include_usage": "yes"}}, "stream_options.include_usage"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens"),
         ({"max_tokens": "5"}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"),
         ({"temperature": 2.1}, "temperature"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
+        ({"typical_p": 0}, "typical_p"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"user": "x" * 513}, "user"),
         ({"top_k": 1.5}, "top_k"),
         ({"min_p": 1.1}, "min_p"),
         ({"response_format": "json"}, "response_format"),
@@ -167,14 +187,18 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-_FIELDS = ("model", "messages", "stream", "stream_options", "stop", "seed", "n", "tools", "max_tokens", "user")
+_FIELDS = ("model", "stream", "stream_options", "stop", "seed", "n", "tools", "tool_choice", "max_tokens", "user")
+_MESSAGE = st.fixed_dictionaries(
+    {"role": st.sampled_from(["system", "user", "assistant", "tool", "x"])},
+    optional={"content": _json, "tool_calls": _json, "tool_call_id": _json},
+)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(st.dictionaries(st.sampled_from(_FIELDS), _json))
-def test_whatever_comes_is_read_or_refused_with_400(fields: dict[str, Any]) -> None:
+@given(st.dictionaries(st.sampled_from(_FIELDS), _json), st.lists(_MESSAGE, max_size=3) | _json)
+def test_whatever_comes_is_read_or_refused_with_400(fields: dict[str, Any], messages: Any) -> None:
     try:
-        read_completion(json.dumps(fields).encode())
+        read_completion(json.dumps({**fields, "messages": messages}).encode())
     except ApiError as error:
         assert error.status == 400
         assert error.message

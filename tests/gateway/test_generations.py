@@ -35,23 +35,27 @@ async def begin(served: Served, question: str, **headers: str) -> tuple[AsyncOpe
     return client, stream, generation, text
 
 
-async def events(served: Served, path: str, **headers: str) -> tuple[str, list[int], dict[str, Any]]:
-    """The text, the event ids and the final state of an event stream."""
-    text, ids, last, name = "", [], {}, ""
+async def raw_events(served: Served, path: str, **headers: str) -> list[tuple[str, int | None, dict[str, Any]]]:
+    """Name, id and data of each event of a stream."""
     async with served.http.get(served.url + path, headers={**served.bearer, **headers}) as response:
         assert response.status == 200, await response.text()
         assert response.content_type == "text/event-stream"
-        async for raw in response.content:
-            field, _, value = raw.decode().rstrip("\n").partition(": ")
-            if field == "id":
-                ids.append(int(value))
-            elif field == "event":
-                name = value
-            elif field == "data" and name == "end":
-                last = json.loads(value)
-            elif field == "data":
-                text += json.loads(value)["text"]
-    return text, ids, last
+        stream = (await response.read()).decode()
+    found = []
+    for event in stream.removesuffix("\n\n").split("\n\n"):
+        fields = dict(field.split(": ", 1) for field in event.split("\n"))
+        place = int(fields["id"]) if "id" in fields else None
+        found.append((fields.get("event", ""), place, json.loads(fields["data"])))
+    return found
+
+
+async def events(served: Served, path: str, **headers: str) -> tuple[str, list[int], dict[str, Any]]:
+    """The text, the ids of its events and the final state of an event stream of a plain answer."""
+    *found, (last, _, ended) = await raw_events(served, path, **headers)
+    assert last == "end"
+    assert [name for name, _, _ in found if name] == (["sealed"] if found else [])
+    said = [(place, data["text"]) for name, place, data in found if not name]
+    return "".join(text for _, text in said), [place for place, _ in said if place is not None], ended
 
 
 async def test_a_program_that_hangs_up_stops_its_answer(served_anywhere: Served) -> None:

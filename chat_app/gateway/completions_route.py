@@ -1,0 +1,74 @@
+"""`/v1/chat/completions` as a route of its own, in front of the app that has all the others.
+
+Plain ASGI in the request's one task: no middleware wraps what an answer sends, since that is paid with every token.
+What the other routes have from middleware (an id, a bounded body, security headers, figures, errors) it does itself.
+"""
+
+import time
+from contextlib import suppress
+
+import orjson
+from starlette.types import ASGIApp, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from chat_app.gateway.caller import GetParley, by_authorization
+from chat_app.gateway.completion_request import read_completion
+from chat_app.gateway.completions import Completion
+from chat_app.gateway.connection import Connection, HungUp, Pairs
+from chat_app.gateway.edge import TooLarge, declared, most_bytes, request_id_of
+from chat_app.gateway.errors import not_allowed, reported
+from chat_app.gateway.headers import HEADERS
+from chat_app.telemetry.measured_http import RouteFigures
+
+PATH = "/v1/chat/completions"
+HUNG_UP = 499
+"""What is counted where a program was gone before it got a status; the number is nginx's."""
+
+
+class CompletionsRoute:
+    """Wraps the app that takes every other address. `get_parley` as for `api`."""
+
+    def __init__(self, app: ASGIApp, get_parley: GetParley) -> None:
+        self._app = app
+        self._get_parley = get_parley
+        self._figures = RouteFigures(PATH)
+        self._most = most_bytes(PATH)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != PATH:
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = dict(reversed(list(scope["headers"])))  # Of several with one name the first.
+        request_id = request_id_of(headers)
+        always = (*HEADERS, (b"x-request-id", request_id))
+        connection = Connection(receive, send, lambda: self._figures.responding(time.perf_counter() - began))
+        with bound_contextvars(request_id=request_id.decode()):
+            try:
+                await self._complete(scope["method"], headers, always, connection)
+            except HungUp:
+                pass
+            except Exception as error:
+                await _refuse(error, always, connection)
+            finally:
+                self._figures.over(scope["method"], connection.status or HUNG_UP)
+
+    async def _complete(self, method: str, headers: dict[bytes, bytes], always: Pairs, connection: Connection) -> None:
+        if method != "POST":
+            raise not_allowed(method, PATH, ["POST"])
+        if declared(headers) > self._most:
+            raise TooLarge
+        parley = self._get_parley()
+        identity = await by_authorization(parley, headers.get(b"authorization", b"").decode("latin-1"))
+        wanted = read_completion(await connection.body(self._most))
+        detached = headers.get(b"x-parley-detach", b"").lower() == b"true"
+        await Completion(parley, identity, wanted, connection).run(always, detached=detached)
+
+
+async def _refuse(error: Exception, always: Pairs, connection: Connection) -> None:
+    """Send the error, unless an answer has begun: then only a broken connection can still say it."""
+    problem = reported(error)
+    if connection.status:
+        raise error
+    with suppress(HungUp):
+        await connection.respond(problem.status, orjson.dumps(problem.body()), (*problem.pairs, *always))

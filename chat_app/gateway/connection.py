@@ -1,0 +1,116 @@
+"""The connection to one program: what it is sent, and the word that it is gone.
+
+It knows neither the shape of what is sent nor what a hang-up means for the answer.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from starlette.types import Message, Receive, Send
+
+from chat_app.gateway.edge import TooLarge
+
+LOOK_AFTER_S = 0.02
+"""How long a request runs before anybody looks whether its program is still there: most are over by then."""
+
+Pairs = tuple[tuple[bytes, bytes], ...]
+"""Headers as ASGI has them, names in lower case."""
+
+
+class HungUp(Exception):
+    """The program closed its connection."""
+
+
+class Connection:
+    """Both directions of one HTTP request. `on_start` is called when its response begins.
+
+    `async with connection`, once the body has been read, ends what runs within as soon as the program is gone, and
+    raises `HungUp`. The block runs in the request's own task, as with `asyncio.timeout`: a short request needs no
+    other. Every send raises `HungUp` where the server says it by an `OSError`.
+    """
+
+    def __init__(self, receive: Receive, send: Send, on_start: Callable[[], None] | None = None) -> None:
+        self._receive = receive
+        self._send = send
+        self._on_start = on_start
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._gone = False
+        self.status = 0
+        """The status that was sent; 0 until then."""
+
+    async def body(self, most: int) -> bytes:
+        """The request's body. Raises `TooLarge` beyond `most` bytes, `HungUp` if it ends too soon."""
+        parts: list[bytes] = []
+        more, size = True, 0
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise HungUp
+            part = message.get("body", b"")
+            if (size := size + len(part)) > most:
+                raise TooLarge
+            parts.append(part)
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+    async def start(self, status: int, headers: Pairs) -> None:
+        """Send status and headers. Raises `HungUp`."""
+        self.status = status
+        if self._on_start is not None:
+            self._on_start()
+        await self._sent({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send a part of the body, and with `last` its end. Raises `HungUp`."""
+        await self._sent({"type": "http.response.body", "body": data, "more_body": not last})
+
+    async def respond(self, status: int, body: bytes, headers: Pairs) -> None:
+        """Send a whole response. Raises `HungUp`."""
+        await self.start(status, (*headers, (b"content-length", b"%d" % len(body))))
+        await self.write(body, last=True)
+
+    def check(self) -> None:
+        """Raises `HungUp` if the program is known to be gone: whatever runs may have swallowed its cancellation."""
+        if self._gone:
+            raise HungUp
+
+    async def _sent(self, message: Message) -> None:
+        self.check()
+        try:
+            await self._send(message)
+        except OSError as error:
+            raise HungUp from error
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._cancelling = self._task.cancelling()
+        self._timer = asyncio.get_running_loop().call_later(LOOK_AFTER_S, self._look)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None and self._timer is not None
+        self._timer.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
+        if self._gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise HungUp from error
+
+    def _look(self) -> None:
+        self._listening = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        with suppress(OSError):
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+        assert self._task is not None
+        self._gone = True
+        self._task.cancel()

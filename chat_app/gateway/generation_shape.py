@@ -1,0 +1,53 @@
+"""An answer as the durable job that it is: its state as JSON, its entries as server-sent events. It knows no socket."""
+
+from typing import Any
+
+import orjson
+
+from chat_app.data.log.entries import Entry, encode
+from chat_app.gateway.completion_shape import usage_of
+from chat_app.sessions.generations import GenerationView
+from chat_app.sessions.viewer import Update
+
+_OF_A_SEAL = ("seq", "model", "finish", "prompt_tokens", "completion_tokens", "cached_tokens")
+"""What else a seal says is for settling, such as which rule has blocked an answer."""
+
+
+def shaped(view: GenerationView) -> dict[str, Any]:
+    """The final or present state of an answer, without what it says."""
+    return {
+        "id": view.id,
+        "object": "generation",
+        "status": view.status,
+        "model": view.model,
+        "created": view.created_at // 1000,
+        "error": view.error or None,
+        "usage": usage_of(view),
+        "receipt": view.receipt,
+    }
+
+
+def typed(entry: Entry) -> dict[str, Any]:
+    """An entry under the name of its kind."""
+    if entry.kind in ("text", "reasoning"):
+        return {entry.kind: entry.text}
+    if entry.kind == "sealed":
+        return {entry.kind: {name: entry.data.get(name) for name in _OF_A_SEAL}}
+    return {entry.kind: entry.data}
+
+
+def events_of(update: Update) -> bytes:
+    """An event for each entry, each with its place in the log as `offset` and the place behind it as `id`.
+
+    Events of text have no name, so that a reader that knows nothing else sees nothing else.
+    """
+    sizes = [len(encode((entry,))) for entry in update.entries]
+    # Entries of a kind that only a newer release knows are left out of an update, and only its end is certain then.
+    known = update.offset + sum(sizes) == update.next
+    events, at = b"", update.offset
+    for left, (entry, size) in enumerate(zip(update.entries, sizes, strict=True), 1 - len(sizes)):
+        name = b"" if entry.kind == "text" else b"event: %b\n" % entry.kind.encode()
+        behind = b"id: %d\n" % (at + size if known else update.next) if known or left == 0 else b""
+        events += b"%b%bdata: %b\n\n" % (name, behind, orjson.dumps({"offset": at, **typed(entry)}))
+        at += size
+    return events

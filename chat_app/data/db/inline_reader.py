@@ -15,7 +15,7 @@ from chat_app.data.db.sqlite_file import open_file
 STEPS = 1_000
 """Instructions of SQLite's machine after which a read is long, twice as many at most: some 50 µs."""
 LONG_S = 0.001
-"""CPU time: what takes more is long however few its instructions are (a whole search may be one of them)."""
+"""What takes more is long, however few its instructions are: a whole search may be one of them."""
 AVOIDED_S = 60.0
 """How long a query that was long is left to the threads before it is tried here again."""
 MOST_AVOIDED = 1_000
@@ -34,6 +34,7 @@ class InlineReader:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._avoided: dict[str, float] = {}
+        self._late: set[str] = set()
         self._overruns = 0
 
     async def start(self) -> None:
@@ -52,7 +53,10 @@ class InlineReader:
         """
         if self._connection is None or (self._avoided and self._avoided.get(sql, 0.0) > time.monotonic()):
             raise TooLong
-        self._overruns, begun = 0, time.thread_time()
+        self._overruns = 0
+        # Once late, it may have been the machine that was busy. Then its CPU time decides, which costs more to look at.
+        clock = time.thread_time if sql in self._late else time.monotonic
+        begun = clock()
         try:
             value = work(self._connection)
         except sqlite3.OperationalError as error:
@@ -60,8 +64,13 @@ class InlineReader:
                 raise
             self._avoid(sql)
             raise TooLong from None
-        if time.thread_time() - begun > LONG_S:
-            self._avoid(sql)
+        late = clock() - begun > LONG_S
+        if clock is time.thread_time:
+            self._late.discard(sql)
+            if late:
+                self._avoid(sql)
+        elif late:
+            self._late.add(sql)
         return value
 
     def _avoid(self, sql: str) -> None:

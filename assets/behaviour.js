@@ -130,7 +130,8 @@ function settleSent() {
 function giveBack() {
   const text = sessionStorage.getItem(SENT);
   accepted();
-  if (text && !composer()?.value) fill(text);
+  if (text && composer()?.value === "") fill(text);
+  else if (text && !composer()) sessionStorage.setItem(`${DRAFT}/`, text); // Its chat is gone: for a new one.
 }
 
 // The transcript ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-// Loaded with the first code block. highlight.js escapes what it is given, so its answer is safe as HTML.
+// Loaded with the first code block. highlight.js escapes what it highlights, so its result is safe as HTML.
 import hljs from "highlight.js/lib/common";
 
 export function highlight(language, text) {

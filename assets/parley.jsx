@@ -25,7 +25,7 @@ const shared = {
 const COMPONENTS = { ...shared, pre: (props) => h(Code, { ...read(props) }) };
 const LIVE_COMPONENTS = { ...shared, pre: (props) => h(Code, { ...read(props), live: true }) };
 
-// react-markdown gives <pre><code class="language-x">text</code></pre>.
+// react-markdown renders <pre><code class="language-x">text</code></pre>.
 function read({ children }) {
   const { className = "", children: text } = children?.props ?? {};
   return {
@@ -51,20 +51,36 @@ const Code = memo(function Code({ language, text, live = false }) {
       html ? h("code", { dangerouslySetInnerHTML: { __html: html } }) : h("code", {}, text)));
 });
 
-// Copies `text` and says so for a moment. `text` may come in parts.
+// What is copied: a text as it is; of an answer's parts (state/live.py: whole ones, finished blocks, tail) the text
+// alone, with a blank line where something stood between.
+function copied(text) {
+  if (!Array.isArray(text)) return text;
+  const runs = [];
+  let open = false;
+  for (const part of text.flat()) {
+    const piece = typeof part === "string" ? part : part.kind === "text" ? part.blocks.join("") : null;
+    if (piece === null) open = false;
+    else if (piece && open) runs[runs.length - 1] += piece;
+    else if (piece) open = runs.push(piece) > 0;
+  }
+  return runs.length > 1 ? runs.map((run) => run.trim()).join("\n\n") : runs.join("");
+}
+
+// Copies `text` and says so for a moment.
 export function CopyButton({ text, label = "Copy" }) {
-  const [copied, setCopied] = useState(false);
+  const [done, setDone] = useState(false);
   const timer = useRef();
   useEffect(() => () => clearTimeout(timer.current), []);
   const copy = async () => {
-    setCopied(await copyText(Array.isArray(text) ? text.join("") : text));
+    setDone(await copyText(copied(text)));
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => setCopied(false), 1600);
+    timer.current = setTimeout(() => setDone(false), 1600);
   };
-  return h("button", { type: "button", className: "quiet copy", "aria-label": copied ? "Copied" : label,
-    title: label, "data-copied": copied || undefined, onClick: copy },
+  if (!copied(text)) return null;
+  return h("button", { type: "button", className: "quiet copy", "aria-label": done ? "Copied" : label,
+    title: label, "data-copied": done || undefined, onClick: copy },
     h("svg", { viewBox: "0 0 24 24", "aria-hidden": true },
-      copied ? h("path", { d: "M5 12.5 10 17.5 19 7" })
+      done ? h("path", { d: "M5 12.5 10 17.5 19 7" })
         : [h("rect", { key: 1, x: 9, y: 9, width: 11, height: 11, rx: 2.5 }),
            h("path", { key: 2, d: "M15 9V6.5A2.5 2.5 0 0 0 12.5 4h-6A2.5 2.5 0 0 0 4 6.5v6A2.5 2.5 0 0 0 6.5 15H9" })]));
 }

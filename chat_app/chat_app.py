@@ -23,8 +23,8 @@ from chat_app.ui.sockets import may_open
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.chat import GIVE_BACK, Chat
 from chat_app.ui.state.login import Login
-from chat_app.ui.state.plan_desk import PlanDesk
-from chat_app.ui.state.review_desk import ReviewDesk
+from chat_app.ui.state.plan_admin import PlanAdmin
+from chat_app.ui.state.review_admin import ReviewAdmin
 from chat_app.ui.state.visitor import Visitor
 from chat_app.ui.static import StaticFiles
 from chat_app.wiring import lifespan, parley
@@ -40,7 +40,7 @@ def unexpected(exception: Exception) -> list[EventSpec]:
     else:
         logger.error("event failed", exc_info=exception)
         said = "Something went wrong on our side. Try again; if it happens again, tell your administrator."
-    return [Visitor.tell(said), GIVE_BACK]  # type: ignore[operator]  # Reflex makes an event of the method.
+    return [Visitor.notify(said), GIVE_BACK]  # type: ignore[operator]  # Reflex makes an event of the method.
 
 
 def in_front(rest: ASGIApp) -> ASGIApp:
@@ -61,8 +61,8 @@ app = rx.App(
 app.add_page(chat, route="/[[section]]/[[thread]]", title="Parley", on_load=Chat.open)
 app.add_page(login, route="/login", title="Sign in · Parley", on_load=Login.open)
 app.add_page(account, route="/account", title="Account · Parley", on_load=[Account.open, Chat.leave])
-app.add_page(plans, route="/admin/plans", title="Plans · Parley", on_load=[PlanDesk.open, Chat.leave])
-app.add_page(moderation, route="/admin/moderation", title="Moderation · Parley", on_load=[ReviewDesk.open, Chat.leave])
+app.add_page(plans, route="/admin/plans", title="Plans · Parley", on_load=[PlanAdmin.open, Chat.leave])
+app.add_page(moderation, route="/admin/moderation", title="Moderation · Parley", on_load=[ReviewAdmin.open, Chat.leave])
 
 
 @asynccontextmanager

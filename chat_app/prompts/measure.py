@@ -51,7 +51,7 @@ class Measure:
         beyond = 0 if size == len(message.content) else sum(1 for char in message.content if char > "\x7f")
         ascii_chars = len(message.content) - beyond
         likely = -(-ascii_chars // ASCII_A_TOKEN) - (-(size - ascii_chars) // BYTES_A_TOKEN)
-        return self.each + min(likely, size) + _of_calls(message)
+        return self.each + likely + _of_calls(message)
 
 
 async def measured(count: Count) -> Measure:

@@ -24,7 +24,8 @@ class ThreadLine:
 class MessageView:
     """A message as the page shows it. `content` is empty while its generation runs: the text is in the log.
 
-    `versions` counts the messages with the same parent, this one included.
+    `versions` counts the messages with the same parent, this one included. `log` is the encoded log of an answer that
+    is more than text.
     """
 
     id: str
@@ -37,6 +38,7 @@ class MessageView:
     receipt: dict[str, Any]
     versions: int
     created_at: int
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)

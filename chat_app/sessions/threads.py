@@ -49,13 +49,13 @@ MOST_VERSIONS = 1_000
 
 _BRANCH = f"""
 WITH RECURSIVE branch AS (
-  SELECT m.id, m.parent_id, m.role, m.content, m.generation_id, m.created_at, 1 AS seen
+  SELECT m.id, m.parent_id, m.role, m.content, m.log, m.generation_id, m.created_at, 1 AS seen
   FROM message m WHERE m.id = $1 AND m.thread_id = $2
   UNION ALL
-  SELECT m.id, m.parent_id, m.role, m.content, m.generation_id, m.created_at, b.seen + 1
+  SELECT m.id, m.parent_id, m.role, m.content, m.log, m.generation_id, m.created_at, b.seen + 1
   FROM message m JOIN branch b ON m.id = b.parent_id WHERE b.seen < $3
 )
-SELECT b.id, b.parent_id, b.role, b.content, b.generation_id, b.created_at, g.status, g.error, g.receipt,
+SELECT b.id, b.parent_id, b.role, b.content, b.log, b.generation_id, b.created_at, g.status, g.error, g.receipt,
   CASE WHEN b.parent_id IS NULL THEN 1 ELSE (
     SELECT count(*) FROM (SELECT 1 FROM message s WHERE s.parent_id = b.parent_id LIMIT {MOST_VERSIONS}) AS siblings
   ) END AS versions
@@ -258,7 +258,7 @@ class _Reading:
         if is_answer and not row["content"]:
             self._unanswered = True
             return
-        is_without_answer, self._unanswered = self._unanswered and row["role"] == "user", False
+        is_without_answer, self._unanswered = self._unanswered, False
         if is_without_answer:
             return
         if is_answer and self._last_answer is None:
@@ -289,4 +289,5 @@ def _view(row: Row) -> MessageView:
         receipt=json.loads(row["receipt"] or "{}"),
         versions=row["versions"],
         created_at=row["created_at"],
+        log=row["log"],
     )

@@ -81,7 +81,7 @@ def _sources(root: Path) -> Iterator[Path]:
 
 
 def _export(root: Path) -> None:
-    # Whatever this process was told about ports and places must not reach the build.
+    # Ports and places that this process was started with must not reach the build.
     env = {name: value for name, value in os.environ.items() if not name.startswith(("REFLEX_", "__REFLEX_"))}
     env |= {"REFLEX_CHECK_LATEST_VERSION": "false", "REFLEX_DIR": str(root / ".web" / "reflex"), "PORT": "3000"}
     command = [sys.executable, "-m", "reflex", "export", "--frontend-only", "--no-zip"]

@@ -1,5 +1,6 @@
-"""Numbers, times and receipts as a person reads them. Pure functions; they do not know where a value comes from."""
+"""Numbers, times, steps and receipts as a person reads them. Pure functions that do not know where a value is from."""
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
@@ -18,7 +19,7 @@ TODAY = "Today"
 
 
 def day_label(at_ms: int, today: date, tz: tzinfo) -> str:
-    """The heading under which a thread of that time stands in the sidebar."""
+    """The heading of a thread of that time in the sidebar."""
     day = datetime.fromtimestamp(at_ms / 1000, tz).date()
     age = (today - day).days
     if age <= 0:
@@ -49,16 +50,86 @@ def next_month(today: date) -> str:
     return f"{(today.replace(day=1) + timedelta(days=32)).replace(day=1):%-d %B}"
 
 
-def place_in_line(position: int, eta_s: float) -> str:
-    """What somebody reads whose answer waits for its turn at the model."""
+def queue_position(position: int, eta_s: float) -> str:
+    """The line for an answer that waits for the model. `position` 1 is next; `eta_s` is in seconds."""
     ahead = "You are next" if position == 1 else f"{position - 1} ahead of you"
     wait = f"about {max(1, round(eta_s))} s" if eta_s < 90 else f"about {round(eta_s / 60)} minutes"
     return f"The model is busy. {ahead}: {wait}."
 
 
+BRANCHED = "Another question was asked in this chat meanwhile, in another tab or on another device. Both are kept."
+DELETED = "This chat does not exist any more."
+
+
+def gone(length: int) -> str:
+    """Instead of an answer whose text, `length` characters, is not kept any more; 0 if nobody knows how many."""
+    return f"The text of this answer{f' ({length:,} characters)' if length else ''} is not kept any more."
+
+
+def thought(took_ms: int | None = None, *, running: bool = True) -> str:
+    """The line that stands for what a model thinks, or has thought."""
+    if running:
+        return "Thinking…"
+    return "Thought" if took_ms is None else f"Thought for {max(1, round(took_ms / 1000))} s"
+
+
+def tool_use(name: str, arguments: str, result: str, state: str) -> str:
+    """The line that stands for a tool: what it was asked and, if that is short, what came of it."""
+    if state == "running":
+        return f"Using {name}…"
+    asked = _short(_values(arguments))
+    if state == "failed":
+        return f"Could not use {name}{f': {asked}' if asked else ''}"
+    came = "" if "\n" in result.strip() or len(result) > MOST_IN_LINE else result.strip()
+    said = (" = " if name == "calculator" else " → ").join(text for text in (asked, came) if text)
+    return f"Used {name}{f': {said}' if said else ''}"
+
+
+MOST_IN_LINE = 60
+
+
+def json_text(text: str) -> str:
+    """A JSON object or list, laid out for reading; any other text as it is."""
+    try:
+        read = json.loads(text)
+    except ValueError:
+        return text
+    return json.dumps(read, indent=2, ensure_ascii=False) if isinstance(read, dict | list) else text
+
+
+def _values(arguments: str) -> str:
+    """A call's arguments in a line: one alone without its name."""
+    try:
+        read = json.loads(arguments)
+    except ValueError:
+        return arguments
+    if not isinstance(read, dict):
+        return arguments
+    plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in read.items()}
+    return next(iter(plain.values())) if len(plain) == 1 else ", ".join(f"{name}: {plain[name]}" for name in plain)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_IN_LINE else f"{line[: MOST_IN_LINE - 1]}…"
+
+
 def receipt_lines(receipt: dict[str, Any]) -> list[tuple[str, str]]:
     """What an answer turned out to be, as labelled lines; what is not known is left out."""
     return [(label, value) for label, value in _lines(receipt) if value]
+
+
+def step_lines(receipt: dict[str, Any]) -> list[tuple[str, str]]:
+    """The steps of an answer that took more than one: a model's or a tool's name, then tokens and time."""
+    steps = receipt.get("steps") or []
+    return [_step(number, step) for number, step in enumerate(steps, 1)] if len(steps) > 1 else []
+
+
+def _step(number: int, step: dict[str, Any]) -> tuple[str, str]:
+    read, written = step.get("prompt_tokens") or 0, step.get("completion_tokens") or 0
+    tokens = f"{read:,} + {written:,} tokens" if read or written else ""
+    name = step.get("model") or step.get("name") or step.get("kind", "")
+    return f"{number}. {name}", ", ".join(text for text in (tokens, _duration(step.get("ms"))) if text)
 
 
 def _lines(receipt: dict[str, Any]) -> Iterable[tuple[str, str]]:
@@ -74,12 +145,13 @@ def _lines(receipt: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "Speed", f"{receipt['tokens_per_s']:,.1f} tokens/s" if receipt.get("tokens_per_s") else ""
     yield "Total", _duration(receipt.get("total_ms"))
     yield "Waited in queue", _duration(receipt.get("queue_ms")) if (receipt.get("queue_ms") or 0) >= 50 else ""
+    yield "Checked in", _duration(receipt.get("screen_ms") or None)
     yield "Cost", ("none" if cost == 0 else f"{cost / 1_000_000:.6f}") if cost is not None else ""
     yield "Messages read", f"{kept}" + (f", {dropped} left out" if dropped else "") if kept else ""
     yield "Attempts", str(receipt["attempts"]) if (receipt.get("attempts") or 1) > 1 else ""
 
 
-def _duration(ms: int | None) -> str:
+def _duration(ms: float | None) -> str:
     if ms is None:
         return ""
     return f"{ms:,} ms" if ms < 10_000 else f"{ms / 1000:.1f} s"

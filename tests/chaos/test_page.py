@@ -105,3 +105,41 @@ def test_the_engine_is_killed_under_an_open_page(app: RunningApp, cookie: str, b
     app.kill9_engine()
     ends_exact(page, question)
     page.context.close()
+
+
+THOUGHT = " ".join(f"thought{at}" for at in range(60))
+FIRST, SECOND = (" ".join(f"{word}{at}" for at in range(60)) for word in ("before", "after"))
+CALL = {"name": "calculator", "arguments": {"expression": "17 * 23"}}
+STEPS = script(reasoning=THOUGHT, text=FIRST, calls=[CALL], then={"text": SECOND}, rate=25)
+PLACES = {
+    "thinking": "[data-step=reasoning][data-state=running]",
+    "before the tool": f"{ANSWER} .block",
+    "behind the tool": "[data-step=tool]",
+    "in the second step": "[data-step=tool] ~ .block",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_app_is_killed_in_each_part_of_a_turn_of_several_steps(
+    app: RunningApp, cookie: str, browser: Browser, place: str
+) -> None:
+    page = opened(browser, app.url, cookie)
+    page.locator(COMPOSER).fill(STEPS)
+    page.locator(COMPOSER).press("Enter")
+    page.locator(PLACES[place]).first.wait_for(timeout=PATIENCE_MS)
+    app.kill9()
+    app.start()
+    expect(page.locator("[data-status=done]")).to_be_visible(timeout=PATIENCE_MS)
+    for _ in range(2):
+        parts = page.locator(ANSWER).evaluate(
+            "answer => [...answer.children].map(part => [part.dataset.step ?? 'text', part.textContent])"
+        )
+        assert [kind for kind, _ in parts] == ["reasoning", "text", "tool", "text"]
+        texts = [text for _, text in parts]
+        assert texts[0].endswith(THOUGHT)
+        assert texts[1].split() == FIRST.split()
+        assert texts[2].startswith("Used calculator: 17 * 23 = 391")
+        assert texts[3].split() == SECOND.split()
+        page.reload()
+        expect(page.locator("[data-status=done]")).to_be_visible(timeout=PATIENCE_MS)
+    page.context.close()

@@ -164,7 +164,7 @@ async def test_the_owner_changes_in_mid_stream(two: Two) -> None:
 
 
 async def test_a_silent_owners_viewers_follow_the_new_owner(two: Two) -> None:
-    """The old owner never writes again, so nothing but the control stream tells its process."""
+    """The old owner never writes again, so its process learns it from the control stream alone."""
     await two.one.open("g", 1)
     text = await write(two.one, "g", 1, ["first "])
     viewer = asyncio.create_task(watch(two.one, "g"))
@@ -209,10 +209,10 @@ async def test_a_lost_answer_does_not_double_the_text(two: Two, monkeypatch: pyt
     async def answer_lost(*args: bytes) -> object:
         nonlocal calls
         calls += 1
-        answers = await flush(*args)
+        results = await flush(*args)
         if calls % 2:
             raise redis.exceptions.ConnectionError("after it was carried out")
-        return answers
+        return results
 
     monkeypatch.setattr(two.one, "_flush", answer_lost)
     viewer = asyncio.create_task(watch(two.two, "g"))

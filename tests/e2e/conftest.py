@@ -99,7 +99,7 @@ def cookies() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def admin(app: RunningApp, browser: Browser, cookies: dict[str, str]) -> str:
-    """The first visit: the administrator makes their account in the browser. Answers its cookie."""
+    """The first visit: the administrator makes their account in the browser. Returns its cookie."""
     if ADMIN not in cookies:
         cookies[ADMIN] = first_visit(app, browser)
     return cookies[ADMIN]
@@ -124,7 +124,7 @@ def first_visit(app: RunningApp, browser: Browser) -> str:
 
 @pytest.fixture
 def person(app: RunningApp, admin: str, request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """Makes an account with this name; answers its cookie."""
+    """Makes an account with this name; returns its cookie."""
     del admin  # The administrator comes first.
 
     def make(name: str) -> str:

@@ -79,7 +79,7 @@ def test_a_lost_connection_is_told_and_nothing_is_sent_into_it(
         expect(page.locator("[data-question]").last).to_have_text("typed meanwhile")
         finished(page)
         page.close()
-    tabs.complaints.clear()  # The browser tells each failed attempt to connect.
+    tabs.complaints.clear()  # The browser reports each failed attempt to connect.
 
 
 def test_an_engine_that_dies_is_told_until_it_is_back(

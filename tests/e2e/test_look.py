@@ -107,7 +107,7 @@ def test_the_sidebar_folds_away_and_stays_so(page: Page) -> None:
     expect(page.get_by_role("link", name="New chat")).to_be_visible()
 
 
-def test_awkward_answers_on_a_desk(page: Page) -> None:
+def test_awkward_answers_on_a_wide_screen(page: Page) -> None:
     ask(page, script(text=AWKWARD))
     finished(page)
     no_overflow(page)

@@ -26,7 +26,7 @@ def busy(tmp_path: Path) -> Iterator[RunningApp]:
     engine.kill()
 
 
-def test_the_page_says_where_one_stands(busy: RunningApp, browser: Browser) -> None:
+def test_the_page_shows_the_position_in_the_queue(busy: RunningApp, browser: Browser) -> None:
     tabs = Tabs(browser, busy.url)
     cookie = busy.sign_up("ada@example.org", name="Ada")
     program = Program(busy.url, busy.api_key("ada@example.org"))

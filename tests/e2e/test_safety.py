@@ -100,7 +100,7 @@ def foreign_page(tabs: Tabs, admin: str) -> Iterator[Page]:
     page = tabs.open(admin)
     page.goto(f"http://{FOREIGN}:{server.server_port}/")
     yield page
-    tabs.complaints.clear()  # A refused socket is told on the console.
+    tabs.complaints.clear()  # A refused socket shows on the console.
     server.shutdown()
     server.server_close()
 

@@ -5,32 +5,31 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import reflex as rx
 
-from chat_app.accounts.identity import Identity
 from chat_app.accounts.people import PER_EMAIL
-from chat_app.ask import Started
+from chat_app.turn import Started
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.entry import ThreadGroup, ThreadItem
 from chat_app.ui.state.login import Login
-from chat_app.ui.state.plan_desk import PlanDesk
-from chat_app.ui.state.review_desk import ReviewDesk
+from chat_app.ui.state.plan_admin import PlanAdmin
+from chat_app.ui.state.review_admin import ReviewAdmin
 from chat_app.ui.state.visitor import SESSION_ENDED, Visitor
 from chat_app.wiring import Parley
 from tests.parley import StartParley, person
+from tests.ui.tab import page_of, page_of_tab
 
-PAGES = (Visitor, Chat, Account, Login, PlanDesk, ReviewDesk)
+PAGES = (Visitor, Chat, Account, Login, PlanAdmin, ReviewAdmin)
 # These change what the caller's own page shows, out of what it has already, and ask the database nothing.
 OF_THE_VIEW = {
-    "Visitor.close_notice", "Visitor.tell", "Chat.ask_rename", "Chat.ask_delete", "Chat.close_dialog",
-    "Account.ask_revoke", "PlanDesk.edit", "PlanDesk.close_form",
+    "Visitor.close_notice", "Visitor.notify", "Chat.ask_rename", "Chat.ask_delete", "Chat.close_dialog",
+    "Account.ask_revoke", "PlanAdmin.edit", "PlanAdmin.close_form",
 }  # fmt: skip
 # These say nothing of a session that has ended: another event of the same page does.
-SILENT = {"Chat.leave", "Chat.follow", "Chat.watch_engine", "Chat.watch_line", "Chat.warm_model"}
+SILENT = {"Chat.leave", "Chat.follow", "Chat.watch_engine", "Chat.watch_queue", "Chat.warm_model"}
 FOR_EVERYBODY = {"Login.open"}
-FOR_STAFF = {"ReviewDesk.decide"}
-FOR_ADMINISTRATORS = {"PlanDesk.save", "PlanDesk.archive", "PlanDesk.find", "PlanDesk.assign", "PlanDesk.set_role"}
+FOR_STAFF = {"ReviewAdmin.decide"}
+FOR_ADMINISTRATORS = {"PlanAdmin.save", "PlanAdmin.archive", "PlanAdmin.find", "PlanAdmin.assign", "PlanAdmin.set_role"}
 FRAMEWORK = {"setvar"}
 
 
@@ -52,22 +51,6 @@ def test_no_event_is_forgotten_here() -> None:
 @pytest.fixture
 async def running(start_parley: StartParley) -> Parley:
     return await start_parley()
-
-
-def page_of(state: type[Visitor], who: Identity | None, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A page's state as Reflex makes it, with `who` as the database's answer to its cookie."""
-    return page_of_tab(rx.State(_reflex_internal_init=True), state, who, monkeypatch)  # type: ignore[call-arg]
-
-
-def page_of_tab(tab: Any, state: type[Visitor], who: Identity | None, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """One of the pages of a tab that has been used before."""
-    page = tab.get_substate(state.get_full_name().split("."))
-
-    async def identity(self: Visitor) -> Identity | None:
-        return who
-
-    monkeypatch.setattr(Visitor, "_identity", identity)
-    return page
 
 
 async def call(page: Any, name: str) -> Any:
@@ -126,7 +109,7 @@ async def test_a_person_without_the_role_gets_nothing(
     assert "ada@example.org" not in str(page.dict())
 
 
-@pytest.mark.parametrize("state", [PlanDesk, ReviewDesk])
+@pytest.mark.parametrize("state", [PlanAdmin, ReviewAdmin])
 async def test_a_page_says_whom_it_is_for(
     state: type[Visitor], running: Parley, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,14 +129,14 @@ async def test_guessing_the_current_password_is_bounded(running: Parley, monkeyp
     assert "Too many attempts" in page.password_said
 
 
-@pytest.mark.parametrize("opened", [Login, Chat, PlanDesk])
+@pytest.mark.parametrize("opened", [Login, Chat, PlanAdmin])
 async def test_nothing_of_the_person_before_stays_in_a_tab(
     opened: type[Visitor], running: Parley, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner = await person(running)  # The first one, so an administrator.
     started = await running.turns.say(owner, "my secret plan")
     page = page_of(Chat, owner, monkeypatch)
-    account, plans = await page.get_state(Account), await page.get_state(PlanDesk)
+    account, plans = await page.get_state(Account), await page.get_state(PlanAdmin)
     for state, name in ((page, "open"), (account, "open"), (account, "make_key"), (plans, "open")):
         await call(state, name)
     await page._load(owner, started.thread_id)

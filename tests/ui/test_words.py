@@ -7,6 +7,7 @@ import pytest
 
 from chat_app.sessions.threads import MessageView, ThreadLine
 from chat_app.ui import words
+from chat_app.ui.parts import Part
 from chat_app.ui.state.entry import entry, grouped
 
 TODAY = date(2026, 11, 23)
@@ -88,9 +89,66 @@ def test_questions_stay_whole_and_answers_come_in_blocks() -> None:
     text = "one\n\ntwo"
     question = MessageView("q", None, "user", text, "done", None, "", {}, 1, 0)
     answer = MessageView("a", "q", "assistant", text, "done", "g", "", {"model": "m"}, 1, 0)
-    assert entry(question).parts == [text]
-    assert entry(answer).parts == ["one\n\n", "two"]
+    assert entry(question).text == text
+    assert entry(answer).parts == [Part(blocks=["one\n\n", "two"])]
     assert entry(answer).receipt[0].value == "m"
+
+
+def test_an_ended_answer_without_its_text_says_that_it_is_gone() -> None:
+    def view(content: str, receipt: dict[str, object], status: str = "done") -> MessageView:
+        return MessageView("a", "q", "assistant", content, status, "g", "", receipt, 1, 0)
+
+    lost = entry(view("", {"completion_tokens": 7}))
+    assert (lost.status, lost.error) == ("gone", "The text of this answer is not kept any more.")
+    for other in (view("x", {"completion_tokens": 7}), view("", {}), view("", {"completion_tokens": 7}, "streaming")):
+        assert entry(other).status == other.status
+    assert words.gone(1234) == "The text of this answer (1,234 characters) is not kept any more."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "result", "state", "line"),
+    [
+        ('{"expression": "17 * 23"}', "391", "done", "Used calculator: 17 * 23 = 391"),
+        ('{"expression": "17 * 23"}', "", "running", "Using calculator…"),
+        ('{"expression": "1 / 0"}', "division by zero", "failed", "Could not use calculator: 1 / 0"),
+        ("", "", "failed", "Could not use calculator"),
+        ("not JSON", "1", "done", "Used calculator: not JSON = 1"),
+        ('["a"]', "1", "done", 'Used calculator: ["a"] = 1'),
+        ('{"a": 1, "b": "two"}', "", "done", "Used calculator: a: 1, b: two"),
+        ('{"a": "' + "9" * 200 + '"}', "8" * 200, "done", f"Used calculator: {'9' * 59}…"),
+        ('{"a": "x\\ny"}', "1\n2", "done", "Used calculator: x y"),
+        ("{}", "", "done", "Used calculator"),
+    ],
+)
+def test_the_use_of_a_tool_is_one_line(arguments: str, result: str, state: str, line: str) -> None:
+    assert words.tool_use("calculator", arguments, result, state) == line
+
+
+def test_another_tools_result_is_no_equation() -> None:
+    assert words.tool_use("weather", '{"city": "Oslo"}', "4 °C", "done") == "Used weather: Oslo → 4 °C"
+
+
+def test_how_long_was_thought() -> None:
+    assert words.thought() == "Thinking…"
+    assert words.thought(None, running=False) == "Thought"
+    assert words.thought(40, running=False) == "Thought for 1 s"
+    assert words.thought(3_400, running=False) == "Thought for 3 s"
+
+
+def test_a_receipt_lists_its_steps_when_there_are_several() -> None:
+    model = {"kind": "model", "model": "m", "prompt_tokens": 1200, "completion_tokens": 34, "ms": 900}
+    tool = {"kind": "tool", "name": "calculator", "prompt_tokens": 0, "completion_tokens": 0, "ms": 3}
+    assert words.step_lines({"steps": [model, tool]}) == [
+        ("1. m", "1,200 + 34 tokens, 900 ms"),
+        ("2. calculator", "3 ms"),
+    ]
+    assert words.step_lines({"steps": [{"kind": "check"}, {"kind": "tool", "name": ""}]}) == [
+        ("1. check", ""),
+        ("2. tool", ""),
+    ]
+    for one in ({"steps": [model]}, {"steps": None}, {}):
+        assert words.step_lines(one) == []
+    assert words.receipt_lines({"screen_ms": 12}) == [("Checked in", "12 ms")]
 
 
 @pytest.mark.parametrize(
@@ -101,5 +159,5 @@ def test_questions_stay_whole_and_answers_come_in_blocks() -> None:
         (40, 150, "The model is busy. 39 ahead of you: about 2 minutes."),
     ],
 )
-def test_a_place_in_line(position: int, eta_s: float, said: str) -> None:
-    assert words.place_in_line(position, eta_s) == said
+def test_the_position_in_the_queue(position: int, eta_s: float, said: str) -> None:
+    assert words.queue_position(position, eta_s) == said

@@ -27,7 +27,7 @@ class Markdown(_Browser):
 
 
 class CopyButton(_Browser):
-    """A button that copies `text`, or a list of its parts, and says so."""
+    """A button that copies `text`, or the text of an answer's parts, and says so. There is none for no text."""
 
     tag = "CopyButton"
     text: rx.Var[Any]

@@ -8,6 +8,8 @@ import reflex as rx
 from chat_app.ui.components.browser import CopyButton, block, tail
 from chat_app.ui.components.icon import icon
 from chat_app.ui.components.shell import icon_button
+from chat_app.ui.components.steps import part
+from chat_app.ui.parts import Part
 from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.entry import Entry, Fact
 
@@ -17,12 +19,13 @@ def message(entry: rx.Var[Entry]) -> rx.Component:
     return rx.fragment(
         rx.cond(
             entry.role == "user",
-            question(text=entry.parts),
+            question(text=entry.text),
             answer(
                 parts=entry.parts,
                 status=entry.status,
                 error=entry.error,
                 receipt=entry.receipt,
+                steps=entry.steps,
                 answer_id=entry.id,
             ),
         ),
@@ -31,31 +34,32 @@ def message(entry: rx.Var[Entry]) -> rx.Component:
 
 
 @rx.memo
-def question(text: rx.Var[list[str]]) -> rx.Component:
+def question(text: rx.Var[str]) -> rx.Component:
     """What the person said, as they typed it."""
     return rx.el.article(
         rx.el.h3("You said", class_name="unseen"),
-        rx.el.div(text.join(""), class_name="bubble", dir="auto", custom_attrs={"data-question": ""}),
+        rx.el.div(text, class_name="bubble", dir="auto", custom_attrs={"data-question": ""}),
         class_name="question",
     )
 
 
 @rx.memo
 def answer(
-    parts: rx.Var[list[str]],
+    parts: rx.Var[list[Part]],
     status: rx.Var[str],
     error: rx.Var[str],
     receipt: rx.Var[list[Fact]],
+    steps: rx.Var[list[Fact]],
     answer_id: rx.Var[str],
 ) -> rx.Component:
     """An answer that is followed by others."""
     return rx.el.article(
         rx.el.h3("Parley said", class_name="unseen"),
-        rx.el.div(rx.foreach(parts, lambda part: block(source=part)), class_name="prose"),
+        rx.el.div(rx.foreach(parts, lambda each: part(part=each, thought="")), class_name="prose"),
         outcome(status, error),
         rx.el.div(
             CopyButton.create(text=parts, label="Copy the answer"),
-            receipt_button(receipt, answer_id),
+            receipt_button(receipt, steps, answer_id),
             class_name="actions",
         ),
         class_name="answer",
@@ -66,13 +70,16 @@ def live_answer() -> rx.Component:
     """The last answer: written before the reader's eyes, or just finished."""
     live = Chat.live
     running = (live.status == "queued") | (live.status == "streaming")
-    empty = (Chat.tail == "") & (Chat.finished.length() == 0)
     return rx.cond(
         live.id != "",
         rx.el.article(
             rx.el.h3("Parley said", class_name="unseen"),
             rx.el.div(
-                rx.foreach(Chat.finished, lambda part: block(source=part)),
+                rx.foreach(
+                    Chat.parts,
+                    lambda each: part(part=each, thought=rx.cond(each.state == "running", Chat.thought, "")),
+                ),
+                rx.foreach(Chat.finished, lambda source: block(source=source)),
                 rx.cond(Chat.tail != "", tail(source=Chat.tail)),
                 class_name="prose",
                 custom_attrs={"data-answer": ""},
@@ -80,7 +87,7 @@ def live_answer() -> rx.Component:
             rx.cond(
                 running,
                 rx.cond(
-                    empty,
+                    Chat.silent,
                     rx.fragment(
                         rx.el.div(
                             rx.el.span(),
@@ -104,11 +111,8 @@ def live_answer() -> rx.Component:
                 rx.fragment(
                     outcome(live.status, live.error, retry=True),
                     rx.el.div(
-                        rx.cond(
-                            ~empty,
-                            CopyButton.create(
-                                text=rx.Var.create([Chat.finished.join(""), Chat.tail]), label="Copy the answer"
-                            ),
+                        CopyButton.create(
+                            text=rx.Var.create([Chat.parts, Chat.finished, Chat.tail]), label="Copy the answer"
                         ),
                         rx.cond(
                             live.status != "failed",
@@ -116,7 +120,7 @@ def live_answer() -> rx.Component:
                                 "again", "Answer again", on_click=Chat.regenerate, custom_attrs={"data-regenerate": ""}
                             ),
                         ),
-                        receipt_button(live.receipt, live.id),
+                        receipt_button(live.receipt, live.steps, live.id),
                         class_name="actions",
                     ),
                 ),
@@ -143,12 +147,13 @@ def outcome(status: rx.Var[str], error: rx.Var[str], *, retry: bool = False) -> 
         ),
         ("refused", rx.el.div(icon("shield"), rx.el.p(error), class_name="outcome refused", role="alert")),
         ("stopped", rx.el.p("You stopped this answer.", class_name="outcome stopped")),
+        ("gone", rx.el.p(error, class_name="outcome stopped")),
         rx.fragment(),
     )
 
 
-def receipt_button(receipt: rx.Var[list[Fact]], answer_id: rx.Var[str]) -> rx.Component:
-    """What the answer turned out to be: model, tokens, times, cost."""
+def receipt_button(receipt: rx.Var[list[Fact]], steps: rx.Var[list[Fact]], answer_id: rx.Var[str]) -> rx.Component:
+    """What the answer turned out to be: model, tokens, times, cost; and its steps, if there were several."""
     menu = f"receipt-{answer_id}"
     return rx.cond(
         receipt.length() > 0,
@@ -156,9 +161,15 @@ def receipt_button(receipt: rx.Var[list[Fact]], answer_id: rx.Var[str]) -> rx.Co
             icon_button("receipt", "Receipt", custom_attrs={"popoverTarget": menu}),
             rx.el.div(
                 rx.el.h4("Receipt"),
-                rx.el.dl(rx.foreach(receipt, lambda fact: rx.el.div(rx.el.dt(fact.label), rx.el.dd(fact.value)))),
+                _facts(receipt),
+                rx.cond(steps.length() > 0, rx.fragment(rx.el.h4("Steps"), _facts(steps, class_name="steps"))),
                 class_name="menu receipt",
                 custom_attrs={"popover": "auto", "id": menu},
             ),
         ),
     )
+
+
+def _facts(facts: rx.Var[list[Fact]], class_name: str = "") -> rx.Component:
+    lines = rx.foreach(facts, lambda fact: rx.el.div(rx.el.dt(fact.label), rx.el.dd(fact.value)))
+    return rx.el.dl(lines, class_name=class_name)

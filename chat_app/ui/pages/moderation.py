@@ -7,7 +7,7 @@ import reflex as rx
 
 from chat_app.ui.components.form import field
 from chat_app.ui.components.shell import page
-from chat_app.ui.state.review_desk import ReviewDesk, ReviewLine
+from chat_app.ui.state.review_admin import ReviewAdmin, ReviewLine
 
 
 def moderation() -> rx.Component:
@@ -20,20 +20,20 @@ def moderation() -> rx.Component:
                 " with your name and changes no answer.",
                 class_name="lead",
             ),
-            rx.cond(ReviewDesk.trouble != "", rx.el.p(ReviewDesk.trouble, class_name="trouble", role="alert")),
+            rx.cond(ReviewAdmin.trouble != "", rx.el.p(ReviewAdmin.trouble, class_name="trouble", role="alert")),
             rx.el.section(
                 rx.el.h2("Waiting"),
                 rx.cond(
-                    ReviewDesk.waiting.length() > 0,
-                    rx.el.div(rx.foreach(ReviewDesk.waiting, _waiting), class_name="reviews"),
+                    ReviewAdmin.waiting.length() > 0,
+                    rx.el.div(rx.foreach(ReviewAdmin.waiting, _waiting), class_name="reviews"),
                     rx.el.p("Nothing waits."),
                 ),
             ),
             rx.el.section(
                 rx.el.h2("Decided"),
                 rx.cond(
-                    ReviewDesk.decided.length() > 0,
-                    rx.el.div(rx.foreach(ReviewDesk.decided, _decided), class_name="reviews"),
+                    ReviewAdmin.decided.length() > 0,
+                    rx.el.div(rx.foreach(ReviewAdmin.decided, _decided), class_name="reviews"),
                     rx.el.p("Nothing yet."),
                 ),
             ),
@@ -60,7 +60,7 @@ def _waiting(review: rx.Var[ReviewLine]) -> rx.Component:
                 class_name="field",
             ),
             rx.el.button("Record", type="submit", class_name="button"),
-            on_submit=ReviewDesk.decide,
+            on_submit=ReviewAdmin.decide,
             class_name="row-form",
         ),
         key=review.id,

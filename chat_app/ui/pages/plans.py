@@ -8,7 +8,7 @@ import reflex as rx
 from chat_app.accounts.identity import ROLES
 from chat_app.ui.components.form import field
 from chat_app.ui.components.shell import page
-from chat_app.ui.state.plan_desk import NEW, PersonLine, PlanDesk, PlanLine
+from chat_app.ui.state.plan_admin import NEW, PersonLine, PlanAdmin, PlanLine
 
 
 def plans() -> rx.Component:
@@ -29,10 +29,10 @@ def plans() -> rx.Component:
 def _plans() -> rx.Component:
     return rx.el.section(
         rx.el.h2("Plans"),
-        rx.cond(PlanDesk.said != "", rx.el.p(PlanDesk.said, class_name="said", role="status")),
+        rx.cond(PlanAdmin.said != "", rx.el.p(PlanAdmin.said, class_name="said", role="status")),
         rx.cond(
-            (PlanDesk.trouble != "") & (PlanDesk.editing == ""),
-            rx.el.p(PlanDesk.trouble, class_name="trouble", role="alert"),
+            (PlanAdmin.trouble != "") & (PlanAdmin.editing == ""),
+            rx.el.p(PlanAdmin.trouble, class_name="trouble", role="alert"),
         ),
         rx.el.div(
             rx.el.table(
@@ -44,14 +44,14 @@ def _plans() -> rx.Component:
                         )
                     )
                 ),
-                rx.el.tbody(rx.foreach(PlanDesk.plans, _plan)),
+                rx.el.tbody(rx.foreach(PlanAdmin.plans, _plan)),
             ),
             class_name="table",
             custom_attrs={"tabIndex": 0, "role": "region", "aria-label": "Plans"},
         ),
         rx.cond(
-            PlanDesk.editing == "",
-            rx.el.button("New plan", type="button", class_name="button", on_click=PlanDesk.edit(NEW)),
+            PlanAdmin.editing == "",
+            rx.el.button("New plan", type="button", class_name="button", on_click=PlanAdmin.edit(NEW)),
             _form(),
         ),
     )
@@ -73,7 +73,7 @@ def _plan(plan: rx.Var[PlanLine]) -> rx.Component:
                 rx.cond(plan.archived, "Bring back", "Edit"),
                 type="button",
                 class_name="button plain small",
-                on_click=PlanDesk.edit(plan.id),
+                on_click=PlanAdmin.edit(plan.id),
                 custom_attrs={"aria-label": f"Edit the plan {plan.name}"},
             )
         ),
@@ -83,7 +83,7 @@ def _plan(plan: rx.Var[PlanLine]) -> rx.Component:
 
 
 def _form() -> rx.Component:
-    draft, new = PlanDesk.draft, PlanDesk.editing == NEW
+    draft, new = PlanAdmin.draft, PlanAdmin.editing == NEW
     number = {"input_mode": "numeric"}
     return rx.el.form(
         rx.el.h3(rx.cond(new, "New plan", f"Plan {draft.id}")),
@@ -114,46 +114,46 @@ def _form() -> rx.Component:
         ),
         field("Share in the queue", "weight", default_value=draft.weight, required=True, **number),
         field("Position on pages", "position", default_value=draft.position, required=True, **number),
-        rx.cond(PlanDesk.trouble != "", rx.el.p(PlanDesk.trouble, class_name="trouble span", role="alert")),
+        rx.cond(PlanAdmin.trouble != "", rx.el.p(PlanAdmin.trouble, class_name="trouble span", role="alert")),
         rx.el.div(
-            rx.el.button("Cancel", type="button", class_name="button plain", on_click=PlanDesk.close_form),
+            rx.el.button("Cancel", type="button", class_name="button plain", on_click=PlanAdmin.close_form),
             rx.cond(
                 ~new & ~draft.archived,
                 rx.el.button(
                     "Archive",
                     type="button",
                     class_name="button plain danger",
-                    on_click=PlanDesk.archive(PlanDesk.editing),
+                    on_click=PlanAdmin.archive(PlanAdmin.editing),
                 ),
             ),
             rx.el.button("Save", type="submit", class_name="button"),
             class_name="buttons span",
         ),
-        on_submit=PlanDesk.save,
+        on_submit=PlanAdmin.save,
         class_name="grid-form",
-        key=PlanDesk.editing,
+        key=PlanAdmin.editing,
     )
 
 
 def _people() -> rx.Component:
     return rx.el.section(
         rx.el.h2("People"),
-        rx.cond(PlanDesk.people_trouble != "", rx.el.p(PlanDesk.people_trouble, class_name="trouble", role="alert")),
+        rx.cond(PlanAdmin.people_trouble != "", rx.el.p(PlanAdmin.people_trouble, class_name="trouble", role="alert")),
         rx.el.form(
             field("Find by name or e-mail", "search", type="search"),
             rx.el.button("Find", type="submit", class_name="button plain"),
-            on_submit=PlanDesk.find,
+            on_submit=PlanAdmin.find,
             class_name="row-form",
         ),
         rx.el.div(
             rx.el.table(
                 rx.el.thead(rx.el.tr(*(rx.el.th(head, scope="col") for head in ("Person", "Plan", "Role")))),
-                rx.el.tbody(rx.foreach(PlanDesk.people, _person)),
+                rx.el.tbody(rx.foreach(PlanAdmin.people, _person)),
             ),
             class_name="table",
             custom_attrs={"tabIndex": 0, "role": "region", "aria-label": "People"},
         ),
-        rx.cond(PlanDesk.people.length() == 0, rx.el.p("Nobody matches.")),
+        rx.cond(PlanAdmin.people.length() == 0, rx.el.p("Nobody matches.")),
     )
 
 
@@ -167,13 +167,13 @@ def _person(person: rx.Var[PersonLine]) -> rx.Component:
         rx.el.td(
             rx.el.select(
                 rx.foreach(
-                    PlanDesk.plans,
+                    PlanAdmin.plans,
                     lambda plan: rx.el.option(
                         plan.name, value=plan.id, disabled=plan.archived & (plan.id != person.plan)
                     ),
                 ),
                 value=person.plan,
-                on_change=lambda plan_id: PlanDesk.assign(person.id, plan_id),
+                on_change=lambda plan_id: PlanAdmin.assign(person.id, plan_id),
                 custom_attrs={"aria-label": f"Plan of {person.email}"},
             )
         ),
@@ -181,7 +181,7 @@ def _person(person: rx.Var[PersonLine]) -> rx.Component:
             rx.el.select(
                 *(rx.el.option(role, value=role) for role in ROLES),
                 value=person.role,
-                on_change=lambda role: PlanDesk.set_role(person.id, role),
+                on_change=lambda role: PlanAdmin.set_role(person.id, role),
                 custom_attrs={"aria-label": f"Role of {person.email}"},
             )
         ),

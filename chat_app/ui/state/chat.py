@@ -1,64 +1,46 @@
-"""The chat page: the thread that is shown, beside the others (`sidebar`), and the answer that is being written.
+"""The chat page: the thread that is shown, beside the others (`sidebar`).
 
-The thread's finished messages are one list, sent when it changes; the running answer is apart from them, as finished
-blocks and a tail, so that a token costs neither. A new question moves the last answer into the list.
+Its messages are one list, sent when it changes. The last answer is apart from them (`live`), so that a token does not
+cost the list; a new question moves it there.
 """
 
 # ruff: noqa: RUF012 - Reflex copies a state's defaults for each page.
 
 import asyncio
-from contextlib import aclosing
 from typing import Any
 
 import reflex as rx
 from reflex.event import EventSpec
 
 from chat_app.accounts.identity import Identity
-from chat_app.ask import readable
-from chat_app.data.db.base import DatabaseUnavailable
-from chat_app.data.log.base import LogUnavailable
-from chat_app.engine import offered, warm
 from chat_app.sessions.generations import NotFound
 from chat_app.turn import Started, TurnError
+from chat_app.turn.ask import readable
+from chat_app.turn.engine import offered, warm
 from chat_app.ui import words
-from chat_app.ui.frames import Frame, frames
-from chat_app.ui.markdown import Blocks
-from chat_app.ui.state.entry import RUNNING, Entry, ThreadGroup, entry, facts, shown
-from chat_app.ui.state.open_pages import Turn, open_pages
-from chat_app.ui.state.sidebar import Sidebar
+from chat_app.ui.state.entry import Entry, ThreadGroup, entry
+from chat_app.ui.state.live import Live
+from chat_app.ui.state.open_pages import open_pages
 from chat_app.ui.state.visitor import Visitor, text_of
 from chat_app.wiring import parley
 
 WINDOW = 40
-RETRY_S = 1.0
-"""Until a page looks again for its answer when the stores could not be read."""
-ASK_AGAIN_S = 2.0
-"""How often a page that follows an answer asks whether its person is still signed in."""
-
 LOOK_S = 0.5
-"""Between two looks at the state of our own engine, while a page is open, or at an answer's place in its queue."""
+"""Between two looks at the state of our own engine, while a page is open."""
 
 ACCEPTED = rx.call_function("window.parley?.accepted")
 GIVE_BACK = rx.call_function("window.parley?.giveBack")
 """The composer keeps what was sent until it hears one of these."""
 
 
-class Chat(Sidebar, Visitor):
+class Chat(Live, Visitor):
     """What the chat page shows."""
 
     messages: list[Entry] = []
     has_earlier: bool = False
-    missing: bool = False
-    """The address names no thread of this person."""
     models: list[str] = []
     model: str = ""
     """The person's choice; empty until models are known."""
-    live: Entry = Entry()
-    """The last answer, while it is written and until the next question."""
-    finished: list[str] = []
-    tail: str = ""
-    waiting: str = ""
-    """Where the answer stands in the engine's queue."""
     trouble: str = ""
     """Why the last question was not taken."""
     loading: str = ""
@@ -83,7 +65,7 @@ class Chat(Sidebar, Visitor):
         self.missing = section not in ("", "c")
         await self._load(who, thread_id if section == "c" else "")
         await self._load_threads(who)
-        return [Chat.watch_engine, *([Chat.follow, Chat.watch_line] if self.live.running else [])]
+        return [Chat.watch_engine, *([Chat.follow, Chat.watch_queue] if self.live.running else [])]
 
     @rx.event
     async def leave(self) -> None:
@@ -118,13 +100,18 @@ class Chat(Sidebar, Visitor):
             return GIVE_BACK
         self.trouble = ""
         try:
-            started = await parley().turns.say(who, text, self.shown_id or None, self.model)
+            started = await parley().turns.say(
+                who, text, self.shown_id or None, self.model, parent_id=self._last_id() or None
+            )
         except TurnError as error:
             self.trouble = error.message
             self.missing = error.code == "not_found"
             return GIVE_BACK
-        self._keep_live()
-        self.messages.append(Entry(started.question_id or "", "user", [readable(text, len(text))]))
+        if started.branched:
+            self.notice = words.BRANCHED
+        if self.live.id:
+            self.messages.append(self._kept_live())
+        self.messages.append(Entry(started.question_id or "", "user", readable(text, len(text))))
         return [ACCEPTED, *self._begin(started)]
 
     @rx.event
@@ -138,6 +125,7 @@ class Chat(Sidebar, Visitor):
             started = await parley().turns.regenerate(who, self.live.id, self.model)
         except TurnError as error:
             self.trouble = error.message
+            self.missing = error.code == "not_found"
             return []
         return self._begin(started)
 
@@ -177,42 +165,7 @@ class Chat(Sidebar, Visitor):
             if self.model == model and trouble:
                 self.trouble = trouble
 
-    # Following -----------------------------------------------------------------------------------------------------
-
-    @rx.event(background=True)
-    async def follow(self) -> EventSpec | None:
-        """Show the running answer as it is written. One at a time per page; ends with the page or its session."""
-        turn = open_pages.take(self.router.session.client_token, "follow")
-        try:
-            await self._follow(turn, self.live.generation_id)
-        except (DatabaseUnavailable, LogUnavailable):
-            await asyncio.sleep(RETRY_S)
-            if open_pages.has(turn):
-                return Chat.follow
-        finally:
-            open_pages.leave(turn)
-        return None
-
-    async def _follow(self, turn: Turn, generation_id: str) -> None:
-        who, cut, asked = await self._identity(), Blocks(), _now()
-        if who is None or not await _is_theirs(who, generation_id):
-            return
-        pieces = parley().viewer.follow(generation_id)
-        async with aclosing(frames(pieces, lambda: len(cut.tail))) as coming:
-            async for frame in coming:
-                cut.feed(frame.text)
-                if _now() - asked > ASK_AGAIN_S:
-                    who, asked = await self._identity(), _now()
-                if not open_pages.has(turn):
-                    return
-                ended = await self._ended(who, generation_id, frame)
-                async with self:
-                    if self.live.generation_id != generation_id:
-                        return
-                    self._show(cut, ended)
-                    if who is None:
-                        self._say_gone()
-                        return
+    # The engine ---------------------------------------------------------------------------------------------------
 
     @rx.event(background=True)
     async def watch_engine(self) -> None:
@@ -235,32 +188,15 @@ class Chat(Sidebar, Visitor):
             await asyncio.sleep(LOOK_S)
         open_pages.leave(turn)
 
-    @rx.event(background=True)
-    async def watch_line(self) -> None:
-        """Say where the answer stands in the engine's queue, from a moment after it was asked for until its turn."""
-        generation_id, last, looks = self.live.generation_id, "", 0
-        turn = open_pages.take(self.router.session.client_token, "line")
-        while open_pages.has(turn) and (last or looks < 4):
-            looks += 1
-            place = await parley().line.place(generation_id)
-            now = words.place_in_line(place.position, place.eta_s) if place else ""
-            if now != last:
-                last = now
-                async with self:
-                    if self.live.generation_id != generation_id:
-                        break
-                    self.waiting = now
-            await asyncio.sleep(LOOK_S)
-        open_pages.leave(turn)
-
     # Parts of the above --------------------------------------------------------------------------------------------
 
     async def _load(self, who: Identity, thread_id: str) -> None:
         open_pages.cancel(self.router.session.client_token, "follow")
-        seen = self.live.generation_id, self.finished, self.tail
+        followed = self.live.generation_id
+        seen = self.parts, self.thought, self.finished, self.tail, self.silent
         self.shown_id = self.trouble = ""
         self.messages, self.has_earlier = [], False
-        self.live, self.finished, self.tail, self.waiting = Entry(), [], "", ""
+        self._show_last(Entry())
         if not thread_id:
             return
         try:
@@ -269,14 +205,14 @@ class Chat(Sidebar, Visitor):
             self.missing = True
             return
         self.shown_id, self.has_earlier = thread_id, view.has_earlier
-        self.messages = [entry(message) for message in view.messages]
+        messages = [entry(message) for message in view.messages]
         self.model = view.model or self.model
         self._offer(self.models)
-        if self.messages and self.messages[-1].role == "assistant":
-            self.live = self.messages.pop()
-            self.finished = self.live.parts
-            if self.live.running and self.live.generation_id == seen[0]:
-                _, self.finished, self.tail = seen  # The page only reconnected: no need to blink.
+        if messages and messages[-1].role == "assistant":
+            self._show_last(messages.pop())
+            if self.live.running and self.live.generation_id == followed:  # It only reconnected: no need to blink.
+                self.parts, self.thought, self.finished, self.tail, self.silent = seen
+        self.messages = messages
 
     def _offer(self, names: list[str]) -> None:
         self.models = names
@@ -284,57 +220,18 @@ class Chat(Sidebar, Visitor):
         if names and self.model not in names:
             self.model = default if default in names else names[0]
 
-    def _keep_live(self) -> None:
-        """The last answer takes its place among the other messages."""
-        if self.live.id:
-            self.messages.append(shown(self.live, self.finished, self.tail))
-            self.live = Entry()
+    def _last_id(self) -> str:
+        """The last message that is shown: what the next question continues."""
+        return self.live.id or (self.messages[-1].id if self.messages else "")
 
     def _begin(self, started: Started) -> list[Any]:
         """Show the place of the coming answer, and what has to happen for it."""
-        self.live = Entry(started.answer_id or "", status="queued", generation_id=started.generation_id)
-        self.waiting = ""
-        self.finished, self.tail = [], ""
+        self._show_last(Entry(started.answer_id or "", status="queued", generation_id=started.generation_id))
         thread_id = started.thread_id or ""
         first = self.groups[0] if self.groups else ThreadGroup()
         newest = first.label == words.TODAY and first.threads[0].id == thread_id
-        events: list[Any] = [Chat.follow, Chat.watch_line, *([] if newest else [Chat.refresh_threads])]
+        events: list[Any] = [Chat.follow, Chat.watch_queue, *([] if newest else [Chat.refresh_threads])]
         if self.shown_id == thread_id:
             return events
         self.shown_id, self._moving_to = thread_id, f"{self.router.session.session_id} {thread_id}"
         return [rx.redirect(f"/c/{thread_id}", replace=True), *events]
-
-    def _show(self, cut: Blocks, ended: Entry | None) -> None:
-        if len(cut.finished) != len(self.finished):
-            self.finished = list(cut.finished)
-        self.tail = cut.tail
-        if ended is not None:
-            self.live = ended
-        elif self.live.status == "queued":
-            self.live.status = "streaming"
-
-    async def _ended(self, who: Identity | None, generation_id: str, frame: Frame) -> Entry | None:
-        """The answer as its row has it, once its last text is here."""
-        if frame.end is None or who is None:
-            return None
-        view = await parley().generations.view(who, generation_id)
-        status = frame.end if view.status in RUNNING else view.status
-        return Entry(
-            view.message_id or "",
-            status=status,
-            error=view.error,
-            receipt=facts(view.receipt),
-            generation_id=generation_id,
-        )
-
-
-async def _is_theirs(who: Identity, generation_id: str) -> bool:
-    try:
-        await parley().generations.view(who, generation_id)
-    except NotFound:
-        return False
-    return True
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -1,14 +1,17 @@
 """What the chat page shows of messages and threads: plain data, ready to be displayed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 
 from chat_app.sessions.threads import MessageView, ThreadLine
 from chat_app.ui import words
 from chat_app.ui.markdown import blocks
+from chat_app.ui.parts import Part, parts
 
 RUNNING = frozenset({"queued", "streaming"})
+GONE = "gone"
+"""The page's own status of an answer that has ended and whose text is not kept any more."""
 
 
 @dataclass
@@ -21,14 +24,16 @@ class Fact:
 
 @dataclass
 class Entry:
-    """A message. `parts` joined are its text; an answer's are Markdown blocks. An empty `id` is no message."""
+    """A message: a question has `text`, an answer `parts`. An empty `id` is no message."""
 
     id: str = ""
     role: str = "assistant"
-    parts: list[str] = field(default_factory=list)
+    text: str = ""
+    parts: list[Part] = field(default_factory=list)
     status: str = "done"
     error: str = ""
     receipt: list[Fact] = field(default_factory=list)
+    steps: list[Fact] = field(default_factory=list)
     generation_id: str = ""
 
     @property
@@ -54,25 +59,30 @@ class ThreadGroup:
 
 def entry(view: MessageView) -> Entry:
     """A stored message. A running answer has no text yet: it comes from the log."""
+    if view.role == "user":
+        return Entry(view.id, view.role, view.content)
+    answer = parts(view.log) if view.log else [Part(blocks=blocks(view.content))] if view.content else []
+    gone = view.status == "done" and not answer and bool(view.receipt.get("completion_tokens"))
     return Entry(
         id=view.id,
-        role=view.role,
-        parts=[view.content] if view.role == "user" else blocks(view.content),
-        status=view.status,
-        error=view.error,
-        receipt=facts(view.receipt),
+        parts=answer,
+        status=GONE if gone else view.status,
+        error=words.gone(0) if gone else view.error,
+        receipt=facts(words.receipt_lines(view.receipt)),
+        steps=facts(words.step_lines(view.receipt)),
         generation_id=view.generation_id or "",
     )
 
 
-def facts(receipt: dict[str, object]) -> list[Fact]:
-    """A receipt's lines."""
-    return [Fact(label, value) for label, value in words.receipt_lines(receipt)]
+def facts(lines: Iterable[tuple[str, str]]) -> list[Fact]:
+    """Labelled lines, ready to be displayed."""
+    return [Fact(label, value) for label, value in lines]
 
 
-def shown(live: Entry, finished: Sequence[str], tail: str) -> Entry:
+def shown(live: Entry, whole: Sequence[Part], finished: Sequence[str], tail: str) -> Entry:
     """The answer that was followed, as a message among the others."""
-    return replace(live, parts=[*finished, *([tail] if tail else [])])
+    text = [*finished, *([tail] if tail else [])]
+    return replace(live, parts=[*whole, *([Part(blocks=text)] if text else [])])
 
 
 def grouped(lines: Sequence[ThreadLine], tz: tzinfo) -> list[ThreadGroup]:

@@ -10,6 +10,7 @@ from reflex.event import EventSpec
 
 from chat_app.accounts.identity import Identity
 from chat_app.sessions.generations import NotFound
+from chat_app.ui import words
 from chat_app.ui.state.entry import ThreadGroup, grouped
 from chat_app.ui.state.visitor import Visitor, text_of
 from chat_app.wiring import parley
@@ -25,6 +26,8 @@ class Sidebar(Visitor, mixin=True):
     has_older: bool = False
     shown_id: str = ""
     """The thread that is shown; empty for a new chat."""
+    missing: bool = False
+    """The address names no thread of this person, or one that was deleted meanwhile."""
     dialog: str = ""
     dialog_id: str = ""
     dialog_title: str = ""
@@ -47,7 +50,7 @@ class Sidebar(Visitor, mixin=True):
 
     @rx.event
     async def rename(self, form: dict[str, Any]) -> None:
-        """Give the thread of the dialog another title."""
+        """Rename the thread of the dialog."""
         self.dialog = ""
         who = await self._present()
         if who is None:
@@ -55,7 +58,7 @@ class Sidebar(Visitor, mixin=True):
         try:
             await parley().threads.rename(who, self.dialog_id, text_of(form, "title"))
         except NotFound:
-            self.notice = "This chat does not exist any more."
+            self.notice = words.DELETED
         await self._load_threads(who)
 
     @rx.event
@@ -66,7 +69,7 @@ class Sidebar(Visitor, mixin=True):
         if who is None:
             return None
         with suppress(NotFound):  # Deleted is deleted, whoever did it.
-            await parley().threads.delete(who, self.dialog_id)
+            await parley().turns.delete(who, self.dialog_id)
         await self._load_threads(who)
         return rx.redirect("/") if self.dialog_id == self.shown_id else None
 

@@ -103,8 +103,8 @@ class Visitor(rx.State):
         self.notice = ""
 
     @rx.event
-    def tell(self, message: str) -> None:
-        """Show a message. Called by the handler of unexpected errors; harmless if a client does."""
+    def notify(self, message: str) -> None:
+        """Show a message. Used by the handler of unexpected errors; harmless if a client does."""
         self.notice = message
 
     def _zone(self) -> tzinfo:

@@ -32,7 +32,7 @@ class ReviewLine:
     decided: str = ""
 
 
-class ReviewDesk(Visitor):
+class ReviewAdmin(Visitor):
     """What the moderation page shows."""
 
     waiting: list[ReviewLine] = []

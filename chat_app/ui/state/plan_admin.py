@@ -47,7 +47,7 @@ class PersonLine:
     disabled: bool = False
 
 
-class PlanDesk(Visitor):
+class PlanAdmin(Visitor):
     """What the plans page shows."""
 
     plans: list[PlanLine] = []

@@ -1,0 +1,215 @@
+"""An answer that thinks, uses a tool and goes on: seen as it comes, after a reload, on a phone, by keyboard."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import ANSWER, COMPOSER, Tabs, answered, ask, finished, shot
+from tests.e2e.test_look import PHONE, background, no_overflow
+from tests.parley import script
+
+pytestmark = pytest.mark.e2e
+REASONING, TOOL = "[data-step=reasoning]", "[data-step=tool]"
+THOUGHT = "The person wants a product. " * 4 + "\n\nA tool is more certain than I am."
+FIRST, SECOND = "I shall work it out with the calculator.", "So 17 times 23 is **391**.\n\nThat is all there is to it."
+WHOLE = [
+    "reasoning: Thought",
+    FIRST,
+    "tool: Used calculator: 17 * 23 = 391",
+    "So 17 times 23 is 391.",
+    "That is all there is to it.",
+]
+
+
+def turn(rate: float = 0.0, expression: str = "17 * 23", second: str = SECOND, **more: object) -> str:
+    """A question whose answer takes a model's, a tool's and a model's step."""
+    call = {"name": "calculator", "arguments": {"expression": expression}}
+    directive = {"reasoning": THOUGHT, "text": FIRST, "calls": [call], "then": {"text": second}, "rate": rate}
+    return script(**{**directive, **more})
+
+
+def sequence(page: Page, answer: str = ANSWER) -> list[str]:
+    """The last answer's parts in the order in which they stand: folded lines with their kind, and blocks of text.
+
+    How long was thought is left out.
+    """
+    parts = page.locator(answer).last.evaluate(
+        """answer => [...answer.children].map(part => part.dataset.step
+        ? `${part.dataset.step}: ${part.querySelector('summary').innerText}` : part.innerText)"""
+    )
+    return [re.sub(r"Thought for \d+ s", "Thought", part.strip()) for part in parts]
+
+
+def test_every_part_is_seen_as_it_comes_and_after_a_reload(page: Page) -> None:
+    ask(page, turn(rate=15))
+    thinking = page.locator(REASONING)
+    expect(thinking).to_have_attribute("data-state", "running")
+    expect(thinking.locator("summary")).to_have_text("Thinking…")
+    assert page.locator(f"{ANSWER} .block").count() == 0  # What is thought is not the answer.
+    shot(page, "thinking")
+    expect(page.locator(f"{ANSWER} .block").first).to_contain_text("I shall")
+    expect(thinking).to_have_attribute("data-state", "done")
+    expect(page.locator(f"{TOOL} summary")).to_have_text("Used calculator: 17 * 23 = 391")
+    finished(page)
+    assert sequence(page) == WHOLE
+    shot(page, "steps")
+    page.reload()
+    finished(page)
+    assert sequence(page) == WHOLE
+
+
+def test_a_reload_in_the_middle_of_each_part_loses_nothing(page: Page) -> None:
+    ask(page, turn(rate=15))
+    page.wait_for_url("**/c/*")
+    for reached in (f"{REASONING}[data-state=running]", f"{ANSWER} .block", f"{TOOL}[data-state=done] ~ .block"):
+        expect(page.locator(reached).first).to_be_visible()
+        page.reload()
+    finished(page)
+    assert sequence(page) == WHOLE
+
+
+def test_reasoning_is_folded_and_opens_by_click_and_by_key(page: Page) -> None:
+    ask(page, turn(rate=15))
+    summary, text = page.locator(f"{REASONING} summary"), page.locator(f"{REASONING} .thoughts")
+    expect(summary).to_be_visible()
+    expect(text).not_to_be_visible()
+    summary.click()
+    expect(text).to_be_visible()
+    finished(page)
+    expect(text).to_be_visible()  # What was opened stays open while the answer goes on.
+    assert text.evaluate("text => text.innerText") == THOUGHT  # As it was thought: no Markdown.
+    shot(page, "steps-open")
+    summary.click()
+    expect(text).not_to_be_visible()
+    page.locator(COMPOSER).focus()
+    for _ in range(20):
+        page.keyboard.press("Shift+Tab")
+        if page.evaluate("document.activeElement.matches('[data-step=tool] > summary')"):
+            break
+    else:
+        pytest.fail("the tool's line cannot be reached by key")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    page.keyboard.press("Enter")
+    expect(page.locator(f"{TOOL} dl")).to_contain_text('"expression": "17 * 23"')
+    expect(page.locator(f"{TOOL} dd").last).to_have_text("391")
+
+
+def test_a_thought_is_no_markup(page: Page) -> None:
+    thought = "# <b>bold</b> **strong** `code`\n- [a](javascript:alert(1))"
+    answered(page, script(reasoning=thought, text="Done."))
+    page.locator(f"{REASONING} summary").click()
+    body = page.locator(f"{REASONING} .thoughts")
+    assert body.evaluate("text => text.innerText") == thought
+    assert body.locator("b, strong, code, a, li").count() == 0
+
+
+def test_a_tool_that_fails_says_so(page: Page) -> None:
+    answered(page, turn(expression="1 / 0", second="That cannot be done."))
+    expect(page.locator(TOOL)).to_have_attribute("data-state", "failed")
+    expect(page.locator(f"{TOOL} summary")).to_have_text("Could not use calculator: 1 / 0")
+    page.locator(f"{TOOL} summary").click()
+    expect(page.locator(f"{TOOL} dd").last).to_contain_text("division by zero")
+
+
+def test_the_next_question_leaves_the_answer_as_it_was(page: Page) -> None:
+    answered(page, turn())
+    answered(page, script(tokens=5))
+    first = ".answer:not(.live) .prose"
+    assert sequence(page, first) == WHOLE
+    page.reload()
+    finished(page)
+    assert sequence(page, first) == WHOLE
+
+
+def test_only_the_text_is_copied(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    answered(page, turn())
+    copied = f"{FIRST}\n\n{SECOND}"
+    for _ in range(2):
+        page.get_by_role("button", name="Copy the answer").click()
+        assert page.evaluate("navigator.clipboard.readText()") == copied
+        page.reload()
+        finished(page)
+
+
+def test_stopping_in_mid_thought_keeps_the_thought(page: Page) -> None:
+    ask(page, turn(rate=10))
+    expect(page.locator(REASONING)).to_be_visible()
+    page.get_by_role("button", name="Stop the answer").click()
+    finished(page, "stopped")
+    expect(page.locator(REASONING)).to_have_attribute("data-state", "done")
+    assert sequence(page) == ["reasoning: Thought"]
+    expect(page.get_by_role("button", name="Copy the answer")).to_have_count(0)
+    page.reload()
+    finished(page, "stopped")
+    assert sequence(page) == ["reasoning: Thought"]
+
+
+def test_the_receipt_lists_the_steps(page: Page) -> None:
+    answered(page, turn())
+    page.get_by_role("button", name="Receipt").click()
+    steps = page.locator(".receipt:popover-open dl").nth(1)
+    expect(steps.locator("dt")).to_have_text([re.compile(r"^1\. \S+$"), "2. calculator", re.compile(r"^3\. \S+$")])
+    expect(steps.locator("dd").first).to_contain_text("tokens")
+    shot(page, "steps-receipt")
+
+
+def test_on_a_phone_and_in_the_dark(tabs: Tabs, person: Callable[[str], str]) -> None:
+    page = tabs.open(person("grace"), viewport=PHONE, has_touch=True, is_mobile=True, color_scheme="dark")
+    expect(page.locator(COMPOSER)).to_be_visible()
+    page.locator(COMPOSER).fill(turn(reasoning=THOUGHT + " " + "w" * 500, expression="1 + " * 60 + "1"))
+    page.get_by_role("button", name="Send the message").click()
+    finished(page)
+    assert background(page) < 60
+    no_overflow(page)
+    shot(page, "steps-phone")
+    for line in page.locator(".step summary").all():
+        box = line.bounding_box()
+        assert box and box["height"] >= 32
+        line.click()
+    no_overflow(page)
+    shot(page, "steps-phone-open")
+
+
+def test_two_tabs_ask_at_once_and_neither_loses_its_question(page: Page, tabs: Tabs) -> None:
+    answered(page, script(tokens=5))
+    other = tabs.beside(page)
+    finished(other)
+    answered(page, here := script(tokens=6, seed=1))
+    answered(other, there := script(tokens=6, seed=2))
+    expect(other.locator(".banner")).to_contain_text("Another question was asked in this chat meanwhile")
+    expect(page.locator(".banner")).to_have_count(0)
+    assert page.locator("[data-question]").last.inner_text() == here
+    assert other.locator("[data-question]").all_inner_texts()[1:] == [there]
+
+
+def test_a_chat_that_is_deleted_in_another_tab_says_so(page: Page, tabs: Tabs) -> None:
+    ask(page, script(tokens=2_000, rate=50))
+    expect(page.locator(f"{ANSWER} .block").first).to_be_visible()
+    page.wait_for_url("**/c/*")
+    other = tabs.beside(page)
+    line = other.locator(".thread")
+    line.hover()
+    line.get_by_role("button", name="Options of").click()
+    other.get_by_role("button", name="Delete").click()
+    other.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(other.get_by_role("heading", name="What’s on your mind")).to_be_visible()
+    expect(page.get_by_role("heading", name="There is no such chat")).to_be_visible()
+    expect(page.locator(".threads a")).to_have_count(0)
+
+
+def test_a_question_to_a_chat_that_is_gone_is_kept_for_a_new_one(page: Page, tabs: Tabs) -> None:
+    answered(page, script(tokens=5))
+    other = tabs.beside(page)
+    finished(other)
+    line = other.locator(".thread")
+    line.hover()
+    line.get_by_role("button", name="Options of").click()
+    other.get_by_role("button", name="Delete").click()
+    other.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(other.locator(".threads a")).to_have_count(0)
+    ask(page, "What did I say?")
+    page.get_by_role("link", name="Start a new chat").click()
+    expect(page.locator(COMPOSER)).to_have_value("What did I say?")

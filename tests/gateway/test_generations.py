@@ -200,6 +200,30 @@ async def test_a_request_that_the_engine_refuses_is_the_programs_own_mistake_in_
     assert (month.used, month.held) == (0, 0)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("code", "tokens"), [("bad_input", 5), ("context_too_long", 1), ("engine_unavailable", 0)])
+async def test_an_answer_that_fails_later_is_not_the_programs_own_mistake(
+    served: Served, stream: bool, code: str, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = type(served.parley.generations).view
+
+    async def failed(*args: Any) -> Any:
+        seen = await view(*args)
+        receipt = {**seen.receipt, "code": code}
+        return replace(seen, status="failed", error="It broke.", receipt=receipt, completion_tokens=tokens)
+
+    monkeypatch.setattr(type(served.parley.generations), "view", failed)
+    call = served.client().chat.completions.create(**asked(script(tokens=5, rate=0)), stream=stream)
+    with pytest.raises(openai.APIError, match="It broke. What there is of it") as error:
+        async for _ in await call:
+            pass
+    assert (error.value.code, error.value.type) == ("generation_failed", "server_error")
+    if isinstance(error.value, openai.APIStatusError):
+        assert error.value.status_code == 503
+        # It was charged: whether to pay again is the program's to decide, not its client's.
+        assert error.value.response.headers.get("x-should-retry") == ("false" if tokens else None)
+
+
 async def test_a_hundred_connections_that_break_leave_nothing_behind(served: Served) -> None:
     await served.parley.plans.save("wide", "Wide", None, 10_000, 500)
     await served.parley.accounts.set_plan(served.who.user_id, "wide")

@@ -113,6 +113,16 @@ def build(settings: Settings) -> Parley:
     admission = Admission(limits)
     preparation = Preparation(settings, Cards(engine), ledger)
     settlement = Settlement(db, log, ledger, generations, steps, reviews, events)
+    worker = Worker(
+        db=db,
+        log=log,
+        generations=generations,
+        admission=admission,
+        passage=Passage(db, ledger, generations, steps, preparation.further),
+        streams=Streams(engine, log, preparation.further, RuleScreen, settings.gather_ms),
+        settlement=settlement,
+        hand_back=ownership.hand_back,
+    )
     return Parley(
         settings=settings,
         db=db,
@@ -146,17 +156,9 @@ def build(settings: Settings) -> Parley:
             preparation=preparation,
             hold=Hold(db, ledger, threads, generations, steps, preparation),
             settlement=settlement,
+            begun=worker.begun,
         ),
-        worker=Worker(
-            db=db,
-            log=log,
-            generations=generations,
-            admission=admission,
-            passage=Passage(db, ledger, generations, steps, preparation.further),
-            streams=Streams(engine, log, preparation.further, RuleScreen, settings.gather_ms),
-            settlement=settlement,
-            hand_back=ownership.hand_back,
-        ),
+        worker=worker,
     )
 
 

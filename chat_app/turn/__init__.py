@@ -8,7 +8,7 @@ The files compose the rooms and know none of their tables; what has to be true t
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -30,6 +30,7 @@ from chat_app.settings import Settings
 from chat_app.turn.admit import Admission
 from chat_app.turn.ask import Ask, Started, TurnError, bounded, readable
 from chat_app.turn.hold import Hold
+from chat_app.turn.job import Job
 from chat_app.turn.prepare import Preparation
 from chat_app.turn.settle import Settlement
 from inference.protocol import Message, Sampling, Tool
@@ -54,6 +55,7 @@ class Turns:
         preparation: Preparation,
         hold: Hold,
         settlement: Settlement,
+        begun: Callable[[Job], None],
     ) -> None:
         self._settings = settings
         self._log = log
@@ -65,6 +67,7 @@ class Turns:
         self._preparation = preparation
         self._hold = hold
         self._settlement = settlement
+        self._begun_here = begun
 
     async def say(
         self,
@@ -174,6 +177,7 @@ class Turns:
             self._ownership.forget(row.id)
             await self._admission.leave(row)
             raise
+        self._begun_here(job)
         self._ownership.run(row)
         return ask.started(row, branched=branched)
 

@@ -14,6 +14,7 @@ from chat_app.data.ids import now_ms
 from chat_app.data.log.base import GenerationLog
 from chat_app.data.log.entries import Entry, text_of
 from chat_app.turn.ask import TurnError
+from chat_app.turn.cards import Cards
 from chat_app.turn.engine import Engine, trouble, until
 from chat_app.turn.job import Job
 from chat_app.turn.progress import Further, Progress
@@ -59,6 +60,7 @@ class Streams:
                 finish, calls, last = await self._stream(turn, model, release, tally)
             except (EngineError, TurnError) as failure:
                 logger.warning("engine trouble", generation=job.row.id, model=model, error=str(failure))
+                self._cards.forget()  # Another window, other models: the next turn had better ask.
                 if others and not release.anything:
                     model, *others = others
                     await writer.write(Entry("status", data={"model": model}))

@@ -179,6 +179,7 @@ async def test_a_month_is_not_another_and_an_account_is_not_another(db: Database
     assert await month(ledger) == (0, 100, 0, 100)
     assert await month(ledger, period=DECEMBER) == (20, 0, 20, 0)
     assert await month(ledger, "bob") == (0, 400, 0, 400)
+    assert await month(ledger, "aaron") == await month(ledger, "zoe") == (0, 0, 0, 0)
     await db.batch(*ledger.settle(november, 1, Amount(100, 100), Amount(10, 10)))
     await db.batch(*ledger.void(december, 1))
     assert await month(ledger) == (10, 0, 10, 0)

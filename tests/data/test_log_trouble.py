@@ -202,6 +202,16 @@ async def test_a_missed_end_is_found_by_comparing(two: Two, monkeypatch: pytest.
     assert (await asyncio.wait_for(viewer, 30))[:2] == (text, "done")
 
 
+async def test_a_stop_that_the_reader_missed_is_found_by_comparing(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat_app.data.log.shard_reader.BLOCK_S", 0.1)
+    await two.one.open("g", 1)
+    await two.one.open("h", 1)
+    monkeypatch.setattr(two.one._reader, "_obey", lambda fields: None)
+    await two.two.request_stop("g")
+    await asyncio.wait_for(two.one.stop_requested("g").wait(), 30)
+    assert not two.one.stop_requested("h").is_set()
+
+
 async def test_a_lost_answer_does_not_double_the_text(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     await two.one.open("g", 1)
     flush, calls = two.one._flush, 0
@@ -246,6 +256,15 @@ async def test_a_log_that_lost_its_memory_is_restored(two: Two, lost: str) -> No
     assert await two.two.read("g") == Piece(0, text, "done")
     for viewer in viewers:
         assert (await asyncio.wait_for(viewer, 30))[:2] == (text, "done")
+
+
+@pytest.mark.parametrize("lost", [valkey_scripts.TEXT, valkey_scripts.HASH])
+async def test_an_end_restores_what_was_lost_before_it(two: Two, lost: str) -> None:
+    await two.one.open("g", 1)
+    text = await two.write(two.one, 1, some_words(20, 1))
+    await two.server.delete(lost + "g")
+    await two.one.end("g", 1, "done")
+    assert await two.two.read("g") == Piece(0, text, "done")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

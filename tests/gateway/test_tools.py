@@ -27,7 +27,13 @@ async def ask(client: AsyncOpenAI, messages: list[Any], *, stream: bool, **field
         answer = await client.chat.completions.create(model="scripted", messages=messages, **fields)
         message = answer.choices[0].message.model_dump(exclude_unset=True)
         return {**message, "finish_reason": answer.choices[0].finish_reason}
-    message: dict[str, Any] = {"role": "assistant", "content": "", "reasoning_content": "", "tool_calls": [], "finish_reason": None}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": "",
+        "reasoning_content": "",
+        "tool_calls": [],
+        "finish_reason": None,
+    }
     async for chunk in await client.chat.completions.create(model="scripted", messages=messages, stream=True, **fields):
         [choice] = chunk.choices
         assert message["finish_reason"] is None

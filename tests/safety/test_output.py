@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from chat_app.safety.normal import fold
 from chat_app.safety.output import OutputScreen
 from chat_app.safety.screen import RuleScreen
+from chat_app.safety.secrets import LONGEST_BODY
 from tests.safety.keys import KEYS, body
 
 FRAGMENTS = [
@@ -201,6 +202,12 @@ def test_an_endless_token_is_given_up() -> None:
     assert screen.blocked is None
     assert 0 < 12_000 - len(shown) <= 4_100
     assert len(shown + screen.finish()) == 3 + 4 * 2_999
+
+
+def test_a_body_waits_for_exactly_the_longest_length() -> None:
+    screen, text = OutputScreen(), "eyJ" + body(LONGEST_BODY)
+    assert screen.feed(text[:-1]) == "eyJ"
+    assert screen.feed(text[-1]) == text[3:]
 
 
 def test_a_piece_costs_microseconds() -> None:

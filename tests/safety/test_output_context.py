@@ -75,6 +75,23 @@ def test_a_context_reaches_exactly_as_far_as_its_rule_says(rule: str, size: int)
         assert shown == ((before, rule) if found else (text, "")), distance
 
 
+def test_a_long_context_counts_from_as_far_as_a_short_one() -> None:
+    context, trigger = "produce any kind of homemade explosives", "you will need"
+    before = f"{WORDS}{context}{between(400)}"
+    assert answered(f"{before}{trigger} so", [], []) == (before, "weapons.recipe")
+    assert answered(f"{before} {trigger} so", [], []) == (f"{before} {trigger} so", "")
+
+
+def test_a_trigger_out_of_context_does_not_hide_the_one_in_context() -> None:
+    before = f"Children play.{between(300)}naked photos of "
+    assert answered(f"{before}children so", [], []) == (before, "child_safety.explicit_then_minor")
+
+
+def test_a_context_out_of_reach_does_not_hide_the_one_within() -> None:
+    before = f"naked photos{between(100)}more naked photos{between(100)}"
+    assert answered(f"{before}children so", [], []) == (before, "child_safety.explicit_then_minor")
+
+
 @pytest.mark.parametrize("rule", CASES)
 @pytest.mark.parametrize("back", [0, 3, 40, 150])
 def test_a_context_still_counts_after_a_takeover(rule: str, back: int) -> None:

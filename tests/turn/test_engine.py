@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
-from chat_app.engine import until
 
+from chat_app.turn.engine import until
 from inference.protocol import Chunk, EngineDied
 
 

@@ -20,6 +20,8 @@ import uvloop
 
 FAST, PACED = "scripted-fast", "scripted-50"
 RATE = 50.0
+ROUNDS = 4
+"""How often a request that has tools is answered with a call of the first one."""
 WORDS = (
     " The ferry left the harbour before sunrise, and nobody on the quay could say whether the captain had seen the"
     " small red light that burned at the end of the pier. Two fishermen mended their nets in silence; a third counted"
@@ -67,6 +69,16 @@ def _usage(tokens: int) -> dict[str, int]:
 def _closing(model: str, tokens: int, usage: bool) -> bytes:
     told = _event(model, choices=[], usage=_usage(tokens)) if usage else b""
     return _delta(model, {}, "length") + told + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+
+@lru_cache
+def _call(model: str, name: str, number: int, usage: bool) -> bytes:
+    """A stream that calls a tool. Its argument is the calculator's."""
+    function = {"name": name, "arguments": '{"expression": "(17 + 25) * 3"}'}
+    call = {"index": 0, "id": f"call_{number}", "type": "function", "function": function}
+    told = _event(model, choices=[], usage=_usage(12)) if usage else b""
+    ended = _delta(model, {}, "tool_calls") + told + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    return _opening(model) + _delta(model, {"tool_calls": [call]}) + ended
 
 
 def _json(body: object, status: bytes = b"200 OK") -> bytes:
@@ -132,7 +144,10 @@ class Backend(asyncio.Protocol):
     def _complete(self, asked: dict[str, Any]) -> None:
         model, tokens = asked["model"], int(asked.get("max_tokens") or asked.get("max_completion_tokens") or 16)
         usage = bool((asked.get("stream_options") or {}).get("include_usage"))
-        if not asked.get("stream"):
+        results = sum(message["role"] == "tool" for message in asked["messages"])
+        if asked.get("tools") and results < ROUNDS:
+            self._transport.write(_call(model, asked["tools"][0]["function"]["name"], results, usage))
+        elif not asked.get("stream"):
             self._transport.write(_whole(model, tokens))
         else:
             pause = 1 / RATE if model == PACED else 0.0

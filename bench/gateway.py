@@ -18,6 +18,7 @@ from pathlib import Path
 import uvloop
 
 from bench import loads
+from bench.foreign import ROUNDS
 from bench.loads import Pace
 from bench.peer_litellm import PeerMissing
 from bench.report import Row, p50, p95, show
@@ -27,6 +28,8 @@ CLIENTS = 50
 STREAMS = 20
 STREAM_TOKENS = 300
 TURN_TOKENS = 200
+FURTHER = 2 * ROUNDS
+"""Steps beyond the first in a turn with calls: for each one of the tool, one of the model that reads its result."""
 WAYS = ("direct", "relay", "parley", "fleet", "litellm")
 Figures = dict[str, float | str | None]
 Rounds = dict[str, list[Pace]]
@@ -112,9 +115,18 @@ class Bench:
             self._row(f"CPU of a turn of {TURN_TOKENS} tokens {what}", shown, "<= 20 ms")
 
     async def steps(self) -> None:
-        """A further step of a turn."""
-        self.figures["steps_overhead_ms"] = None
-        self.rows.append(("a further step, ms", "not measured yet", "<= 2"))
+        """A turn in which the model calls Parley's calculator several times, less one in which it does not."""
+        ours: dict[str, list[float]] = defaultdict(list)
+        for at in range(self._size.blocks):
+            for side in self._order(at):
+                if side.name in ("parley", "fleet"):
+                    plain = await loads.latencies(side, self._size.requests // 2)
+                    calling = await loads.latencies(side, self._size.requests // 2, tools=[{"type": "calculator"}])
+                    ours[side.name].append((p50(calling) - p50(plain)) * 1000 / FURTHER)
+        values = {name: p50(steps) for name, steps in ours.items()}
+        self._report("steps_overhead_ms", values, ("parley", "fleet"))
+        shown = {name: f"{value:.2f}" for name, value in values.items()}
+        self._row("a further step of a turn (tool or model, engine included), ms", shown, "<= 2")
 
     async def _rounds(self, load: Callable[[Side], Awaitable[Pace]]) -> Rounds:
         rounds: Rounds = defaultdict(list)
@@ -128,8 +140,8 @@ class Bench:
         sides = list(self._sides.values())
         return sides if at % 2 == 0 else sides[::-1]
 
-    def _report(self, key: str, values: dict[str, float]) -> None:
-        for name in WAYS[1:]:
+    def _report(self, key: str, values: dict[str, float], names: Sequence[str] = WAYS[1:]) -> None:
+        for name in names:
             suffix = "_fleet" if name == "fleet" else ""
             self.figures[f"{PREFIX[name]}{key}{suffix}"] = values.get(name)
 

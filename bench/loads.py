@@ -43,9 +43,9 @@ def body(tokens: int, *, stream: bool, model: str) -> dict[str, Any]:
     return asked | {"stream_options": {"include_usage": True}} if stream else asked
 
 
-async def latencies(side: Side, requests: int) -> list[float]:
-    """Seconds of each unstreamed request, one client, one after the other."""
-    request = side.request(body(WHOLE_TOKENS, stream=False, model=FAST))
+async def latencies(side: Side, requests: int, **more: Any) -> list[float]:
+    """Seconds of each unstreamed request, one client, one after the other; `more` goes into the request."""
+    request = side.request(body(WHOLE_TOKENS, stream=False, model=FAST) | more)
     connection = await Connection.open(side.port)
     seconds, answers = [], []
     for _ in range(requests):

@@ -40,6 +40,9 @@ bench: .venv/.installed-test chromium ## the figures of docs/benchmarks.md
 	$(BIN)/python -m bench.turn
 	$(BIN)/python -m bench.inference
 
+mutants: .venv/.installed-mutants ## 300 small bugs, one at a time: how many the tests notice (ARGS="--only chat_app/billing")
+	$(BIN)/python -m tests.mutants $(ARGS)
+
 # Its own environment, since torch has no place in the other one. The extension that the package would compile is a stub.
 exllama-check: .venv-exllama/.installed ## the exllama engine against the real package, no GPU needed (1.2 GB)
 	.venv-exllama/bin/python -m pytest -c pyproject.toml --noconftest -rs tests/inference/test_exllama_real.py
@@ -51,7 +54,7 @@ lint: .venv/.installed-test ## format, lint, types, and which room may import wh
 	$(BIN)/lint-imports
 
 lock: .venv/bin/uv ## resolve pyproject.toml into requirements.lock, without addresses
-	$(BIN)/uv pip compile -q --upgrade --no-emit-index-url --no-header --no-annotate --extra test pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --upgrade --no-emit-index-url --no-header --no-annotate --extra mutants pyproject.toml -o requirements.lock
 
 chromium:
 	@.ci/chromium
@@ -82,4 +85,4 @@ chromium:
 	@.venv-exllama/bin/python -m pip install -q --disable-pip-version-check --no-deps exllamav2==0.3.2
 	@touch $@
 
-.PHONY: help run setup models dashboard notebooks test chaos bench exllama-check lint lock chromium
+.PHONY: help run setup models dashboard notebooks test chaos bench mutants exllama-check lint lock chromium

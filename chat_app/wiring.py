@@ -38,6 +38,7 @@ from chat_app.telemetry.fleet import FLEET
 from chat_app.telemetry.measured_log import MeasuredLog
 from chat_app.turn import Turns
 from chat_app.turn.admit import Admission
+from chat_app.turn.begin import Beginning
 from chat_app.turn.cards import Cards
 from chat_app.turn.engine import QueueView
 from chat_app.turn.hold import Hold
@@ -111,8 +112,30 @@ def build(settings: Settings) -> Parley:
     events = Events(db, settings)
     ownership = Ownership(leases, generations, settings.lease_ms, VERSION)
     admission = Admission(limits)
-    preparation = Preparation(settings, Cards(engine), ledger)
+    cards = Cards(engine)
+    preparation = Preparation(settings, cards, ledger)
     settlement = Settlement(db, log, ledger, generations, steps, reviews, events)
+    worker = Worker(
+        db=db,
+        log=log,
+        generations=generations,
+        admission=admission,
+        passage=Passage(db, ledger, generations, steps, preparation.further),
+        streams=Streams(engine, log, cards, preparation.further, RuleScreen, settings.gather_ms),
+        settlement=settlement,
+        hand_back=ownership.hand_back,
+    )
+    beginning = Beginning(
+        log=log,
+        plans=plans,
+        threads=threads,
+        ownership=ownership,
+        admission=admission,
+        preparation=preparation,
+        hold=Hold(db, ledger, threads, generations, steps, preparation),
+        settlement=settlement,
+        begun=worker.begun,
+    )
     return Parley(
         settings=settings,
         db=db,
@@ -135,28 +158,8 @@ def build(settings: Settings) -> Parley:
         events=events,
         exporter=Exporter(db, leases, settings),
         admission=admission,
-        turns=Turns(
-            settings=settings,
-            log=log,
-            plans=plans,
-            threads=threads,
-            generations=generations,
-            ownership=ownership,
-            admission=admission,
-            preparation=preparation,
-            hold=Hold(db, ledger, threads, generations, steps, preparation),
-            settlement=settlement,
-        ),
-        worker=Worker(
-            db=db,
-            log=log,
-            generations=generations,
-            admission=admission,
-            passage=Passage(db, ledger, generations, steps, preparation.further),
-            streams=Streams(engine, log, preparation.further, RuleScreen, settings.gather_ms),
-            settlement=settlement,
-            hand_back=ownership.hand_back,
-        ),
+        turns=Turns(settings, log, threads, generations, preparation, beginning),
+        worker=worker,
     )
 
 

@@ -72,6 +72,7 @@ class InferenceClient:
         self._session: aiohttp.ClientSession | None = None
         self._streams = 0
         self._counts_from = 0.0
+        self._counted_at = ""
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """The answer, chunk by chunk; the last chunk has `finish`.
@@ -102,6 +103,7 @@ class InferenceClient:
                     gathering = self._gathered(response, request.gather_ms / 1_000)
             yield reading.end()
         except GONE as error:
+            self._counts_from = 0.0
             raise EngineDied(f"the connection to the engine broke: {words(error)}") from error
         except RuntimeError as error:  # How aiohttp reads from a session that `close` has just closed.
             raise EngineDied(f"the connection to the engine broke: {words(error)}") from error
@@ -129,8 +131,9 @@ class InferenceClient:
         `CannotCount` for a server that has no /tokenize as vLLM and our service have it; it is asked again after
         `ASK_AGAIN_S`, or when it was away meanwhile.
         """
-        if time.monotonic() < self._counts_from:
+        if time.monotonic() < self._counts_from and self._counted_at == self._address():
             raise CannotCount(NO_COUNT)
+        self._counted_at = self._address()
         body = orjson.dumps({"model": model, **conversation(messages, continue_from, tools)})
         try:
             return int((await self._json("POST", "/tokenize", body))["count"])
@@ -184,7 +187,7 @@ class InferenceClient:
     async def _send(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> aiohttp.ClientResponse:
-        url = self._url if isinstance(self._url, str) else self._url()
+        url = self._address()
         if not url:
             raise EngineDied("the engine is not running yet")
         try:
@@ -209,6 +212,9 @@ class InferenceClient:
         if path == "/v1/embeddings" and response.status in (404, 405) and b"model_not_found" not in raw:
             raise BadRequest("this server makes no embeddings: it has no /v1/embeddings")
         raise error_from(response.status, error_in(raw), response.headers.get("Retry-After"))
+
+    def _address(self) -> str:
+        return self._url if isinstance(self._url, str) else self._url()
 
     async def _json(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         response = await self._send(method, path, body)

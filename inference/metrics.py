@@ -85,7 +85,7 @@ class Metrics:
         self.tally = Tally()
         self._board = board
         self._model = model
-        # Looking a label up takes a lock; these two are told of every token and every job.
+        # Looking a label up takes a lock; these two count every token and every job.
         self._completion = board.tokens.labels(model, "completion")
         self._batch = board.batch.labels(model)
 

@@ -202,6 +202,6 @@ def _both(one: ModelCard, other: ModelCard) -> ModelCard:
 
 
 def _worst(troubles: Sequence[EngineError]) -> EngineError:
-    """What to tell of all that were asked: to come back where there was no room, else what the last one said."""
+    """The error for all that were asked: to come back where there was no room, else what the last one said."""
     refused = [error for error in troubles if isinstance(error, Overloaded)]
     return min(refused, key=lambda error: error.retry_after) if refused else troubles[-1]

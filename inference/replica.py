@@ -1,6 +1,6 @@
 """One server of a fleet: what it said of itself when it was last looked at, what was sent there, how that went.
 
-Knows our own service, which tells its load at `/status`, and servers that only answer in OpenAI's shape. It does not
+Knows our own service, which reports its load at `/status`, and servers that only answer in OpenAI's shape. It does not
 know the other replicas and chooses nothing.
 """
 
@@ -35,7 +35,7 @@ class Sight:
     """A replica as it was last seen. `models` are the last that it listed, also while it does not answer.
 
     `busy`: requests that ran or waited there, anybody's; `waiting`: those of them that waited; `sent`: ours that were
-    under way at that time. All 0 for a server that tells no load, with `slots` 0.
+    under way at that time. All 0 for a server that reports no load, with `slots` 0.
     """
 
     answers: bool = False
@@ -186,7 +186,7 @@ class Replica:
         self.sight = Sight(
             answers=True,
             trouble="",
-            # Ours tells the state of its first model, but goes on with the others.
+            # Ours reports the state of its first model, but goes on with the others.
             draining=str(status.get("state")) in LEAVING and not any(card.state and card.ready for card in listed),
             models=tuple(listed),
             slots=_number(status, "slots"),

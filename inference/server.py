@@ -24,7 +24,7 @@ from inference.protocol import BadRequest, Chunk, EngineDied, EngineError, Overl
 
 MAX_BODY = 4 * 2**20
 STALLED_S = 30.0  # A client that takes nothing for so long has gone, whatever its socket says.
-QUIET_S = 5.0  # So often a waiting client is told that we are still here.
+QUIET_S = 5.0  # So often a waiting client hears that we are still here.
 PROGRESS_S = 0.2
 OPEN = frozenset({"/health"})
 OURS = "X-Parley-Gather-Ms"  # Who sends it reads what only our events have.

@@ -149,7 +149,7 @@ class Service:
         return replace(request, sampling=replace(request.sampling, max_tokens=wanted)), prompt
 
     def measure(self) -> None:
-        """Tells the metrics how it is at this moment."""
+        """Sets the metrics to how it is at this moment."""
         queue, able = self.queue, self.engine.capabilities
         self.metrics.now(
             running=queue.running, waiting=queue.waiting, kv_held=queue.held, kv_tokens=able.kv_tokens, ready=True

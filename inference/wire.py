@@ -125,7 +125,7 @@ def conversation(messages: Sequence[Message], continue_from: str, tools: Sequenc
     wrote it: what it thought stands in it in <think> tags."""
     body: dict[str, Any] = {"messages": [_message(message) for message in messages]}
     if tools:
-        body["tools"] = [{"type": "function", "function": _function(tool)} for tool in tools]
+        body["tools"] = [{"type": "function", "function": function_body(tool)} for tool in tools]
     if continue_from:
         body["messages"].append({"role": "assistant", "content": continue_from})
         body |= {"continue_final_message": True, "add_generation_prompt": False}
@@ -145,7 +145,7 @@ def _message(message: Message) -> dict[str, Any]:
     return body
 
 
-def _function(tool: Tool) -> dict[str, Any]:
+def function_body(tool: Tool) -> dict[str, Any]:
     body: dict[str, Any] = {"name": tool.name}
     if tool.description:
         body["description"] = tool.description

@@ -16,6 +16,7 @@ import pytest
 from chat_app.accounts.identity import Identity
 from chat_app.data.log.entries import Entry, text_of
 from chat_app.settings import Settings
+from chat_app.tools import BUILT_IN
 from chat_app.wiring import Parley, lifespan
 from inference.engines.scripted import scripted_text
 from inference.protocol import Message
@@ -155,8 +156,12 @@ async def answer(parley: Parley, generation_id: str, offset: int = 0) -> tuple[s
     return text_of(shown), end
 
 
-async def prompt_tokens(parley: Parley, *said: str) -> int:
-    """Tokens of the prompt that a conversation makes, as the engine counts them; the person speaks first."""
+async def prompt_tokens(parley: Parley, *said: str, tools: bool = True) -> int:
+    """Tokens of the prompt that a conversation makes, as the engine counts them; the person speaks first.
+
+    A chat's prompt has Parley's own `tools` in it, a program's has not.
+    """
     messages = [Message(("user", "assistant")[at % 2], text) for at, text in enumerate(said)]
     system = Message("system", parley.settings.system_prompt)
-    return await parley.engine.count(parley.settings.default_model, [system, *messages])
+    offered = [BUILT_IN[name].definition for name in parley.settings.tool_names] if tools else []
+    return await parley.engine.count(parley.settings.default_model, [system, *messages], tools=offered)

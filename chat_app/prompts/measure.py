@@ -51,22 +51,24 @@ class Measure:
         beyond = 0 if size == len(message.content) else sum(1 for char in message.content if char > "\x7f")
         ascii_chars = len(message.content) - beyond
         likely = -(-ascii_chars // ASCII_A_TOKEN) - (-(size - ascii_chars) // BYTES_A_TOKEN)
-        return self.each + min(likely, size) + _of_calls(message)
+        return self.each + likely + _of_calls(message)
 
 
 async def measured(count: Count) -> Measure:
-    """Asks the engine what its model's template adds: two counts, once per model.
+    """Asks the engine what its model's template adds: three counts, once per model.
 
     Without an engine that counts it is the default. Raises other `EngineError`s.
     """
     question, answer = Message("user", "x"), Message("assistant", "x")
     try:
         one = await count((question,), ())
-        four = await count((Message("system", "x"), question, answer, question), ())
+        three = await count((question, answer, question), ())
+        guided = await count((Message("system", "x"), question), ())
     except CannotCount:
         return Measure()
-    # Nobody says which of the three messages more costs how much, so each counts for all of them.
-    return Measure(base=one, each=max(four - one, 1))
+    # Nobody says which of two messages more costs how much, so each counts for both. A system prompt may take the place
+    # of one that the template brings along, so it says nothing of the others.
+    return Measure(base=one, each=max(three - one, guided - one, 1))
 
 
 def _size(text: str) -> int:

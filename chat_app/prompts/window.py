@@ -62,7 +62,7 @@ def starts(history: Sequence[Message], positions: Sequence[int], since: int | No
     for at, position in enumerate(positions):
         if since is not None and position <= since:
             if position == since:
-                found.add(next_whole[at])
+                found.add(at)
             continue
         before = positions[at - 1] if at else position - 1
         if position // STEP == before // STEP:
@@ -115,7 +115,7 @@ async def cut(
         if tokens > bounds[start]:  # The template adds more than was measured: no bound is sure but the least one.
             sure = last
         target = room * FILLED[0] // FILLED[1] * estimates[start] // tokens
-        second = next((at for at in candidates if at > start and estimates[at] <= target), last)
+        second = next((at for at in candidates if estimates[at] <= target), last)
         if second < sure:
             tokens = await count(second)
             if tokens <= room:

@@ -7,7 +7,7 @@ read.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from chat_app.data.db.base import Database, Row, Statement
@@ -121,12 +121,11 @@ class Generations:
 
     def create(self, row: GenerationRow) -> Statement:
         """The row of a new job, as `row` says: its owner, its fence and its status too."""
-        values = asdict(row)
         places = ", ".join(f"${n}" for n in range(1, len(_FIELDS) + 1))
         return Statement(
             f"INSERT INTO generation ({_COLUMNS}, prompt_tokens, completion_tokens, cached_tokens, cost_micro, error,"
             f" receipt, log_length) VALUES ({places}, 0, 0, 0, 0, '', '', 0)",
-            tuple(values[name] for name in _FIELDS),
+            tuple(getattr(row, name) for name in _FIELDS),
         )
 
     def advance(self, row: GenerationRow, step: int, held_tokens: int, held_micro: int) -> Statement:

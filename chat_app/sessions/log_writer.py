@@ -8,7 +8,7 @@ not durable it saves to the database, every second, what is new. It does not kno
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from math import inf
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
@@ -16,9 +16,7 @@ from chat_app.data.db.base import Database, DatabaseUnavailable, Unmet
 from chat_app.data.ids import now_ms
 from chat_app.data.log.base import GenerationLog, LogUnavailable, StaleOwner, WrongOffset
 from chat_app.data.log.entries import Entry, decode, encode, text_of
-
-if TYPE_CHECKING:
-    from chat_app.sessions.generations import GenerationRow, Generations
+from chat_app.sessions.generations import GenerationRow, Generations
 
 T = TypeVar("T")
 CHECKPOINT_S = 1.0
@@ -30,7 +28,7 @@ PATIENCE_S = 30.0
 class LogWriter:
     """Writes one generation's log; one call at a time."""
 
-    def __init__(self, log: GenerationLog, db: Database, generations: "Generations", row: "GenerationRow") -> None:
+    def __init__(self, log: GenerationLog, db: Database, generations: Generations, row: GenerationRow) -> None:
         self._store = log
         self._db = db
         self._generations = generations

@@ -70,7 +70,7 @@ class Ownership:
 
         `work` does a job to its end. `beat` is called with the running rows at every heartbeat (a third of the lease).
         """
-        self._work, self._on_beat = work, beat
+        self._work, self._on_beat, self._closing = work, beat, False
         await _attempt(self._beat)
         self._beating = asyncio.create_task(_repeat(self._beat, self._ttl_s / 3), name="heartbeat")
         self._watching = asyncio.create_task(_repeat(self._watch, WATCH_S), name="orphan watch")

@@ -4,7 +4,7 @@ A step that is finished stays as it is: whoever takes a turn over reads them and
 owner of the generation writes. It does not know what a step does, nor what it costs.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from chat_app.data.db.base import Database, Statement
 from chat_app.sessions.generations import LOST, OWNED, GenerationRow, locking
@@ -64,13 +64,12 @@ class Steps:
         for a step of another generation, or one that is not running.
         """
         _check(row, step, step.status == RUNNING)
-        values = asdict(step)
         places = ", ".join(f"${n}" for n in range(3, len(_FIELDS) + 3))
         again = ", ".join(f"{name} = excluded.{name}" for name in _FIELDS if name not in _KEPT)
         return Statement(
             f"INSERT INTO step ({_COLUMNS}) SELECT {places} FROM generation WHERE {OWNED}{locking(self._db)}"
             f" ON CONFLICT (generation_id, seq) DO UPDATE SET {again} WHERE step.status = '{RUNNING}'",
-            (row.id, row.fence, *(values[name] for name in _FIELDS)),
+            (row.id, row.fence, *(getattr(step, name) for name in _FIELDS)),
             must=LOST,
         )
 

@@ -258,7 +258,7 @@ class _Reading:
         if is_answer and not row["content"]:
             self._unanswered = True
             return
-        is_without_answer, self._unanswered = self._unanswered and row["role"] == "user", False
+        is_without_answer, self._unanswered = self._unanswered, False
         if is_without_answer:
             return
         if is_answer and self._last_answer is None:

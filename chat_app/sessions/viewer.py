@@ -1,7 +1,7 @@
 """Following an answer, whoever writes it and wherever.
 
-The generation log gives its entries while it is written. When the generation has ended, they come from its message, or
-from what the log still keeps. It does not know who may look: its callers have asked.
+The entries come from the generation log while it is written. When the generation has ended, they come from its
+message, or from what the log still keeps. It does not know who may look: its callers have asked.
 """
 
 from collections.abc import AsyncGenerator
@@ -41,7 +41,7 @@ class Update:
 
 
 class Viewer:
-    """Reads answers for pages, SSE clients and unstreamed calls."""
+    """Follows answers for pages, SSE clients and unstreamed calls."""
 
     def __init__(self, log: GenerationLog, generations: Generations) -> None:
         self._log = log

@@ -7,36 +7,22 @@ wants to see the answer tails the generation log.
 The files compose the rooms and know none of their tables; what has to be true together is committed in one batch.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-import structlog
-
 from chat_app.accounts.identity import Identity
-from chat_app.billing.ledger import period_of
-from chat_app.billing.plans import Plans, Terms
-from chat_app.data.db.base import DatabaseUnavailable, Unmet
-from chat_app.data.ids import new_id, now_ms
-from chat_app.data.leases.base import LeasesUnavailable
-from chat_app.data.limits.base import LimitsUnavailable
-from chat_app.data.log.base import GenerationLog, LogUnavailable
+from chat_app.data.ids import new_id
+from chat_app.data.log.base import GenerationLog
 from chat_app.prompts.window import most_chars
-from chat_app.safety.verdict import Verdict
-from chat_app.sessions.generations import GenerationRow, Generations, NotFound
-from chat_app.sessions.ownership import Ownership
+from chat_app.sessions.generations import Generations, NotFound
 from chat_app.sessions.threads import Exchange, History, Threads
 from chat_app.settings import Settings
-from chat_app.turn.admit import Admission
 from chat_app.turn.ask import Ask, Started, TurnError, bounded, readable
-from chat_app.turn.hold import Hold
+from chat_app.turn.begin import Beginning
 from chat_app.turn.prepare import Preparation
-from chat_app.turn.settle import Settlement
 from inference.protocol import Message, Sampling, Tool
 
 __all__ = ["Ask", "Started", "TurnError", "Turns"]
-
-logger = structlog.get_logger(__name__)
 
 
 class Turns:
@@ -46,25 +32,17 @@ class Turns:
         self,
         settings: Settings,
         log: GenerationLog,
-        plans: Plans,
         threads: Threads,
         generations: Generations,
-        ownership: Ownership,
-        admission: Admission,
         preparation: Preparation,
-        hold: Hold,
-        settlement: Settlement,
+        beginning: Beginning,
     ) -> None:
         self._settings = settings
         self._log = log
-        self._plans = plans
         self._threads = threads
         self._generations = generations
-        self._ownership = ownership
-        self._admission = admission
         self._preparation = preparation
-        self._hold = hold
-        self._settlement = settlement
+        self._begin = beginning.begin
 
     async def say(
         self,
@@ -139,73 +117,10 @@ class Turns:
         for generation_id in await self._generations.active_in(thread_id):
             await self._log.request_stop(generation_id)
 
-    async def _begin(self, ask: Ask) -> Started:
-        beginning = asyncio.ensure_future(self._begun(ask))
-        try:
-            return await asyncio.shield(beginning)
-        except asyncio.CancelledError:
-            if ask.source == "api":  # A person's answer goes on without its page; a program reads nothing any more.
-                beginning.add_done_callback(self._stop_unseen)
-            raise
-        except (DatabaseUnavailable, LogUnavailable, LeasesUnavailable, LimitsUnavailable) as error:
-            logger.warning("storage unavailable", error=str(error))
-            raise TurnError(
-                "storage_unavailable",
-                "Parley cannot store anything right now. Nothing was sent or charged.",
-                503,
-                5,
-            ) from error
-
-    async def _begun(self, ask: Ask) -> Started:
-        """Steps 1 to 5."""
-        terms = await self._plans.terms(ask.identity.plan_id)
-        row = _new_row(ask, terms, self._ownership.owner)
-        await self._admission.enter(row, terms)  # 1
-        self._ownership.register(row.id)
-        try:
-            verdict = self._preparation.check(ask)  # 2
-            choice = await self._preparation.choose(ask)  # 3
-            row.model = choice.model.id
-            if not verdict.allowed:
-                return await self._refuse(ask, row, verdict)
-            job = await self._preparation.job(ask, row, terms, choice)  # 4
-            job, branched = await self._hold.begin(ask, job, terms)  # 5
-        except BaseException:
-            self._ownership.forget(row.id)
-            await self._admission.leave(row)
-            raise
-        self._ownership.run(row)
-        return ask.started(row, branched=branched)
-
-    async def _refuse(self, ask: Ask, row: GenerationRow, verdict: Verdict) -> Started:
-        said = "\n\n".join(message.content for message in ask.unchecked)
-        added = self._threads.add(ask.identity, ask.exchange, row.id, ask.model, ask.seen_head) if ask.exchange else []
-        try:
-            await self._settlement.refuse(row, verdict, said, added)
-        except Unmet as error:
-            raise TurnError("not_found", "This chat does not exist any more.", 404) from error
-        self._ownership.forget(row.id)
-        await self._admission.leave(row)
-        if ask.exchange is None:
-            raise TurnError("content_refused", verdict.message)
-        return ask.started(row)
-
-    def _stop_unseen(self, beginning: "asyncio.Future[Started]") -> None:
-        """A program hung up while its turn was being prepared: what began all the same is stopped."""
-        if not beginning.cancelled() and beginning.exception() is None:
-            task = asyncio.ensure_future(self._log.request_stop(beginning.result().generation_id))
-            task.add_done_callback(_ignore)
-
     @property
     def _most_chars(self) -> int:
         """How much of a thread is worth reading: what the largest window that is offered can hold."""
         return most_chars(self._preparation.largest_context)
-
-
-def _ignore(task: "asyncio.Future[None]") -> None:
-    """Nobody waits for it; a stop that did not reach its owner means that the answer runs to its end."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _behind(ask: Ask, history: History) -> Ask:
@@ -218,21 +133,4 @@ def _behind(ask: Ask, history: History) -> Ask:
         positions=places if ask.messages else places[:-1],
         since=history.dropped,
         since_model=history.model,
-    )
-
-
-def _new_row(ask: Ask, terms: Terms, owner: str) -> GenerationRow:
-    now = now_ms()
-    identity, exchange = ask.identity, ask.exchange
-    return GenerationRow(
-        id=new_id(),
-        tenant_id=identity.tenant_id,
-        user_id=identity.user_id,
-        plan_id=terms.id,
-        period=period_of(now),
-        created_at=now,
-        source=ask.source,
-        thread_id=exchange.thread_id if exchange else None,
-        message_id=exchange.answer_id if exchange else None,
-        owner=owner,
     )

@@ -46,8 +46,11 @@ class Admission:
     async def occupy(self, rows: Sequence[GenerationRow]) -> None:
         """Renew the places of generations that run here, and take those of generations that were taken over."""
         with suppress(LimitsUnavailable):  # A place lasts longer than the time to the next heartbeat.
-            for row in rows:
-                await self._limits.enter(_places(row), row.id, 2**31 - 1, PLACE_TTL_MS)
+            places = [(_places(row), row.id) for row in rows]
+            kept = await self._limits.renew(places, PLACE_TTL_MS)
+            for key, member in places:
+                if (key, member) not in kept:
+                    await self._limits.enter(key, member, None, PLACE_TTL_MS)
 
     async def leave(self, row: GenerationRow) -> None:
         """The turn has ended, or came to nothing."""

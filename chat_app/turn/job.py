@@ -4,7 +4,7 @@ Its JSON has a version. A release claims only rows of versions that it knows, so
 waits for one that can read it.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -66,8 +66,8 @@ class Job:
         return orjson.dumps(
             {
                 "prompt": orjson.Fragment(self.prompt.to_json()),
-                "sampling": asdict(self.sampling),
-                "candidates": [asdict(one) for one in self.candidates],
+                "sampling": self.sampling,
+                "candidates": self.candidates,
                 "route": self.route,
                 "weight": self.weight,
                 "monthly_tokens": self.monthly_tokens,

@@ -46,7 +46,7 @@ class Progress:
         """Whether the model asked for tools of which Parley runs every one. A caller's own tool ends the turn."""
         calls = pending(self.writer.entries)
         mine = calls and all(call.name in self.job.built_in for call in calls)
-        return sealed.finish == "tool_calls" and bool(mine) and len(self.done) + 1 < most_steps
+        return sealed.finish == "tool_calls" and bool(mine) and len(self.done) + 2 < most_steps
 
     def ended(self, sealed: Sealed) -> Step:
         """The running model step as its seal has it, with its price."""

@@ -52,31 +52,36 @@ class Worker:
         self._streams = streams
         self._settlement = settlement
         self._hand_back = hand_back
+        self._begun: dict[str, Job] = {}
+
+    def begun(self, job: Job) -> None:
+        """A job that was begun in this very process, and so need not be read from its row."""
+        self._begun[job.row.id] = job
 
     async def work(self, row: GenerationRow) -> None:
         """Bring a turn to its end. Raises what keeps it from that: `StaleOwner` if another has it by now, with
         its place among the person's running answers; after anything else it is tried again."""
+        writer = LogWriter(self._log, self._db, self._generations, row)
         try:
-            status = await self._end(row)
+            status = await self._end(row, writer)
         except UnknownPart as error:
             logger.warning("generation left to a newer release", generation=row.id, part=str(error))
             await self._hand_back(row)
             return
-        await self._log.end(row.id, row.fence, status)
-        await self._admission.leave(row)
+        await self._admission.leave(row)  # Before anybody sees the end and asks again.
+        await writer.end(status)
 
-    async def _end(self, row: GenerationRow) -> str:
+    async def _end(self, row: GenerationRow, writer: LogWriter) -> str:
         """Run the turn's steps, settle it, and return its final status."""
         if row.attempts > 1:
             await self._admission.occupy([row])
         if row.attempts > MOST_ATTEMPTS:
             return await self._settlement.give_up(row, GIVEN_UP)
         try:
-            job = Job.from_row(row)
+            job = self._begun.pop(row.id, None) or Job.from_row(row)
         except Unreadable as error:
             logger.error("generation given up", generation=row.id, error=str(error))
             return await self._settlement.give_up(row, UNREADABLE)
-        writer = LogWriter(self._log, self._db, self._generations, row)
         await writer.open()
         turn = await self._passage.resume(job, writer)
         while True:

@@ -13,6 +13,7 @@ import itertools
 import os
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ import orjson
 
 from inference import memory
 from inference.engines.base import Ability, Capabilities
+from inference.engines.llama_completion import completion, is_json, picked_in
 from inference.engines.llama_embedder import LlamaEmbedder
 from inference.engines.llama_host import BROKEN, LlamaHost
 from inference.engines.llama_process import Order
 from inference.engines.plain import plain_text
 from inference.engines.prompts import Prompts
+from inference.engines.tool_text import ToolText, body_of, knows_tools, opening, without_tags
 from inference.pacing import EACH_S
 from inference.protocol import (
     BadRequest,
@@ -36,20 +39,20 @@ from inference.protocol import (
     EngineDied,
     EngineError,
     Finish,
-    Logprob,
     Message,
     Picked,
     Request,
-    Sampling,
     Tool,
+    ToolCall,
     Usage,
 )
 from inference.sse import Events
 from inference.stops import StopFilter
-from inference.wire import error_event, words
+from inference.wire import error_event, function_body, words
 
 ABLE: frozenset[Ability] = frozenset(("json_schema", "logprobs", "embeddings"))
 TRUSTED: frozenset[Ability] = frozenset(("grammar",))
+TOOLS: frozenset[Ability] = frozenset(("tools",))  # Of models whose template teaches them to write calls.
 # Tokens of prompt between two looks at what was cancelled, so the bound of a stop while a prompt is read: two batches.
 # 128 reads prompts some 5 % faster, and a stop takes 1.6 s instead of 0.9 (p95, 4,000 tokens of SmolLM2, two cores).
 BATCH = 96
@@ -59,14 +62,6 @@ MOST_EMBEDDED = 16_384  # Tokens in all texts of a request: minutes, on one thre
 SETTLE_S = 10.0
 TEMPLATE_S = 5.0
 HEADROOM = 2 * 2**30  # Beyond twice what a model should take: for what nobody foresaw, short of taking the machine.
-PLAIN = Sampling(0)
-WORDS = {
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "typical_p": "typical_p",
-    "repeat_penalty": "repetition_penalty",
-    "grammar": "grammar",
-}
 
 
 class LlamaCppEngine:
@@ -155,11 +150,19 @@ class LlamaCppEngine:
             return False
         return True
 
-    async def apply_template(self, messages: Sequence[Message], continue_from: str = "") -> str:
-        plain = [{"role": m.role, "content": plain_text(m.content)} for m in messages]
+    async def apply_template(
+        self, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> str:
+        plain = without_tags if "tools" in self._abilities else plain_text
+        body: dict[str, Any] = {"messages": [body_of(message, plain) for message in messages]}
+        if tools:
+            written = [
+                replace(one, description=plain(one.description), parameters=plain(one.parameters)) for one in tools
+            ]
+            body["tools"] = [{"type": "function", "function": function_body(tool)} for tool in written]
         try:
             async with asyncio.timeout(TEMPLATE_S):
-                prompt = (await self._host.call("POST", "/apply-template", {"messages": plain}))["prompt"]
+                prompt = (await self._host.call("POST", "/apply-template", body))["prompt"]
         except TimeoutError:  # It goes on there, on one core: only the end of the process would stop it.
             raise BadRequest(f"with these messages the chat template of {self._model} does not end") from None
         return f"{prompt}{plain_text(continue_from)}"
@@ -175,10 +178,17 @@ class LlamaCppEngine:
     async def prompt(
         self, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
     ) -> list[int]:
-        return await self._prompts.tokens(messages, continue_from)
+        return await self._prompts.tokens(messages, continue_from, tools)
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        prompt = await self.prompt(request.messages, request.continue_from)
+        prompt = await self.prompt(request.messages, request.continue_from, request.tools)
+        opened = opening(request.tool_choice) if request.tools else ""
+        calling = ToolText(request.tool_choice) if request.tools else None
+        if opened:
+            # The service has left room for the answer behind the prompt, but not for this.
+            prompt = prompt + await self._tokens({"content": opened, "add_special": False, "parse_special": True})
+            most = min(request.sampling.max_tokens, max(1, self._context - len(prompt)))
+            request = replace(request, sampling=replace(request.sampling, max_tokens=most))
         sampling = request.sampling
         if sampling.json_schema or sampling.grammar:
             if request.continue_from:
@@ -190,7 +200,7 @@ class LlamaCppEngine:
         picked: list[Picked] = []
         said = ""
         try:
-            response = await self._host.send("POST", "/completion", _completion(request, prompt))
+            response = await self._host.send("POST", "/completion", completion(request, prompt))
         except asyncio.CancelledError:  # It answers once it has read the first batch: it may be at work already.
             await self._settled()
             raise
@@ -206,9 +216,10 @@ class LlamaCppEngine:
                     counted = event.get("tokens_predicted", counted)
                     if progress := event.get("prompt_progress"):
                         cached = int(progress["cache"])
-                    text += stops.feed(event["content"])
+                    piece = stops.feed(event["content"])
+                    text += calling.feed(piece) if calling else piece
                     if sampling.logprobs is not None:
-                        picked += _picked(event, sampling.logprobs)
+                        picked += picked_in(event, sampling.logprobs)
                     if sampling.json_schema:
                         said += event["content"]
                     if stops.hit or event.get("stop"):
@@ -217,9 +228,17 @@ class LlamaCppEngine:
                 if finish:
                     usage = Usage(len(prompt), counted, cached)
                     reason: Finish = "length" if finish == "length" else "stop"
-                    if sampling.json_schema and reason == "stop" and not stops.hit and not _is_json(said):
+                    if sampling.json_schema and reason == "stop" and not stops.hit and not is_json(said):
                         raise EngineError("llama.cpp has lost the schema in the middle of the answer")
-                    yield Chunk(text + stops.end(), counted - sent, reason, usage, tuple(picked))
+                    piece, calls = stops.end(), tuple[ToolCall, ...]()
+                    if calling:
+                        piece = calling.feed(piece)
+                        rest, calls = calling.end(cut=reason == "length")
+                        piece += rest
+                        if request.tool_choice == "none":
+                            calls = ()
+                        reason = "tool_calls" if calls else reason
+                    yield Chunk(text + piece, counted - sent, reason, usage, tuple(picked), calls=calls)
                     return
                 if text:
                     yield Chunk(text, counted - sent, logprobs=tuple(picked))
@@ -254,7 +273,7 @@ class LlamaCppEngine:
         return await self._embedder.embed(read)
 
     async def _read(self, messages: Sequence[Message], continue_from: str, tools: Sequence[Tool]) -> list[int]:
-        text = await self.apply_template(messages, continue_from)
+        text = await self.apply_template(messages, continue_from, tools)
         return await self._tokens({"content": text, "add_special": True, "parse_special": True})
 
     async def _try_schema(self, schema: str) -> None:
@@ -279,6 +298,9 @@ class LlamaCppEngine:
         properties = await self._host.call("GET", "/props")
         self._context = min(self._context, int(properties["default_generation_settings"]["n_ctx"]))
         self._quantization = str(properties.get("model_ftype") or "")
+        caps = properties.get("chat_template_caps") or {}
+        if caps.get("supports_tools") and knows_tools(str(properties.get("chat_template") or "")):
+            self._abilities |= TOOLS
         self._vocabulary = int((await self._host.call("GET", "/v1/models"))["data"][0]["meta"]["n_vocab"])
         await self._template_ends()
         warm = {"prompt": "Hello, how are you?", "n_predict": 4, "temperature": 0, "cache_prompt": False}
@@ -337,52 +359,3 @@ def spare_cores() -> int:
     """Threads for the model: all of one or two cores, else all but one, which the rest of the service needs."""
     cores = len(os.sched_getaffinity(0))
     return cores if cores <= 2 else min(cores - 1, 16)
-
-
-def _completion(request: Request, prompt: list[int]) -> dict[str, Any]:
-    sampling = request.sampling
-    body: dict[str, Any] = {
-        "prompt": prompt,
-        "stream": True,
-        "n_predict": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "cache_prompt": True,
-        # Progress is written after each batch of the prompt, which is when a closed connection is noticed.
-        "return_progress": True,
-        "response_fields": ["content", "stop", "stop_type", "tokens_predicted"],
-    }
-    # What is off is not sent, so that llama.cpp's own habits (40 for top_k, 0.05 for min_p) stand.
-    for word, ours in WORDS.items():
-        if (value := getattr(sampling, ours)) != getattr(PLAIN, ours):
-            body[word] = value
-    if sampling.logprobs is not None:
-        body["n_probs"] = max(1, sampling.logprobs)
-        body["response_fields"].append("completion_probabilities")
-    if sampling.json_schema:
-        body["json_schema"] = orjson.Fragment(sampling.json_schema)
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed % 0xFFFFFFFF  # 32 bits; all ones would mean a random one.
-    return body
-
-
-def _picked(event: dict[str, Any], most: int) -> list[Picked]:
-    """The tokens that an event tells of. Of a character of several tokens it tells the last only, with all its text."""
-    return [
-        Picked(_logprob(entry), tuple(map(_logprob, entry["top_logprobs"][:most])))
-        for entry in event.get("completion_probabilities") or ()
-    ]
-
-
-def _logprob(entry: dict[str, Any]) -> Logprob:
-    return Logprob(entry["token"], entry["logprob"], bytes(entry["bytes"]))
-
-
-def _is_json(text: str) -> bool:
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True

@@ -144,13 +144,13 @@ def _arguments(arguments: object) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 
-def _behind(pieces: Sequence[str], told: str) -> tuple[int, list[str]]:
+def _behind(pieces: Sequence[str], begun: str) -> tuple[int, list[str]]:
     at = 0
-    if not "".join(pieces).startswith(told):
+    if not "".join(pieces).startswith(begun):
         raise BadRequest("continue_from is not the beginning of the scripted answer")
     for number, piece in enumerate(pieces):
-        if at + len(piece) > len(told):
-            return number, [piece[len(told) - at :], *pieces[number + 1 :]]
+        if at + len(piece) > len(begun):
+            return number, [piece[len(begun) - at :], *pieces[number + 1 :]]
         at += len(piece)
     return len(pieces), []
 

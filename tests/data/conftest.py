@@ -1,4 +1,4 @@
-"""The stores under test: each fixture gives the embedded and the outgrown column of a protocol."""
+"""The stores under test: each fixture provides the embedded and the outgrown column of a protocol."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ async def database(database_settings: Settings) -> AsyncIterator[Database]:
 
 @pytest.fixture(params=["sqlite", "valkey"])
 async def new_log(request: pytest.FixtureRequest, home: Path) -> AsyncIterator[NewLog]:
-    """A function that answers a started log. On Valkey each is a process of its own as far as the log can tell; SQLite
+    """A function that returns a started log. On Valkey each is a process of its own as far as the log can tell; SQLite
     serves one process, so there it is always the same."""
     made: list[GenerationLog] = []
     kind = request.param

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+import asyncpg.pool
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -86,6 +87,25 @@ async def test_must_is_met_by_what_touches_a_row(database: Database) -> None:
     await database.batch(Statement("DELETE FROM jar WHERE id = $1", ("a",), must="alone"))
     with pytest.raises(Unmet, match="alone"):
         await database.batch(Statement("DELETE FROM jar WHERE id = $1", ("a",), must="alone"))
+
+
+async def test_whether_a_statement_returns_rows_is_asked_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.dialect == "sqlite":
+        pytest.skip("SQLite says it with the rows")
+    touch = Statement(ADD, ("a", 1), must="touch")
+    look = Statement("UPDATE jar SET n = n + 1 WHERE id = $1 RETURNING n", ("a",), must="look")
+    await database.batch(Statement(PUT, ("a", 0)), touch, look)
+
+    async def prepare(*_: object) -> None:
+        pytest.fail("one more round trip")
+
+    monkeypatch.setattr(asyncpg.pool.PoolConnectionProxy, "prepare", prepare)
+    assert await database.batch(touch, look) == [[], [{"n": 4}]]
+    assert await database.batch(look) == [[{"n": 5}]]
+    with pytest.raises(Unmet, match="touch"):
+        await database.batch(Statement(ADD, ("absent", 1), must="touch"))
 
 
 async def test_a_broken_rule_undoes_the_whole_batch(database: Database) -> None:

@@ -200,6 +200,21 @@ async def test_the_end_of_a_lost_commit_is_called_unknown(server: PostgresDataba
                 await asyncio.sleep(0.1)
 
 
+async def test_a_batch_of_several_that_is_lost_in_its_commit_is_not_done_again(server: PostgresDatabase) -> None:
+    wait = "'BEGIN PERFORM pg_sleep(30); RETURN NULL; END'"
+    await server.batch(
+        Statement(f"CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS {wait}"),
+        Statement(
+            "CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON jar DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION wait()"
+        ),
+    )
+    batch = asyncio.create_task(server.batch(Statement(ADD, ("a", 1)), Statement(ADD, ("a", 1))))
+    os.kill(await backend_of(server, "COMMIT%"), signal.SIGKILL)
+    with pytest.raises(OutcomeUnknown):
+        await batch
+
+
 async def test_a_lock_that_does_not_come_free(server: PostgresDatabase) -> None:
     holding = asyncio.Event()
 

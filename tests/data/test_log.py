@@ -16,7 +16,7 @@ WORDS = ["a", "é", "🎉", "\x00", "\n\n", "日本", "e\u0301", " ", "👩‍�
 
 
 async def watch(log: GenerationLog, generation: str, offset: int = 0, *, pause: float = 0.0) -> tuple[str, str, int]:
-    """Tail to the end; answers the text, the final status and the number of pieces. Checks that no offset is wrong."""
+    """Tail to the end; returns the text, the final status and the number of pieces. Checks that no offset is wrong."""
     seen, pieces = "", 0
     async with aclosing(log.tail(generation, offset)) as tail:
         async for piece in tail:
@@ -327,7 +327,7 @@ async def test_stop_reaches_the_owner(new_log: NewLog) -> None:
     begin = time.perf_counter()
     await other.request_stop("g")
     await asyncio.wait_for(event.wait(), 30)
-    assert time.perf_counter() - begin < 2  # it is told, it does not ask now and then
+    assert time.perf_counter() - begin < 2  # it is notified, it does not poll
     assert not log.stop_requested("h").is_set()
 
 

@@ -164,7 +164,7 @@ async def test_the_owner_changes_in_mid_stream(two: Two) -> None:
 
 
 async def test_a_silent_owners_viewers_follow_the_new_owner(two: Two) -> None:
-    """The old owner never writes again, so nothing but the control stream tells its process."""
+    """The old owner never writes again, so its process learns it from the control stream alone."""
     await two.one.open("g", 1)
     text = await write(two.one, "g", 1, ["first "])
     viewer = asyncio.create_task(watch(two.one, "g"))
@@ -202,6 +202,16 @@ async def test_a_missed_end_is_found_by_comparing(two: Two, monkeypatch: pytest.
     assert (await asyncio.wait_for(viewer, 30))[:2] == (text, "done")
 
 
+async def test_a_stop_that_the_reader_missed_is_found_by_comparing(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat_app.data.log.shard_reader.BLOCK_S", 0.1)
+    await two.one.open("g", 1)
+    await two.one.open("h", 1)
+    monkeypatch.setattr(two.one._reader, "_obey", lambda fields: None)
+    await two.two.request_stop("g")
+    await asyncio.wait_for(two.one.stop_requested("g").wait(), 30)
+    assert not two.one.stop_requested("h").is_set()
+
+
 async def test_a_lost_answer_does_not_double_the_text(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     await two.one.open("g", 1)
     flush, calls = two.one._flush, 0
@@ -209,10 +219,10 @@ async def test_a_lost_answer_does_not_double_the_text(two: Two, monkeypatch: pyt
     async def answer_lost(*args: bytes) -> object:
         nonlocal calls
         calls += 1
-        answers = await flush(*args)
+        results = await flush(*args)
         if calls % 2:
             raise redis.exceptions.ConnectionError("after it was carried out")
-        return answers
+        return results
 
     monkeypatch.setattr(two.one, "_flush", answer_lost)
     viewer = asyncio.create_task(watch(two.two, "g"))
@@ -246,6 +256,15 @@ async def test_a_log_that_lost_its_memory_is_restored(two: Two, lost: str) -> No
     assert await two.two.read("g") == Piece(0, text, "done")
     for viewer in viewers:
         assert (await asyncio.wait_for(viewer, 30))[:2] == (text, "done")
+
+
+@pytest.mark.parametrize("lost", [valkey_scripts.TEXT, valkey_scripts.HASH])
+async def test_an_end_restores_what_was_lost_before_it(two: Two, lost: str) -> None:
+    await two.one.open("g", 1)
+    text = await two.write(two.one, 1, some_words(20, 1))
+    await two.server.delete(lost + "g")
+    await two.one.end("g", 1, "done")
+    assert await two.two.read("g") == Piece(0, text, "done")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

@@ -194,3 +194,30 @@ def test_a_mirror_says_whether_it_has_moved() -> None:
     mirror.feed(0, "a")
     assert mirror.moved()
     assert not mirror.moved()
+
+
+def test_what_is_known_comes_before_an_end_behind_a_gap() -> None:
+    mirror = Mirror()
+    assert mirror.feed(0, "abc")
+    assert not mirror.feed(5, "", "done")
+    assert mirror.feed(0, "", "done")  # the history, of which the store has lost the text
+    assert mirror.since(0) == Piece(0, "abc")
+    assert mirror.since(3) == Piece(5, "", "done")
+
+
+async def test_a_history_from_before_a_reset_is_read_again() -> None:
+    reset, histories = asyncio.Event(), iter([Piece(0, "of before"), Piece(0, "new")])
+
+    async def history(_: str) -> Piece:
+        piece = next(histories)
+        await reset.wait()
+        return piece
+
+    known = Mirrors(history)
+    mirror = known.own("g", 1, "of", None)
+    loading = known.refresh("g", mirror)
+    await asyncio.sleep(0)
+    mirror.reset()
+    reset.set()
+    await loading
+    assert mirror.text() == "new"

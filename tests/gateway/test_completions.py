@@ -123,8 +123,8 @@ async def test_errors_are_openais_own(served: Served, stream: bool) -> None:
         assert nothing.code == "empty_input"
     wrong = await refused(openai.BadRequestError, temperature=9)
     assert (wrong.code, wrong.param) == ("bad_input", "temperature")
-    tools = await refused(openai.BadRequestError, tools=[{"type": "function", "function": {"name": "f"}}])
-    assert (tools.code, tools.param) == ("unsupported_parameter", "tools")
+    unsupported = await refused(openai.BadRequestError, n=2)
+    assert (unsupported.code, unsupported.param) == ("unsupported_parameter", "n")
     month = await served.parley.ledger.allowance(served.who.user_id, None)
     assert (month.used, month.held) == (0, 0)
 

@@ -3,16 +3,19 @@
 import asyncio
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 from aiohttp import web
 
+from inference import client as client_module
 from inference.client import InferenceClient
 from inference.engines.remote import RemoteEngine
 from inference.protocol import (
     BadRequest,
+    CannotCount,
     Chunk,
     ContextTooLong,
     Embeddings,
@@ -20,6 +23,7 @@ from inference.protocol import (
     EngineError,
     Logprob,
     Message,
+    ModelNotFound,
     Overloaded,
     Picked,
     Request,
@@ -277,13 +281,67 @@ async def test_vectors_of_other_servers_are_put_in_order_or_refused(start_server
     await client.close()
 
 
-async def test_a_server_that_cannot_count_says_so(start_server: StartServer) -> None:
-    async def handler(http: web.Request) -> web.StreamResponse:
-        raise web.HTTPNotFound
+async def test_a_server_that_cannot_count_is_not_asked_each_time(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answers: list[Any] = [web.HTTPNotFound, {"tokens": [1, 2]}, {"count": 3}]
 
+    async def handler(http: web.Request) -> web.StreamResponse:
+        asked.append(http.path)
+        answer = answers[0]
+        if not isinstance(answer, dict):
+            raise answer
+        return web.json_response(answer)
+
+    now = [1_000.0]
+    monkeypatch.setattr(client_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     client = InferenceClient(await start_server(handler))
-    with pytest.raises(EngineError, match="cannot count"):
-        await client.count("m", [Message("user", "x")])
+    hello = [Message("user", "x")]
+    for says in ("no /tokenize", "does not answer with a count"):
+        for _ in range(3):
+            with pytest.raises(CannotCount, match=f"{says}|no /tokenize"):
+                await client.count("m", hello)
+        assert len(asked) == 1
+        asked.clear()
+        answers.pop(0)
+        now[0] += client_module.ASK_AGAIN_S
+    assert await client.count("m", hello) == 3
+    await client.close()
+
+
+async def test_a_server_that_came_back_is_asked_again_whether_it_can_count(start_server: StartServer) -> None:
+    counts = False
+
+    async def handler(http: web.Request) -> web.StreamResponse:
+        if not counts:
+            raise web.HTTPNotFound
+        return web.json_response({"count": 3})
+
+    url = await start_server(handler)
+    there = [url]
+    client = InferenceClient(lambda: there[0])
+    hello = [Message("user", "x")]
+    with pytest.raises(CannotCount):
+        await client.count("m", hello)
+    counts = True
+    with pytest.raises(CannotCount):
+        await client.count("m", hello)
+    there[0] = "http://127.0.0.1:9"
+    assert not await client.health()
+    there[0] = url
+    assert await client.count("m", hello) == 3
+    await client.close()
+
+
+async def test_a_model_that_is_not_there_is_not_taken_for_a_server_that_cannot_count(
+    start_service: StartService,
+) -> None:
+    _, url = await start_service()
+    client = InferenceClient(url)
+    with pytest.raises(ModelNotFound):
+        await client.count("other", [Message("user", "x")])
+    assert await client.count("scripted", [Message("user", "x")]) > 0
     await client.close()
 
 

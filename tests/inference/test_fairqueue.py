@@ -1,8 +1,10 @@
 """The queue: bounds that always hold, and turns that nobody can take from anybody, in virtual time."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from inference import fairqueue
 from inference.fairqueue import FairQueue
-from inference.protocol import Message, Overloaded, Request, Sampling
+from inference.protocol import Message, Overloaded, QueuePosition, Request, Sampling
 
 
 def ask(user: str = "", weight: int = 1, id: str = "", max_wait_ms: int = 0) -> Request:
@@ -293,3 +295,155 @@ async def test_who_stands_behind_a_big_one_that_leaves_is_let_in_at_once() -> No
     await engine.settle()
     assert engine.began == ["a", "c"]
     await engine.drain()
+
+
+async def test_while_others_are_about_nobody_holds_more_than_their_share_of_the_tokens() -> None:
+    """Three quarters of them exactly, and again once some are given back."""
+    engine = Engine(FairQueue(8, 100, 50))
+    for user, tokens in (("light", 1), ("heavy", 50), ("heavy", 25), ("heavy", 1), ("heavy", 40)):
+        engine.add(user, tokens)
+        await engine.settle()
+    assert engine.began == ["light", "heavy", "heavy"]
+    engine.running.pop(1).set()
+    await engine.settle()
+    assert engine.began == ["light", *["heavy"] * 4]
+    assert engine.queue.held == 1 + 25 + 1 + 40
+    await engine.drain()
+
+
+async def test_who_only_waits_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairqueue, "ABOUT_S", 0.0)
+    engine = Engine(FairQueue(3, 100, 50))
+    engine.add("heavy", 5)
+    engine.add("big", 90)
+    await engine.settle()
+    engine.running.pop(1).set()  # From now on its clock is ahead of the heavy user's.
+    await engine.settle()
+    for user, tokens in (("heavy", 20), ("big", 90), ("heavy", 5)):
+        engine.add(user, tokens)
+        await engine.settle()
+    assert engine.began == ["heavy", "big", "heavy"], "the heavy user took the last slot"
+    await engine.drain()
+
+
+async def test_whose_answer_takes_long_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairqueue, "ABOUT_S", 0.0)
+    engine = await loaded(FairQueue(8, 0, 100), [("light", 1)] + [("heavy", 1)] * 10)
+    assert Counter(engine.began) == {"light": 1, "heavy": 6}
+    await engine.drain()
+
+
+async def test_who_was_here_a_moment_ago_is_about() -> None:
+    engine = Engine(FairQueue(8, 0, 100))
+    engine.add("light")
+    await engine.settle()
+    await engine.finish()
+    for _ in range(10):
+        engine.add("heavy")
+    await engine.settle()
+    assert engine.began == ["light", *["heavy"] * 6]
+    await engine.drain()
+
+
+@pytest.mark.parametrize(
+    ("there", "comes", "stays"),
+    [
+        pytest.param(("a", 1), ("b", 1), True, id="as many as they have"),
+        pytest.param(("a", 1), ("b", 4), False, id="fewer for their weight"),
+        pytest.param(("a", 4), ("b", 1), True, id="more for their weight"),
+    ],
+)
+async def test_a_full_queue_makes_room_only_for_who_has_less_in_it(
+    there: tuple[str, int], comes: tuple[str, int], stays: bool
+) -> None:
+    engine = Engine(FairQueue(1, 0, 1 if there[1] == 1 else 2))
+    engine.add("running")
+    await engine.settle()
+    for _ in range(1 if there[1] == 1 else 2):
+        engine.add(there[0], weight=there[1])
+        await engine.settle()
+    engine.add(comes[0], weight=comes[1])
+    await engine.settle()
+    refused = [task for task in engine.tasks if task.done()]
+    assert refused == [engine.tasks[-1 if stays else -2]]
+    assert isinstance(refused[0].exception(), Overloaded)
+    await engine.drain()
+
+
+async def test_the_end_of_a_busy_time_is_the_end_of_all_debts() -> None:
+    engine = Engine(FairQueue(1, 0, 100))
+    engine.add("a", 1_000)
+    await engine.settle()
+    await engine.finish()
+    for user in ("x", "a", "b"):
+        engine.add(user)
+        await engine.settle()
+    await engine.drain()
+    assert engine.began == ["a", "x", "a", "b"]
+
+
+async def test_a_debt_is_not_forgotten_while_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairqueue, "ABOUT_S", 0.0)
+    engine = Engine(FairQueue(2, 0, 100))
+    for user, tokens in (("other", 10), ("a", 1_000)):
+        engine.add(user, tokens)
+        await engine.settle()
+    engine.running.pop(1).set()
+    await engine.settle()
+    for user in ("x", "a", "b"):
+        engine.add(user)
+        await engine.settle()
+    await engine.drain()
+    assert engine.began == ["other", "a", "x", "b", "a"]
+
+
+async def test_what_is_given_back_goes_by_weight() -> None:
+    engine = Engine(FairQueue(3, 0, 100))
+    engine.add("other")
+    engine.add("a", 1_000, weight=4, spends=100)
+    await engine.settle()
+    engine.running.pop(1).set()
+    await engine.settle()
+    assert engine.queue._users["a"].finish - engine.queue._virtual == 25
+    await engine.drain()
+
+
+async def test_the_order_that_is_foretold_heeds_weights() -> None:
+    engine = Engine(FairQueue(1, 0, 100))
+    engine.add("x")
+    await engine.settle()
+    for n in range(8):
+        user, weight = ("a", 4) if n % 2 else ("b", 1)
+        engine.add(user, weight=weight, id=f"{user}{n}")
+        await engine.settle()
+    foretold = [name[0] for name in engine.queue.positions()]
+    await engine.drain()
+    assert engine.began == ["x", *foretold]
+    assert foretold[:4].count("a") == 3
+
+
+async def test_how_long_it_takes_goes_by_what_others_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(fairqueue, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    engine = Engine(FairQueue(2, 0, 100))
+    for user in "abc":
+        engine.add(user, id=user)
+    await engine.settle()
+    assert engine.queue.positions() == {"c": QueuePosition(1, 0.5)}, "a second is assumed before anything is known"
+    now[0] = 10.0
+    assert engine.queue.positions() == {"c": QueuePosition(1, 5.0)}
+    assert engine.queue.retry_after == 10.0
+    await engine.finish(3)
+    assert engine.queue._job_s > 2, "what they took is not learnt"
+    await engine.drain()
+
+
+async def test_a_turn_that_is_foreseen_not_to_come_in_time_is_refused_at_once() -> None:
+    queue = FairQueue(1, 0, 5)
+    async with queue.place(ask("a"), 1):
+        began = time.monotonic()
+        with pytest.raises(Overloaded):
+            async with queue.place(ask("b", max_wait_ms=450), 1):
+                raise AssertionError
+        assert time.monotonic() - began < 0.3
+    assert (queue.running, queue.waiting) == (0, 0)

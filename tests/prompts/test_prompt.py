@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_app.prompts.measure import Measure
 from chat_app.prompts.parts import KINDS, Part, conversation, flattened
 from chat_app.prompts.prompt import Damaged, Prompt, UnknownPart, build, exact, followed_by
 from chat_app.prompts.window import TooLong
@@ -127,6 +128,15 @@ async def test_tools_take_room_too() -> None:
     assert seen == [(ADD,)]
 
 
+async def test_an_estimate_leaves_room_for_the_tools() -> None:
+    engine, wide = Counter(), Measure(base=0, each=1, tools=300)
+    parts = [history(200), question()]
+    await build(parts, context=900, answer=100, count=engine, measure=wide)
+    await build(parts, context=900, answer=100, count=engine, measure=wide, tools=[ADD])
+    without, beside = engine.asked
+    assert len(beside) < len(without) - 300 // 5
+
+
 # Counted, and the step after ------------------------------------------------------------------------------------------
 
 
@@ -180,6 +190,17 @@ async def test_a_long_result_pushes_old_history_out_but_never_the_question() -> 
         await followed_by(
             after, (ROUND[0], Message("tool", "n " * 200)), context=200, answer=50, count=engine, measure=EXACT
         )
+
+
+async def test_what_surely_fits_behind_a_prompt_is_not_counted() -> None:
+    engine = Counter()
+    start = await build([question("w " * 50)], context=999, answer=9, count=engine, measure=EXACT, tools=[ADD])
+    prompt = await exact(start, engine)
+    room = prompt.tokens + sum(map(EXACT.of_message, ROUND))
+    after = await followed_by(prompt, ROUND, context=room + 9, answer=9, count=engine, measure=EXACT)
+    assert (after.tokens, after.counted, len(engine.asked)) == (room, False, 1)
+    after = await followed_by(prompt, ROUND, context=room + 8, answer=9, count=engine, measure=EXACT)
+    assert (after.tools, after.counted, len(engine.asked)) == ((ADD,), True, 2)
 
 
 async def test_a_result_that_fits_leaves_the_beginning_where_it_is() -> None:

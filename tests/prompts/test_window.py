@@ -79,7 +79,7 @@ async def test_a_last_message_that_does_not_fit_is_an_error_with_its_own_tokens(
         await fit(said, engine)
     assert error.value.room == 80
     assert error.value.tokens == 3 + 501
-    assert len(engine.asked) <= 2
+    assert len(engine.asked) == 1
 
 
 async def test_a_long_last_message_that_fits_takes_all_the_room_it_needs() -> None:
@@ -144,6 +144,13 @@ async def test_an_engine_that_cannot_count_gets_what_surely_fits(drawn: list[tup
         assert bytes_of([*SYSTEM.messages, *said[earlier:]]) > room
 
 
+async def test_a_window_may_be_full_to_the_last_byte_and_to_the_last_estimated_token() -> None:
+    surely = await fit([*conversation(["a" * 15] * 8), Message("user", "a" * 7)], Uncounting())
+    assert (surely.dropped, surely.tokens) == (4, 80)
+    likely = await fit([*conversation(["a" * 51] * 8), Message("user", "a" * 9)], Counter())
+    assert (likely.dropped, likely.counted) == (4, True)
+
+
 async def test_other_trouble_of_the_engine_is_not_hidden() -> None:
     async def dead(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
         raise EngineDied("gone")
@@ -159,11 +166,43 @@ async def test_an_engine_that_stops_counting_in_between_is_believed_about_the_by
                 return await Uncounting()(messages, tools)
             return await super().__call__(messages, tools)
 
-    engine = Forgetful(len)
+    engine = Forgetful(lambda text: -(-len(text) // 2))
     prompt = await fit(conversation(["abcdefghi"] * 21), engine, since=0)
     assert len(engine.asked) == 1
-    assert not prompt.counted
-    assert prompt.tokens == bytes_of(prompt.messages) <= 80
+    assert (prompt.dropped, prompt.counted) == (16, False)
+    assert prompt.tokens == bytes_of(prompt.messages) == 58
+
+
+@pytest.mark.parametrize(("text", "length", "dropped"), [("abcdefghi", 21, 16), ("ab", 41, 20)])
+async def test_a_cut_that_surely_fits_and_keeps_as_much_needs_no_second_count(
+    text: str, length: int, dropped: int
+) -> None:
+    engine = Counter(len)  # The bound is the truth.
+    prompt = await fit(conversation([text] * length), engine, since=0)
+    assert (prompt.dropped, prompt.counted, len(engine.asked)) == (dropped, False, 1)
+
+
+async def test_a_second_count_may_fill_the_room_but_not_more() -> None:
+    engine = Counter(lambda text: text.count("b"))
+    said = [*conversation(["a" * 30] * 4 + ["b" * 17] * 4), Message("user", "b" * 5)]
+    full = await fit(said, engine, since=0)
+    assert (full.dropped, full.tokens, full.counted, len(engine.asked)) == (4, 80, True, 2)
+    said[-1] = Message("user", "b" * 6)
+    more = await fit(said, engine, since=0)
+    assert (more.dropped, more.tokens, more.counted) == (8, 15, False)
+
+
+async def test_a_question_that_is_all_of_the_room_leaves_the_history_out() -> None:
+    engine = Counter(lambda text: text.count("b"))
+    said = [*conversation(["bb"] * 8), Message("user", "b" * 77)]
+    prompt = await fit(said, engine)
+    assert (prompt.kept, prompt.tokens, prompt.counted, len(engine.asked)) == (1, 80, True, 2)
+
+
+async def test_without_a_count_the_bytes_of_the_question_say_that_it_is_too_long() -> None:
+    with pytest.raises(TooLong) as error:
+        await fit([*conversation(["old"] * 8), Message("user", "w" * 90)], Uncounting())
+    assert (error.value.tokens, error.value.room) == (99, 80)
 
 
 # The beginning, from turn to turn ------------------------------------------------------------------------------------
@@ -256,6 +295,14 @@ async def test_a_beginning_that_is_no_step_may_be_kept_but_nothing_before_it() -
     assert (await fit(said, Counter(), since=20)).kept == 1
 
 
+async def test_a_beginning_that_was_not_read_leaves_the_choice_to_the_estimate() -> None:
+    said = conversation(["word " * 9] * 61)
+    fresh, lost = Counter(), Counter()
+    assert await fit(said, lost, context=200, first=8, since=2) == await fit(said, fresh, context=200, first=8)
+    assert lost.asked == fresh.asked
+    assert len(lost.asked) == 1
+
+
 async def test_a_template_that_adds_more_than_was_measured_is_counted_again() -> None:
     engine = Counter(lambda text: len(text) * 2)
     prompt = await fit(conversation(["abcdefgh"] * 41), engine, context=200, answer=20)
@@ -293,6 +340,10 @@ def test_a_window_begins_with_a_question_where_there_is_one() -> None:
     assert starts(history, range(10), None, "user") == [0, 6, 8, 10]
     assert starts([ROLES[role] for role in "ucttctct"], range(8), None, "assistant") == [0, 4, 8]
     assert starts([ROLES[role] for role in "ucctt"], range(5), None, "assistant") == [0, 5]
+
+
+def test_a_whole_conversation_may_begin_with_a_greeting() -> None:
+    assert starts([ROLES[role] for role in "auauauau"], range(8), None, "user") == [0, 5, 8]
 
 
 def test_nothing_to_cut_has_one_beginning() -> None:

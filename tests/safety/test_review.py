@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chat_app.data.db.base import Database
+from chat_app.data.db.base import Database, Statement
 from chat_app.safety.input import check_input
 from chat_app.safety.review import ReviewError, Reviews
 from chat_app.safety.verdict import Verdict
@@ -87,3 +87,28 @@ async def test_control_characters_do_not_break_the_record(db: Database) -> None:
     await put(db, content="a\x00b 😀 " + "x" * 32_000)
     [review] = await Reviews(db).waiting()
     assert review.content == "ab 😀 " + "x" * 32_000
+
+
+async def test_the_order_is_that_of_the_times_and_then_of_the_ids(db: Database) -> None:
+    reviews = Reviews(db)
+    for _ in range(4):
+        await put(db)
+    ids = sorted(review.id for review in await reviews.waiting())
+    times = dict(zip(ids, (30, 10, 20, 10), strict=True))
+    for review_id, at in times.items():
+        await db.batch(
+            Statement("UPDATE review SET created_at = $2, decided_at = $2 WHERE id = $1", (review_id, at), must="row")
+        )
+    assert [review.id for review in await reviews.waiting()] == [ids[1], ids[3], ids[2], ids[0]]
+    await db.batch(Statement("UPDATE review SET decision = 'upheld', decided_by = 's'"))
+    assert [review.id for review in await reviews.decided()] == [ids[0], ids[2], ids[3], ids[1]]
+
+
+async def test_a_note_may_have_its_full_length_and_odd_characters(db: Database) -> None:
+    reviews = Reviews(db)
+    await put(db)
+    [review] = await reviews.waiting()
+    note = "a\x00" + "n" * 1_998
+    await reviews.decide(review.id, "upheld", by="s", note=note)
+    [decided] = await reviews.decided()
+    assert decided.note == note.replace("\x00", "")

@@ -55,6 +55,25 @@ def test_not_a_key(text: str) -> None:
     assert check_input(text).allowed
 
 
+STAND_INS = (
+    *("EXAMPLE", "example", "xxxx", "your", "Dummy", "fake", "REDACTED", "placeholder"),
+    *("0123456789", "1234567890", "abcdefgh"),
+)
+
+
+@pytest.mark.parametrize("sign", STAND_INS)
+def test_a_body_that_says_so_is_a_stand_in(sign: str) -> None:
+    random = body(36)
+    assert not check_input(f"ghp_{random}").allowed
+    assert check_input(f"ghp_{random[:10]}{sign}{random[10 + len(sign) :]}").allowed
+
+
+def test_four_letters_are_a_stand_in_and_five_are_a_key() -> None:
+    assert check_input("ghp_" + "qwer" * 9).allowed
+    assert check_input("ghp_" + "qweR" * 9).allowed
+    assert check_input("ghp_" + "qwert" * 7 + "q").rule == "github_token"
+
+
 def test_a_stand_in_does_not_hide_the_key_behind_it() -> None:
     assert check_input(f"AKIAIOSFODNN7EXAMPLE {KEYS['aws_access_key']}").rule == "aws_access_key"
 

@@ -200,7 +200,8 @@ async def test_a_new_thread_is_its_own_branch(ada: Author) -> None:
 
 async def test_a_branched_exchange_is_found_among_the_results_of_a_bigger_batch(ada: Author) -> None:
     first = await ada.say("one")
-    other = Statement("SELECT id AS thread_id, head_id FROM thread WHERE id = 'nobody'")
+    strange = await ada.say("another thread")
+    other = Statement("SELECT id AS thread_id, head_id FROM thread WHERE id = $1", (strange.thread_id,))
     count = Statement("SELECT count(*) AS n FROM thread")
     for seen, expected in ((first.question_id, True), (first.answer_id, False)):
         exchange = Exchange(first.thread_id, new_id(), first.answer_id, new_id(), "two")
@@ -317,6 +318,17 @@ async def test_a_history_of_a_long_thread_reads_its_end_alone(ada: Author) -> No
     assert 3_000 <= read < 3_000 + len("9999 word ") + module.LEAST_CHARS
 
 
+async def test_a_history_ends_where_it_has_enough_to_the_character(ada: Author) -> None:
+    first = await ada.say("a" * 30, said="b" * 20)
+    second = await ada.say("c" * 10, first.thread_id, said="d" * 5)
+    enough = 10 + 5 + 2 * module.LEAST_CHARS
+    history = await ada.threads.history(ADA, second.answer_id, enough)
+    assert [said.position for said in history.messages] == [2, 3]
+    history = await ada.threads.history(ADA, second.answer_id, enough + 1)
+    assert [said.position for said in history.messages] == [1, 2, 3]
+    assert (await ada.threads.history(ADA, second.answer_id, 0)).messages == ()
+
+
 async def test_empty_messages_do_not_make_a_history_read_without_end(ada: Author) -> None:
     thread_id = await ada.long_thread(2_500)
     await ada.db.batch(Statement("UPDATE message SET content = '' WHERE thread_id = $1", (thread_id,)))
@@ -393,7 +405,11 @@ async def test_pages_of_the_list_lose_no_thread_of_the_same_moment(
     ada: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "now_ms", lambda: 1_000)
-    made = {(await ada.say(str(at))).thread_id for at in range(7)}
+    made = set()
+    for id in ("c", "a", "g", "b", "f", "e", "d"):
+        exchange = Exchange(id, new_id(), None, new_id(), id, True)
+        await ada.commit(exchange, None)
+        made.add(id)
     monkeypatch.setattr(module, "now_ms", lambda: 2_000)
     newest = (await ada.say("newest")).thread_id
     seen, before = [], None

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from chat_app.engine import until
+from chat_app.turn.engine import until
 from inference.protocol import Chunk, EngineDied
 
 

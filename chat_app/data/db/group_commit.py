@@ -16,7 +16,7 @@ from chat_app.data.db.handoff import Job, T, Work, answer_all
 from chat_app.data.db.sqlite_file import FileClosed, open_file
 
 GROUP = 256
-"""Most transactions in one commit: bounds how long the first of them waits."""
+"""Transactions in one commit, after which no more are taken: bounds how long the first of them waits."""
 
 
 class Writer:
@@ -28,7 +28,8 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._coming: list[Job] = []
+        self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
 
@@ -56,6 +57,7 @@ class Writer:
         """Write what was handed in before, then stop."""
         thread, self._thread = self._thread, None
         if thread is not None:
+            self._hand_over()
             self._jobs.put(None)
             await asyncio.to_thread(thread.join)
 
@@ -68,9 +70,17 @@ class Writer:
         if self._thread is None:
             raise FileClosed
         job = Job(work, self._loop.create_future())
-        self._jobs.put(job)
+        if not self._coming:
+            # What this turn of the loop writes goes over together: waking a thread costs more than most writes.
+            self._loop.call_soon(self._hand_over)
+        self._coming.append(job)
         value: T = await job.answer
         return value
+
+    def _hand_over(self) -> None:
+        if self._coming:
+            self._jobs.put(self._coming)
+            self._coming = []
 
     def _serve(self, connection: sqlite3.Connection) -> None:
         closing = False
@@ -78,8 +88,8 @@ class Writer:
             group: list[Job] = []
             waiting = self._jobs.get()
             while waiting is not None:
-                group.append(waiting)
-                if len(group) == GROUP:
+                group += waiting
+                if len(group) >= GROUP:
                     break
                 try:
                     waiting = self._jobs.get_nowait()

@@ -103,7 +103,7 @@ class PostgresDatabase:
         sql, params, must = statement.sql, statement.params, statement.must
         # asyncpg returns either the rows (`fetch`) or the count of rows touched (`execute`), never both.
         if must is None or await self._returns_rows(connection, sql):
-            rows = [dict(row) for row in await connection.fetch(sql, *params)]
+            rows: list[Row] = [dict(row) for row in await connection.fetch(sql, *params)]
             if must is not None and not rows:
                 raise Unmet(must)
             return rows

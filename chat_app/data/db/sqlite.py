@@ -1,4 +1,5 @@
-"""SQLite as Parley's database: a writer thread with group commit, a few reader threads, SQLModel beside them.
+"""SQLite as Parley's database: a writer thread with group commit, reads in the loop or in a few threads, SQLModel
+beside them.
 
 The file is in WAL mode with `synchronous=NORMAL`: what was answered survives `kill -9` of every process; a loss
 of power may take back the last moments, never the file. It does not know what any table means.
@@ -6,7 +7,7 @@ of power may take back the last moments, never the file. It does not know what a
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chat_app.data.db.base import Conflict, DatabaseUnavailable, Row, Statement, Unmet, Value
 from chat_app.data.db.group_commit import Writer
+from chat_app.data.db.inline_reader import InlineReader, TooLong
 from chat_app.data.db.orm import unit_of_work
 from chat_app.data.db.readers import Readers
 from chat_app.data.db.sqlite_file import PATIENCE_S, PRAGMAS, FileClosed, why_unavailable
@@ -34,12 +36,14 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer = Writer(path)
+        self._inline = InlineReader(path)
         self._readers = Readers(path)
         self._engine: AsyncEngine | None = None
 
     async def start(self) -> None:
         try:
             await self._writer.start()
+            await self._inline.start()
         except sqlite3.Error as error:
             raise _translated(error) from error
         self._readers.start()
@@ -51,6 +55,7 @@ class SqliteDatabase:
             await engine.dispose()
         await self._writer.close()
         await self._readers.close()
+        await self._inline.close()
 
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
         if self._engine is None:
@@ -66,8 +71,13 @@ class SqliteDatabase:
             raise DatabaseUnavailable("the database is not open") from None
 
     async def query(self, sql: str, *params: Value) -> Sequence[Row]:
+        def read(connection: sqlite3.Connection) -> list[Row]:
+            return _rows(connection.execute(sql, _named(params)))
+
         try:
-            return await self._readers.run(lambda connection: _rows(connection.execute(sql, _named(params))))
+            with suppress(TooLong):
+                return self._inline.run(sql, read)
+            return await self._readers.run(read)
         except sqlite3.Error as error:
             raise _translated(error) from error
         except FileClosed:

@@ -186,7 +186,7 @@ class ShardReader:
         if mirror.fence is not None:
             if stop:
                 self._stop(generation)
-            # Ended, and nobody here was told: the acknowledgement of the end was lost.
+            # Ended, but not as far as is known here: the acknowledgement of the end was lost.
             if fence > mirror.fence or (ended and mirror.end is None):
                 self._disown(generation, mirror.fence)
         elif (

@@ -1,0 +1,75 @@
+"""Which tests have to notice a bug in which file: those of its room, without a browser and without the chaos tests."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Files of the product, and the tests for them. Both are paths from the root: files, folders or globs."""
+
+    name: str
+    paths: tuple[str, ...]
+    tests: tuple[str, ...]
+
+    def files(self, root: Path) -> list[str]:
+        """The Python files of the room, sorted."""
+        return sorted({path for pattern in self.paths for path in _python(root, pattern)})
+
+    def test_files(self, root: Path) -> list[str]:
+        """Its test files that exist, sorted."""
+        found = (path for pattern in self.tests for path in _python(root, pattern))
+        return sorted({path for path in found if Path(path).name.startswith("test_")})
+
+
+ROOMS = (
+    Room("turn", ("chat_app/turn",), ("tests/turn", "tests/tools", "tests/gateway/test_completions.py")),
+    Room("billing", ("chat_app/billing",), ("tests/billing", "tests/turn/test_turn.py", "tests/turn/test_steps.py")),
+    Room("sessions", ("chat_app/sessions",), ("tests/sessions", "tests/turn")),
+    Room(
+        "log",
+        ("chat_app/data/log", "chat_app/data/valkey.py"),
+        tuple(f"tests/data/test_{name}*.py" for name in ("log", "mirror", "entries", "stops")),
+    ),
+    Room("leases", ("chat_app/data/leases",), ("tests/data/test_lease*.py", "tests/sessions/test_ownership.py")),
+    Room("limits", ("chat_app/data/limits",), ("tests/data/test_limits*.py",)),
+    Room(
+        "database",
+        ("chat_app/data/db", "chat_app/data/migrations.py", "chat_app/data/home.py", "chat_app/data/ids.py"),
+        tuple(f"tests/data/test_{name}*.py" for name in ("database", "group_commit", "migrations", "home", "ids")),
+    ),
+    Room(
+        "safety",
+        tuple(f"chat_app/safety/{name}.py" for name in ("input", "output", "screen")),
+        tuple(f"tests/safety/test_{name}*.py" for name in ("input", "output", "secrets")),
+    ),
+    Room(
+        "gateway",
+        ("chat_app/gateway/completion*.py",),
+        tuple(f"tests/gateway/test_{name}*.py" for name in ("completion", "pieces", "sse")),
+    ),
+    Room(
+        "inference",
+        tuple(f"inference/{name}.py" for name in ("fairqueue", "pool", "continuation", "service")),
+        tuple(
+            f"tests/inference/test_{name}*.py"
+            for name in (
+                "fairqueue",
+                "pool",
+                "continuation",
+                "service",
+                "server",
+                "client",
+                "cancel",
+                "breaker",
+                "tools",
+            )
+        ),
+    ),
+)
+
+
+def _python(root: Path, pattern: str) -> list[str]:
+    path = root / pattern
+    found = path.rglob("*.py") if path.is_dir() else root.glob(pattern)
+    return [each.relative_to(root).as_posix() for each in found]

@@ -1,16 +1,24 @@
-"""A started database of each kind, migrated to head."""
+"""A started database of each kind, migrated to head, and processes that share it."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from chat_app.data.db import open_database
 from chat_app.data.db.base import Database
+from chat_app.data.leases.base import Leases
+from chat_app.data.leases.memory import MemoryLeases
+from chat_app.data.leases.valkey import ValkeyLeases
 from chat_app.data.migrations import migrate
+from chat_app.sessions import ownership
+from chat_app.sessions.generations import Generations
 from chat_app.settings import Settings
+from tests.sessions.processes import Process
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +37,41 @@ async def db(request: pytest.FixtureRequest, migrated_home: Path, tmp_path: Path
     await database.start()
     yield database
     await database.close()
+
+
+@pytest.fixture(params=["memory", "valkey"])
+async def leases(request: pytest.FixtureRequest) -> AsyncIterator[Leases]:
+    leases: Leases = ValkeyLeases(request.getfixturevalue("redis_url")) if request.param == "valkey" else MemoryLeases()
+    yield leases
+    await leases.close()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    """What was logged. To print tracebacks takes longer than the pauses that are measured here."""
+    with capture_logs() as logged:
+        yield logged
+
+
+@pytest.fixture
+def generations(db: Database, monkeypatch: pytest.MonkeyPatch) -> Generations:
+    monkeypatch.setattr(ownership, "WATCH_S", 0.05)
+    monkeypatch.setattr(ownership, "PAUSE_S", 0.1)
+    return Generations(db)
+
+
+@pytest.fixture
+async def process(leases: Leases, generations: Generations) -> AsyncIterator[Callable[..., Awaitable[Process]]]:
+    """A function that starts a process. All share the leases and the database."""
+    made: list[Process] = []
+
+    async def start(version: int = 1) -> Process:
+        process = Process(leases, generations, version)
+        made.append(process)
+        await process.start()
+        return process
+
+    yield start
+    for process in made:
+        process.leases.cut = True
+        await process.ownership.close()

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from chat_app.data.db.base import Database, Statement, Unmet
-from chat_app.sessions.generations import LOST, GenerationRow, Generations, Outcome
+from chat_app.sessions.generations import GenerationRow, Generations, Outcome
 from chat_app.sessions.steps import FINISHED, Step, Steps
+from tests.sessions.rows import lost
 
 TOOL = Step("g", 2, "tool", name="calculator", key="k1", input=17, started_at=5)
 DONE = replace(TOOL, status="done", output="42", finished_at=9)
@@ -28,13 +29,6 @@ async def row(db: Database) -> GenerationRow:
 async def claimed(db: Database) -> GenerationRow:
     [row] = await Generations(db).claim("ann", "bob", 1, 1)
     return row
-
-
-async def lost(db: Database, *statements: Statement) -> None:
-    for statement in statements:
-        with pytest.raises(Unmet) as unmet:
-            await db.batch(statement)
-        assert unmet.value.name == LOST
 
 
 async def test_steps_come_back_whole_and_in_order(db: Database, steps: Steps, row: GenerationRow) -> None:

@@ -244,11 +244,11 @@ async def test_who_leaves_detached_while_the_turn_is_prepared_has_it_go_on(
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_who_leaves_without_a_word_stops_the_answer(
-    served: Served, stream: bool, capfd: pytest.CaptureFixture[str]
+    served: Served, stream: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     await leave(served, body(SLOW, stream=stream), after=0.3)
     assert list((await rows(served)).values()) == ["stopped"]
-    assert "unforeseen" not in capfd.readouterr().err
+    assert "unforeseen" not in caplog.text
 
 
 async def test_a_body_that_breaks_off_begins_nothing(served: Served) -> None:
@@ -285,6 +285,9 @@ class Cancelled:
         self.sent += 1
         await asyncio.sleep(0)
 
+    async def to_its_end(self) -> None:
+        await asyncio.wait_for(self._app(self._scope, self._receive, self._send), 10)
+
     async def after(self, turns: int) -> None:
         """Run it for so many turns of the loop."""
         count = iter(range(turns))
@@ -309,6 +312,19 @@ async def test_a_request_that_is_cancelled_at_any_moment_leaves_nothing_running(
     found = await rows(served)
     assert len(found) > 5
     assert set(found.values()) == {"stopped"}
+
+
+async def test_a_pipe_that_breaks_in_mid_stream_is_a_hang_up_and_no_error(
+    served: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(self: Cancelled, message: Any) -> None:
+        if message["type"] == "http.response.body":
+            raise BrokenPipeError
+
+    monkeypatch.setattr(Cancelled, "_send", broken)
+    await Cancelled(served, {}).to_its_end()
+    assert list((await rows(served)).values()) == ["stopped"]
+    assert "unforeseen" not in caplog.text
 
 
 async def test_the_stop_of_a_cancelled_request_survives_another_cancellation(

@@ -201,16 +201,24 @@ async def test_a_request_that_the_engine_refuses_is_the_programs_own_mistake_in_
 
 
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize(("code", "tokens"), [("bad_input", 5), ("context_too_long", 1), ("engine_unavailable", 0)])
+@pytest.mark.parametrize(
+    ("status", "code", "tokens"),
+    [
+        ("failed", "bad_input", 5),
+        ("failed", "context_too_long", 1),
+        ("failed", "engine_unavailable", 0),
+        ("streaming", "", 0),
+    ],
+)
 async def test_an_answer_that_fails_later_is_not_the_programs_own_mistake(
-    served: Served, stream: bool, code: str, tokens: int, monkeypatch: pytest.MonkeyPatch
+    served: Served, stream: bool, status: str, code: str, tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view = type(served.parley.generations).view
 
     async def failed(*args: Any) -> Any:
         seen = await view(*args)
         receipt = {**seen.receipt, "code": code}
-        return replace(seen, status="failed", error="It broke.", receipt=receipt, completion_tokens=tokens)
+        return replace(seen, status=status, error="It broke.", receipt=receipt, completion_tokens=tokens)
 
     monkeypatch.setattr(type(served.parley.generations), "view", failed)
     call = served.client().chat.completions.create(**asked(script(tokens=5, rate=0)), stream=stream)

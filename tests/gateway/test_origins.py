@@ -43,6 +43,7 @@ def test_our_own_pages_and_programs_may(settings: Settings, headers: dict[str, s
     [
         (OPEN, {"origin": "https://evil.example"}),
         (OPEN, {"origin": "null"}),
+        (OPEN, {"origin": "chrome-extension://chat.example.org"}),
         (OPEN, {"origin": "https://chat.example.org.evil.example"}),
         (OPEN, {"origin": "https://chat.example.org:8443"}),
         (OPEN, {"sec_fetch_site": "cross-site"}),

@@ -1,6 +1,7 @@
 """The forms: in, up and out, with the cookie, against foreign sites, and never a password in an address."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -114,6 +115,15 @@ async def test_guessing_is_slowed_down(served: Served) -> None:
 async def test_forms_are_bounded(served: Served) -> None:
     big = await post(served, "/auth/login", email="ada@example.org", password="x" * 100_000)
     assert big.status == 413
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    async def undeclared() -> AsyncIterator[bytes]:
+        yield b"email=ada@example.org&password="
+        for _ in range(20):
+            yield b"x" * 4_096
+
+    async with served.http.post(f"{served.url}/auth/login", data=undeclared(), headers=form) as response:
+        assert response.status == 413
     many = await post(served, "/auth/login", **{f"f{n}": "x" for n in range(100)})
     assert many.status == 400
 

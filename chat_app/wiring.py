@@ -112,7 +112,8 @@ def build(settings: Settings) -> Parley:
     events = Events(db, settings)
     ownership = Ownership(leases, generations, settings.lease_ms, VERSION)
     admission = Admission(limits)
-    preparation = Preparation(settings, Cards(engine), ledger)
+    cards = Cards(engine)
+    preparation = Preparation(settings, cards, ledger)
     settlement = Settlement(db, log, ledger, generations, steps, reviews, events)
     worker = Worker(
         db=db,
@@ -120,7 +121,7 @@ def build(settings: Settings) -> Parley:
         generations=generations,
         admission=admission,
         passage=Passage(db, ledger, generations, steps, preparation.further),
-        streams=Streams(engine, log, preparation.further, RuleScreen, settings.gather_ms),
+        streams=Streams(engine, log, cards, preparation.further, RuleScreen, settings.gather_ms),
         settlement=settlement,
         hand_back=ownership.hand_back,
     )

@@ -148,7 +148,7 @@ class Pool:
                 rested,
                 key=lambda replica: (
                     # Others than our own may not go on with an answer, but begin it anew.
-                    bool(request.continue_from) and not replica.tells_load,
+                    bool(request.continue_from or request.continue_reasoning) and not replica.tells_load,
                     replica.saturated or replica is not home,
                     replica.saturated,
                     replica.load,

@@ -145,7 +145,7 @@ class Replica:
                     if not flowed:
                         flowed = True
                         self.breaker.flows()
-                        self.continuations += bool(request.continue_from)
+                        self.continuations += bool(request.continue_from or request.continue_reasoning)
                     if chunk.finish:
                         self.breaker.succeeded()
                     yield chunk

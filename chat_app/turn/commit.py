@@ -37,7 +37,7 @@ async def commit(
     try:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(DatabaseUnavailable),
-            wait=wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.1),
+            wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.1),
             stop=stop_never if patience_s is None else stop_after_delay(patience_s),
             reraise=True,
         ):

@@ -31,6 +31,7 @@ class Release:
         self._before = before
         self._built_in = built_in
         self._refused: Verdict | None = None
+        self._thinking_since: float | None = None
 
     @property
     def blocked(self) -> Verdict | None:
@@ -47,10 +48,11 @@ class Release:
         began = time.perf_counter()
         entries: list[Entry] = []
         if chunk.reasoning:
+            self._thinking_since = self._thinking_since or began
             entries += self._thought(await self._thoughts.feed(clean(chunk.reasoning)))
         if chunk.text and self.blocked is None:
-            if self.reasoning:
-                entries += self._thought(await self._thoughts.finish())
+            if self._thinking_since is not None or self.reasoning:
+                entries += self._thought(await self._thoughts.finish()) + self._thought_for()
             entries += self._said(await self._text.feed(clean(chunk.text)))
         self.seconds += time.perf_counter() - began
         return entries
@@ -60,7 +62,7 @@ class Release:
         began = time.perf_counter()
         entries: list[Entry] = []
         if self.blocked is None:
-            entries += self._thought(await self._thoughts.finish())
+            entries += self._thought(await self._thoughts.finish()) + self._thought_for()
         if self.blocked is None:
             entries += self._said(await self._text.finish())
         for call in calls:
@@ -80,6 +82,13 @@ class Release:
     def _thought(self, text: str) -> list[Entry]:
         self.reasoning += text
         return [Entry("reasoning", text)] if text else []
+
+    def _thought_for(self) -> list[Entry]:
+        """How long this owner saw it think, for whoever looks: once, behind the reasoning."""
+        if (since := self._thinking_since) is None:
+            return []
+        self._thinking_since = None
+        return [Entry("status", data={"thought_ms": round((time.perf_counter() - since) * 1000)})]
 
     def _said(self, text: str) -> list[Entry]:
         if not text:

@@ -14,6 +14,7 @@ from chat_app.data.ids import now_ms
 from chat_app.data.log.base import GenerationLog
 from chat_app.data.log.entries import Entry, text_of
 from chat_app.turn.ask import TurnError
+from chat_app.turn.cards import Cards
 from chat_app.turn.engine import Engine, trouble, until
 from chat_app.turn.job import Job
 from chat_app.turn.progress import Further, Progress
@@ -28,8 +29,11 @@ logger = structlog.get_logger(__name__)
 class Streams:
     """Runs model steps. `gather_ms`: how long an engine may gather text into one chunk when many answers run."""
 
-    def __init__(self, engine: Engine, log: GenerationLog, further: Further, screens: Screens, gather_ms: int) -> None:
+    def __init__(
+        self, engine: Engine, log: GenerationLog, cards: Cards, further: Further, screens: Screens, gather_ms: int
+    ) -> None:
         self._engine = engine
+        self._cards = cards
         self._log = log
         self._further = further
         self._screens = screens
@@ -48,18 +52,18 @@ class Streams:
         before = BETWEEN if text_of(writer.entries[: len(writer.entries) - len(mine)]) else ""
         said = text_of(mine).removeprefix(before)
         thought = "".join(entry.text for entry in mine if entry.kind == "reasoning")
-        release = Release(self._screens, said, thought, before, job.built_in)
-        tally = Tally(self._engine)
         model, *others = _models(job, mine, step.model)
         finish, calls, error, code = "failed", tuple[ToolCall, ...](), "", ""
         last: list[Entry] = []
         while True:
+            release, tally = Release(self._screens, said, thought, before, job.built_in), Tally(self._engine)
             try:
                 tally.prompt = await self._further(job, turn.earlier())
                 finish, calls, last = await self._stream(turn, model, release, tally)
             except (EngineError, TurnError) as failure:
                 logger.warning("engine trouble", generation=job.row.id, model=model, error=str(failure))
-                if others and not release.anything:
+                self._cards.forget()  # Another window, other models: the next turn had better ask.
+                if others and not release.anything:  # What the check still held is forgotten with its model.
                     model, *others = others
                     await writer.write(Entry("status", data={"model": model}))
                     continue

@@ -1,7 +1,7 @@
 """The page's static files on their way out: which file an address means, how long it may be kept, what a page may do.
 
 Files under `/assets/` carry a hash in their name, so they are kept for good; everything else is asked for each time.
-It does not know the API, whose answers have headers of their own.
+It does not know the API, whose responses have headers of their own.
 """
 
 from functools import cached_property
@@ -31,7 +31,7 @@ POLICY = "; ".join(
 
 
 class StaticFiles:
-    """Wraps the whole app and touches only GET answers that are a page or a static file."""
+    """Wraps the whole app and touches only responses to GET that are a page or a static file."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -125,6 +125,17 @@ async def test_every_request_is_counted_once(served: Served) -> None:
     assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1, 1, 1, 4]
 
 
+async def test_of_two_keys_the_first_counts(served: Served) -> None:
+    split = urlsplit(served.url)
+    for keys, status in ((("wrong", served.key), 401), ((served.key, "wrong"), 200)):
+        reader, writer = await asyncio.open_connection(split.hostname, split.port)
+        lines = "".join(f"Authorization: Bearer {key}\r\n" for key in keys)
+        raw = body()
+        writer.write(f"POST {PATH} HTTP/1.1\r\nHost: x\r\n{lines}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
+        assert f" {status} ".encode() in await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
+        writer.close()
+
+
 async def test_what_nobody_foresaw_in_mid_stream_is_its_last_event(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,9 +243,12 @@ async def test_who_leaves_detached_while_the_turn_is_prepared_has_it_go_on(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_who_leaves_without_a_word_stops_the_answer(served: Served, stream: bool) -> None:
+async def test_who_leaves_without_a_word_stops_the_answer(
+    served: Served, stream: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
     await leave(served, body(SLOW, stream=stream), after=0.3)
     assert list((await rows(served)).values()) == ["stopped"]
+    assert "unforeseen" not in capfd.readouterr().err
 
 
 async def test_a_body_that_breaks_off_begins_nothing(served: Served) -> None:
@@ -295,6 +309,21 @@ async def test_a_request_that_is_cancelled_at_any_moment_leaves_nothing_running(
     found = await rows(served)
     assert len(found) > 5
     assert set(found.values()) == {"stopped"}
+
+
+async def test_the_stop_of_a_cancelled_request_survives_another_cancellation(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = type(served.parley.generations).view
+
+    async def slow(*args: Any) -> Any:
+        await asyncio.sleep(0.05)
+        return await view(*args)
+
+    monkeypatch.setattr(type(served.parley.generations), "view", slow)
+    request = Cancelled(served, {})
+    await request.until(lambda: request.sent >= 2)
+    assert list((await rows(served)).values()) == ["stopped"]
 
 
 async def test_a_detached_request_that_is_cancelled_goes_on(served: Served) -> None:

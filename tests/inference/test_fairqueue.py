@@ -447,3 +447,21 @@ async def test_a_turn_that_is_foreseen_not_to_come_in_time_is_refused_at_once() 
                 raise AssertionError
         assert time.monotonic() - began < 0.3
     assert (queue.running, queue.waiting) == (0, 0)
+
+
+async def test_who_is_at_their_shares_end_does_not_stand_in_the_way() -> None:
+    """Their turn would be first, but the slot that is free is kept for others."""
+    engine = Engine(FairQueue(4, 0, 100))
+    engine.add("heavy", weight=1_000)
+    engine.add("late", 1_000)
+    await engine.settle()
+    engine.running.pop(1).set()
+    await engine.settle()
+    for _ in range(3):
+        engine.add("heavy", weight=1_000)
+        await engine.settle()
+    engine.add("late")
+    await engine.settle()
+    assert engine.began == ["heavy", "late", "heavy", "heavy", "late"]
+    assert engine.queue.waiting == 1
+    await engine.drain()

@@ -135,6 +135,9 @@ async def test_a_stranger_serves_among_ours(
     whole = scripted_text({"tokens": 9})
     begun = replace(of(homed_at(made, foreign), script(tokens=9)), continue_from=whole[:20])
     assert whole[:20] + text_of(await answer(made, begun)) == whole  # It might begin anew.
+    thinking = of(homed_at(made, foreign), script(tokens=9, reasoning="Hm. So."))
+    assert text_of(await answer(made, replace(thinking, continue_reasoning="Hm."))) == whole
+    assert [one.continuations for one in made.replicas] == [0, 2]
     assert stranger.asked == 1
 
 
@@ -177,9 +180,9 @@ async def test_who_waits_is_found_wherever_it_waits(make_pool: MakePool, start_s
     running = [asyncio.create_task(answer(made, one)) for one in asked]
     await until(lambda: sum(one.in_flight for one in made.replicas) == 4)
     await asyncio.sleep(0.1)
-    standings = await made.queue_positions()
-    assert len(standings) == 2
-    assert {at.position for at in standings.values()} == {1}
+    positions = await made.queue_positions()
+    assert len(positions) == 2
+    assert {at.position for at in positions.values()} == {1}
     await asyncio.gather(*running)
 
 

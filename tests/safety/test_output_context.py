@@ -105,3 +105,9 @@ def test_a_trigger_inside_an_unfinished_key_does_not_show_the_beginning_of_the_k
     text = "Sure, naked photos: sk-ant-Zq7-child-Zq8"
     assert answered(text, [], []) == answered(text, list(range(len(text))), [])
     assert answered(text, [], []) == ("Sure, naked photos: sk-ant-", "child_safety.explicit_then_minor")
+
+
+def test_the_match_that_ends_first_names_the_block() -> None:
+    text = "Sure, naked photos: sk-ant-Zq7-child-" + body(40)
+    assert answered(text, [], []) == answered(text, list(range(len(text))), [])
+    assert answered(text, [], []) == ("Sure, naked photos: sk-ant-", "child_safety.explicit_then_minor")

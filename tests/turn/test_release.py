@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chat_app.data.log.entries import Entry, encode
+from chat_app.data.log.entries import encode
 from chat_app.safety.screen import RuleScreen
 from chat_app.safety.verdict import Verdict, refused
 from chat_app.turn.release import Release
@@ -40,14 +40,49 @@ def release(screens: type = RuleScreen, text: str = "", reasoning: str = "", bef
 async def test_reasoning_comes_before_the_text_that_follows_it() -> None:
     step = release()
     entries = await step.take(Chunk("So: yes.", 4, reasoning="Is it? "))
-    assert entries == [Entry("reasoning", "Is it? "), Entry("text", "So: yes.")]
+    assert [(entry.kind, entry.text) for entry in entries] == [
+        ("reasoning", "Is it? "),
+        ("status", ""),
+        ("text", "So: yes."),
+    ]
     assert (step.reasoning, step.text) == ("Is it? ", "So: yes.")
+
+
+async def test_how_long_was_thought_is_noted_once_behind_the_reasoning() -> None:
+    step = release()
+    entries = await step.take(Chunk("", 1, reasoning="Is "))
+    await asyncio.sleep(0.03)
+    entries += await step.take(Chunk("", 1, reasoning="it? "))
+    entries += await step.take(Chunk("So: yes. ", 2))
+    entries += await step.take(Chunk("Indeed. ", 1))
+    entries += await step.close(())
+    [at] = [at for at, entry in enumerate(entries) if entry.kind == "status"]
+    assert 25 <= entries[at].data["thought_ms"] < 1_000
+    assert {entry.kind for entry in entries[:at]} == {"reasoning"}
+    assert {entry.kind for entry in entries[at + 1 :]} == {"text"}
+
+
+async def test_reasoning_that_is_held_whole_still_comes_before_the_text() -> None:
+    class Holding(SlowScreen):
+        async def feed(self, text: str) -> str:
+            self.checked.append(text)
+            return ""
+
+        async def finish(self) -> str:
+            held, self.checked = "".join(self.checked), []
+            return held
+
+    step = release(Holding)
+    entries = await step.take(Chunk("", 1, reasoning="Is it? "))
+    entries += await step.take(Chunk("So: yes.", 2))
+    entries += await step.close(())
+    assert [entry.kind for entry in entries] == ["reasoning", "status", "text"]
 
 
 async def test_control_characters_and_lone_surrogates_never_reach_the_log() -> None:
     step = release()
     entries = await step.take(Chunk("a\x00b\x1ec\ud800d\n", 1, reasoning="x\x1fy"))
-    assert encode(entries) == "\x1erxy\x1fabc?d\n"
+    assert encode(entry for entry in entries if entry.kind != "status") == "\x1erxy\x1fabc?d\n"
 
 
 async def test_a_key_in_the_reasoning_blocks_the_answer() -> None:

@@ -78,9 +78,9 @@ class Writer:
         return value
 
     def _hand_over(self) -> None:
-        if self._coming:
-            self._jobs.put(self._coming)
-            self._coming = []
+        coming, self._coming = self._coming, []
+        for begin in range(0, len(coming), GROUP):
+            self._jobs.put(coming[begin : begin + GROUP])
 
     def _serve(self, connection: sqlite3.Connection) -> None:
         closing = False

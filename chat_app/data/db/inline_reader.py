@@ -1,4 +1,4 @@
-"""Short reads of one SQLite file in the event loop's own thread, where a look costs less than asking a thread to.
+"""Short reads of one SQLite file in the event loop's own thread: a few rows cost less to read than to ask a thread for.
 
 A row by its key takes some 10 µs; the way to a thread and back takes 80 µs, most of them in the kernel and waiting for
 the interpreter's lock. What turns out to be long is broken off, and a thread does it from then on. It knows no table.

@@ -14,7 +14,7 @@ from chat_app.data.leases.base import Leases
 from chat_app.data.log.base import StaleOwner
 from chat_app.sessions import ownership as module
 from chat_app.sessions.generations import GenerationRow, Generations, Outcome
-from tests.sessions.processes import TTL_S, Process, Start, until
+from tests.sessions.processes import TTL_S, Process, Start, new_row, until
 
 pytestmark = pytest.mark.usefixtures("logged")
 

@@ -14,6 +14,8 @@ class Program:
     url: str
     key: str
     seen: str = ""
+    offset: int = 0
+    """Where in the generation's log it goes on: text is not all that lies there."""
     ended: dict[str, object] = field(default_factory=dict)
 
     def ask(self, question: str, model: str = "", tokens: int = 4000) -> str:
@@ -54,18 +56,20 @@ class Program:
         connection = self._connect()
         try:
             connection.request(
-                "GET", f"/v1/generations/{generation}/events?offset={len(self.seen)}", headers=self._headers()
+                "GET", f"/v1/generations/{generation}/events?offset={self.offset}", headers=self._headers()
             )
             response = connection.getresponse()
             if response.status >= 500:
                 time.sleep(0.1)
                 return
             assert response.status == 200, f"{response.status}: {response.read()!r}"
-            kind = ""
+            kind, behind = "", 0
             for raw in response:
                 line = raw.decode().rstrip("\n")
                 if line.startswith("event: "):
                     kind = line[7:]
+                elif line.startswith("id: "):
+                    behind = int(line[4:])
                 elif line.startswith("data: "):
                     data = json.loads(line[6:])
                     if kind == "end":
@@ -73,8 +77,9 @@ class Program:
                         return
                     if kind == "error":
                         return
-                    assert data["offset"] == len(self.seen), "a piece does not continue what was seen"
-                    self.seen += data["text"]
+                    assert data["offset"] == self.offset, "a piece does not continue what was seen"
+                    self.seen += data.get("text", "")
+                    self.offset = behind
                     if at_least is not None and len(self.seen) >= at_least:
                         return
                 elif not line:

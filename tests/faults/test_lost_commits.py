@@ -1,0 +1,73 @@
+"""PostgreSQL is lost at the hold or at the settlement: nobody is told anything wrong, nothing is done twice."""
+
+import asyncio
+
+from chat_app.wiring import Parley
+from tests.faults.conftest import Proxied
+from tests.parley import answer, expected, person, prompt_tokens, script
+
+
+async def ledger(parley: Parley, generation_id: str) -> list[tuple[str, int]]:
+    rows = await parley.db.query(
+        "SELECT kind, tokens FROM ledger WHERE generation_id = $1 ORDER BY kind", generation_id
+    )
+    return [(row["kind"], row["tokens"]) for row in rows]
+
+
+async def charged_once(parley: Parley, generation_id: str, question: str, words: int) -> None:
+    """One hold, one settlement of just what was delivered."""
+    (held, _), (settled, tokens) = await ledger(parley, generation_id)
+    assert (held, settled) == ("hold", "settle")
+    assert tokens == await prompt_tokens(parley, question) + words
+
+
+async def test_a_hold_whose_acknowledgement_is_lost_goes_on_under_one_hold(fleet: Proxied) -> None:
+    ada = await person(fleet.parley)
+    lost = fleet.database.drop_next_answer(b"COMMIT")
+    started = await fleet.parley.turns.say(ada, question := script(tokens=20, rate=0, seed=1))
+    assert lost.happened.is_set()
+    assert await answer(fleet.parley, started.generation_id) == (expected(question), "done")
+    await charged_once(fleet.parley, started.generation_id, question, 20)
+    assert len(await fleet.parley.db.query("SELECT id FROM generation")) == 1
+
+
+async def test_a_hold_whose_commit_never_arrived_is_made_again(fleet: Proxied) -> None:
+    ada = await person(fleet.parley)
+    stuck = fleet.database.hold_next_request(b"COMMIT")
+    saying = asyncio.create_task(fleet.parley.turns.say(ada, question := script(tokens=20, rate=0, seed=2)))
+    await asyncio.wait_for(stuck.happened.wait(), 10)
+    fleet.database.reset()
+    stuck.release()
+    started = await saying
+    assert await answer(fleet.parley, started.generation_id) == (expected(question), "done")
+    await charged_once(fleet.parley, started.generation_id, question, 20)
+    assert len(await fleet.parley.db.query("SELECT id FROM generation")) == 1
+
+
+async def test_a_database_away_at_the_settlement_costs_no_second_answer(fleet: Proxied) -> None:
+    ada = await person(fleet.parley)
+    settling = fleet.database.hold_next_request(b"UPDATE generation SET status = $3")
+    started = await fleet.parley.turns.say(ada, question := script(tokens=30, rate=0, seed=5))
+    await asyncio.wait_for(settling.happened.wait(), 10)
+    fleet.database.mode = "reset"
+    settling.release()
+    await asyncio.sleep(1.5)
+    fleet.database.mode = "pass"
+    assert await answer(fleet.parley, started.generation_id) == (expected(question), "done")
+    assert fleet.engine.asked == 1
+    await charged_once(fleet.parley, started.generation_id, question, 30)
+
+
+async def test_a_settlement_whose_acknowledgement_is_lost_is_made_once(fleet: Proxied) -> None:
+    ada = await person(fleet.parley)
+    settling = fleet.database.hold_next_request(b"UPDATE generation SET status = $3")
+    started = await fleet.parley.turns.say(ada, question := script(tokens=30, rate=0, seed=6))
+    await asyncio.wait_for(settling.happened.wait(), 10)
+    lost = fleet.database.drop_next_answer(b"COMMIT")
+    settling.release()
+    assert await answer(fleet.parley, started.generation_id) == (expected(question), "done")
+    assert lost.happened.is_set()
+    assert fleet.engine.asked == 1
+    await charged_once(fleet.parley, started.generation_id, question, 30)
+    month = await fleet.parley.ledger.allowance(ada.user_id, None)
+    assert (month.used, month.held) == (await prompt_tokens(fleet.parley, question) + 30, 0)

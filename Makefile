@@ -38,6 +38,8 @@ chaos: .venv/.installed-test chromium ## every chaos test, 20 rounds each
 
 bench: .venv/.installed-test chromium ## the figures of docs/benchmarks.md
 	$(BIN)/python -m bench.turn
+	$(BIN)/python -m bench.gateway
+	$(BIN)/python -m bench.faults
 	$(BIN)/python -m bench.inference
 
 mutants: .venv/.installed-mutants ## 300 small bugs, one at a time: how many the tests notice (ARGS="--only chat_app/billing")

@@ -4,12 +4,11 @@ import asyncio
 import random
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from bench.faults.hooks import watch_tools
 from bench.faults.replica import Replica, Stores
@@ -28,14 +27,35 @@ PASSWORD = "correct horse battery"
 
 
 @dataclass(slots=True)
-class Setting:
-    """A column that runs: `plain` is a Parley straight on its stores, which owns nothing."""
+class Stage:
+    """A column that runs: its replicas, the clients that ask them, and `plain`, a Parley straight on the stores, which
+    owns nothing."""
 
     stores: Stores
     plain: Parley
-    engine: EngineHost
-    people: list[Identity]
+    replicas: list[Replica]
+    clients: Clients
     witness: Witness
+
+    async def judge(self, turns: Sequence[Turn]) -> Verdict:
+        """Hold what was seen of these turns, which have all been followed to their end, against what is stored. An
+        embedded column's replica is over after that: one process at a time has its files."""
+        if self.stores.embedded:
+            await self._close_replicas()
+            await _start(self.plain)
+        return await judged(self.plain, turns, self.witness, LIMIT)
+
+    async def close(self) -> None:
+        await self._close_replicas()
+        await _close(self.plain)
+        await self.plain.client.close()
+
+    async def _close_replicas(self) -> None:
+        while self.replicas:
+            replica = self.replicas.pop()
+            if self.stores.embedded:
+                await replica.settle()
+            await replica.close()
 
 
 @contextmanager
@@ -59,52 +79,47 @@ def stores(column: Column, folder: Path) -> Iterator[Stores]:
 
 
 @asynccontextmanager
-async def setting(made: Stores, folder: Path) -> Any:
-    """People and an engine for a column."""
-    engine = EngineHost(folder, free_port())
-    await engine.start()
+async def stage(made: Stores, engine: EngineHost, seed: str) -> AsyncIterator[Stage]:
+    """People and replicas on these stores. `engine` runs."""
     plain = build(made.settings(f"http://127.0.0.1:{engine.port}"))
-    parts = (plain.db, plain.log, plain.leases, plain.limits)
-    for part in parts:
-        await part.start()
+    await _start(plain)
     await plain.plans.seed()
     await plain.plans.save("faults", "Faults", 50_000_000, 60_000, LIMIT)
     people = [await _person(plain, number) for number in range(PEOPLE)]
-    if made.embedded:  # One process at a time has the files; this one comes back at the end.
-        for part in reversed(parts):
-            await part.close()
+    if made.embedded:
+        await _close(plain)
+    chance, witness = random.Random(seed), Witness()
+    replicas = [Replica(number, made, engine, witness, chance) for number in range(1 if made.embedded else 2)]
+    on = Stage(made, plain, replicas, Clients(tuple(replicas), people, witness, chance), witness)
+    watch_tools()
     try:
-        yield Setting(made, plain, engine, people, Witness())
+        for replica in replicas:
+            await replica.start()
+        yield on
     finally:
-        for part in reversed(parts):
-            await part.close()
-        await plain.client.close()
-        await engine.close()
+        await on.close()
 
 
 async def run(column: Column, planned: Sequence[Plan], seed: int) -> tuple[Verdict, Witness]:
     """Run these turns, a few at a time, and judge them."""
     with tempfile.TemporaryDirectory() as name, stores(column, Path(name)) as made:
-        async with setting(made, Path(name)) as scene:
-            chance = random.Random(f"{seed}:{column}:run")
-            count = 1 if made.embedded else 2
-            replicas = [Replica(number, made, scene.engine, scene.witness, chance) for number in range(count)]
-            watch_tools()
-            for replica in replicas:
-                await replica.start()
-            clients = Clients(replicas, scene.people, scene.witness, chance)
-            turns = await _all(clients, planned, column)
-            if made.embedded:
-                for replica in replicas:
-                    await replica.settle()
-                    await replica.close()
-                for part in (scene.plain.db, scene.plain.log, scene.plain.leases, scene.plain.limits):
-                    await part.start()
-                return await judged(scene.plain, turns, scene.witness, LIMIT), scene.witness
-            verdict = await judged(scene.plain, turns, scene.witness, LIMIT)
-            for replica in replicas:
-                await replica.close()
-            return verdict, scene.witness
+        engine = EngineHost(Path(name), free_port())
+        await engine.start()
+        try:
+            async with stage(made, engine, f"{seed}:{column}:run") as on:
+                return await on.judge(await _all(on.clients, planned, column)), on.witness
+        finally:
+            await engine.close()
+
+
+async def _start(plain: Parley) -> None:
+    for part in (plain.db, plain.log, plain.leases, plain.limits):
+        await part.start()
+
+
+async def _close(plain: Parley) -> None:
+    for part in (plain.limits, plain.leases, plain.log, plain.db):
+        await part.close()
 
 
 async def _all(clients: Clients, planned: Sequence[Plan], column: str) -> list[Turn]:

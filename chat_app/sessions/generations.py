@@ -319,6 +319,3 @@ def locking(db: Database) -> str:
 
 def _row(row: Row) -> GenerationRow:
     return GenerationRow(**dict(row))
-
-
-Job = GenerationRow  # Until chat_app/turn/ is there.

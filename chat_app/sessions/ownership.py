@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from chat_app.data.cancel import cancelled
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.ids import new_id
 from chat_app.data.leases.base import Leases, LeasesUnavailable
@@ -78,8 +79,8 @@ class Ownership:
     async def close(self) -> None:
         """End all tasks, then let others go on with their jobs at once."""
         self._closing = True
-        await _cancelled(self._watching, *self._tasks)
-        await _cancelled(self._beating, self._keeping)
+        await cancelled(self._watching, *self._tasks)
+        await cancelled(self._beating, self._keeping)
         await self._presence.release()
 
     def register(self, generation_id: str) -> None:
@@ -116,8 +117,7 @@ class Ownership:
 
     async def _after(self, earlier: _Running | None, work: Work, row: GenerationRow) -> None:
         if earlier is not None:
-            earlier.task.cancel()
-            await asyncio.wait([earlier.task])
+            await cancelled(earlier.task)
         await work(row)
 
     def _ended(self, row: GenerationRow, task: asyncio.Task[None]) -> None:
@@ -223,10 +223,3 @@ async def _attempt(step: Callable[[], Awaitable[None]]) -> None:
         logger.warning("store unavailable", error=str(error))
     except Exception:
         logger.exception("background step failed")
-
-
-async def _cancelled(*tasks: asyncio.Task[None] | None) -> None:
-    there = [task for task in tasks if task is not None]
-    for task in there:
-        task.cancel()
-    await asyncio.gather(*there, return_exceptions=True)

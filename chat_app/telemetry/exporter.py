@@ -8,6 +8,7 @@ import asyncio
 
 import structlog
 
+from chat_app.data.cancel import cancelled
 from chat_app.data.db.base import Database, DatabaseUnavailable
 from chat_app.data.ids import new_id
 from chat_app.data.leases.base import Leases, LeasesUnavailable
@@ -42,10 +43,8 @@ class Exporter:
 
     async def close(self) -> None:
         """Stop the schedule; an export that is under way is broken off, and repeated by the next."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        task, self._task = self._task, None
+        await cancelled(task)
 
     async def export_now(self) -> ExportReport | None:
         """Export if there is anything to export and no other replica is at it. None if nothing was done."""

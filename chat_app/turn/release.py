@@ -6,6 +6,7 @@ Reasoning and text are checked each for itself, a call's arguments as a whole. I
 import time
 from collections.abc import Callable, Collection
 
+from chat_app.data.ids import new_id
 from chat_app.data.log.entries import Entry, clean
 from chat_app.safety.screen import Screen
 from chat_app.safety.verdict import Verdict
@@ -57,8 +58,11 @@ class Release:
         self.seconds += time.perf_counter() - began
         return entries
 
-    async def close(self, calls: Collection[ToolCall]) -> list[Entry]:
-        """The answer is over: what the checks still held, and the calls that the model asks for."""
+    async def close(self, calls: Collection[ToolCall], taken: Collection[str] = ()) -> list[Entry]:
+        """The answer is over: what the checks still held, and the calls that the model asks for.
+
+        Some engines count calls anew in every answer: a call whose id is among those that are `taken` gets another.
+        """
         began = time.perf_counter()
         entries: list[Entry] = []
         if self.blocked is None:
@@ -66,17 +70,20 @@ class Release:
         if self.blocked is None:
             entries += self._said(await self._text.finish())
         for call in calls:
-            await self._call(call)
+            await self._call(call, taken)
         if self.blocked is not None:
             self.calls = []
         self.seconds += time.perf_counter() - began
         return entries + self.calls
 
-    async def _call(self, call: ToolCall) -> None:
+    async def _call(self, call: ToolCall, taken: Collection[str]) -> None:
         screen = self._screens("")
         arguments = await screen.feed(clean(call.arguments)) + await screen.finish()
         self._refused = self._refused or screen.blocked
-        data = {"id": clean(call.id), "name": clean(call.name), "arguments": arguments}
+        id = clean(call.id)
+        if not id or id in taken or any(id == other.data["id"] for other in self.calls):
+            id = f"call_{new_id()}"
+        data = {"id": id, "name": clean(call.name), "arguments": arguments}
         self.calls.append(Entry("tool_call", data={**data, "built_in": call.name in self._built_in}))
 
     def _thought(self, text: str) -> list[Entry]:

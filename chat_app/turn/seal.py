@@ -5,6 +5,7 @@ It holds all that settling needs. Who takes over a sealed step settles it and as
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from chat_app.data.log.entries import Entry
 from chat_app.safety.verdict import Verdict
@@ -64,9 +65,11 @@ def own(entries: Sequence[Entry]) -> Sequence[Entry]:
 
 def pending(entries: Sequence[Entry]) -> list[ToolCall]:
     """The calls that have no result yet, in order."""
-    calls = {entry.data["id"]: entry.data for entry in entries if entry.kind == "tool_call"}
+    calls = dict[str, dict[str, Any]]()
     for entry in entries:
-        if entry.kind == "tool_result":
+        if entry.kind == "tool_call":
+            calls[entry.data["id"]] = entry.data
+        elif entry.kind == "tool_result":
             calls.pop(entry.data["id"], None)
     return [ToolCall(data["id"], data["name"], data["arguments"]) for data in calls.values()]
 

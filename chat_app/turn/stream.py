@@ -70,7 +70,8 @@ class Streams:
                 words = failure if isinstance(failure, TurnError) else trouble(failure)
                 error, code = words.message, words.code
             break
-        last += await release.close(calls)
+        taken = {entry.data["id"] for entry in writer.entries if entry.kind == "tool_call"}
+        last += await release.close(calls, taken)
         if release.blocked is not None:
             finish, error = "refused", release.blocked.message
         charged = release.anything or finish in ("stop", "length")  # A step that delivered nothing costs nothing.

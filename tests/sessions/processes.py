@@ -5,9 +5,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import count
 
+from chat_app.data.cancel import cancelled
 from chat_app.data.db.base import Database
 from chat_app.data.leases.base import Leases, LeasesUnavailable
-from chat_app.sessions import ownership as module
 from chat_app.sessions.generations import GenerationRow, Generations, Outcome
 from chat_app.sessions.ownership import Ownership
 
@@ -54,7 +54,7 @@ class Process:
         """As if killed: nothing is released, nothing is said."""
         ownership = self.ownership
         ownership._closing = True
-        await module._cancelled(ownership._watching, ownership._beating, ownership._keeping, *ownership._tasks)
+        await cancelled(ownership._watching, ownership._beating, ownership._keeping, *ownership._tasks)
 
     @property
     def ids(self) -> set[str]:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from chat_app.data.cancel import cancelled
 from chat_app.data.db.base import Database
 from chat_app.data.leases.base import Leases
 from chat_app.sessions import ownership as module
@@ -107,7 +108,7 @@ async def test_a_laptop_that_slept_keeps_its_jobs_but_those_that_were_taken(
         ann.ownership.run(row)
     await until(lambda: len(ann.worked) == 3)
     # Asleep: no heartbeat and no watch for longer than the lease; then every clock stands elsewhere.
-    await module._cancelled(ann.ownership._watching, ann.ownership._beating, ann.ownership._keeping)
+    await cancelled(ann.ownership._watching, ann.ownership._beating, ann.ownership._keeping)
     await asyncio.sleep(TTL_S * 1.2)
     assert await leases.held([f"process:{ann.ownership.owner}"]) == set()
     [taken] = await ann.generations.claim(ann.ownership.owner, "bob", 1, 1)

@@ -146,3 +146,11 @@ async def test_a_slow_check_keeps_the_order_and_releases_nothing_unchecked(at: i
     assert out == "".join(pieces[:at])
     assert step.blocked is not None
     assert step.seconds > 0
+
+
+async def test_calls_that_an_engine_numbers_anew_in_each_step_keep_apart() -> None:
+    step = release()
+    calls = [ToolCall(id, "calculator", "{}") for id in ("call_0", "call_1", "call_1", "")]
+    ids = [entry.data["id"] for entry in await step.close(calls, {"call_0"})]
+    assert ids[1] == "call_1"
+    assert len({*ids, "call_0"}) == 5 and all(ids)

@@ -5,7 +5,6 @@ good by comparing lengths with the store and reading the history again. It does 
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import uuid4
@@ -13,6 +12,7 @@ from zlib import crc32
 
 import structlog
 
+from chat_app.data.cancel import cancelled
 from chat_app.data.log.base import LogUnavailable
 from chat_app.data.log.mirror import Mirror, Mirrors
 from chat_app.data.log.valkey_scripts import CONTROL, END, HASH, RESET, SHARD, SHARDS, WAKE
@@ -64,10 +64,7 @@ class ShardReader:
         self._task = asyncio.create_task(self._run(), name="generation log reader")
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancelled(self._task)
         await self._client.aclose()
         await self._side.aclose()
 

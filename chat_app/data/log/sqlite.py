@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from chat_app.data.cancel import cancelled
 from chat_app.data.db.group_commit import Writer
 from chat_app.data.db.readers import Readers
 from chat_app.data.db.sqlite_file import FileClosed, why_unavailable
@@ -48,8 +49,7 @@ class SqliteLog:
         self._sweeping = asyncio.create_task(self._sweep(), name="generation log sweep")
 
     async def close(self) -> None:
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        await cancelled(self._sweeping)
         await self._flusher.close()
         self._mirrors.close()
         await self._readers.close()

@@ -22,6 +22,9 @@ from tests.faults.proxy import FaultProxy
 LEASE_MS = 1_500
 LONGEST_AWAY_S = 1.5
 CLOSING_S = 20.0
+COMMITS = (b"COMMIT", b'"finish": "', b"\x03api")
+"""What is in the request that commits a hold or a settlement: a transaction's end, or the one statement that is all of
+it (a receipt, the source of a program's turn)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class Replica:
             troubles["database"] = File(self._stores.home / "parley.db")
             troubles["log"] = File(self._stores.home / "log.db")
         else:
-            database = Connection(await _proxy(stack, _port(self._stores.database_url)), b"COMMIT", cut=True)
+            database = Connection(await _proxy(stack, _port(self._stores.database_url)), *COMMITS, cut=True)
             log = Connection(await _proxy(stack, _port(self._stores.redis_url)), b"EVALSHA", cut=False)
             connections += [database, log]
             troubles |= {"database": database, "log": log}

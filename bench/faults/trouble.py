@@ -25,9 +25,9 @@ class Trouble(Protocol):
 
 
 class Connection:
-    """The connections of one replica to a server. `asking` are bytes of a request whose answer matters."""
+    """The connections of one replica to a server. Each of `asking` are bytes of requests whose answer matters."""
 
-    def __init__(self, proxy: FaultProxy, asking: bytes, *, cut: bool) -> None:
+    def __init__(self, proxy: FaultProxy, *asking: bytes, cut: bool) -> None:
         self.proxy = proxy
         self._asking = asking
         self._cut = cut
@@ -52,7 +52,7 @@ class Connection:
                 self.proxy.reset()
                 seconds = 0.0
             case "lost":
-                self.proxy.drop_next_answer(self._asking)
+                self.proxy.drop_next_answer(*self._asking)
                 seconds = 0.0
             case "pause":
                 self.proxy.mode = "pause"

@@ -5,13 +5,12 @@ as statements, which the turn commits together with its own, so money and job ca
 a step ends, nor what a token is: the engine counts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from chat_app.data.db.base import Database, Statement
+from chat_app.data.db.base import Database, Row, Statement
 from chat_app.data.ids import new_id, now_ms
-from chat_app.data.tables.billing import Price
 
 OVER_QUOTA = "quota"
 """Name of the unmet condition when a hold does not fit the month's allowance."""
@@ -94,12 +93,21 @@ class Account:
     period: str
 
 
-def cost_micro(price: Price | None, prompt_tokens: int, completion_tokens: int) -> int:
-    """Price of a turn in micro-units, rounded half up; 0 for a model without a price."""
-    if price is None:
-        return 0
-    millionths = prompt_tokens * price.prompt_micro + completion_tokens * price.completion_micro
-    return (millionths + 500_000) // 1_000_000
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a model costs, in micro-units of the currency per million tokens."""
+
+    prompt_micro: int = 0
+    completion_micro: int = 0
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """Micro-units for so many tokens, rounded half up."""
+        millionths = prompt_tokens * self.prompt_micro + completion_tokens * self.completion_micro
+        return (millionths + 500_000) // 1_000_000
+
+
+FREE = Rate()
+"""The rate of a model that nobody set a price for."""
 
 
 class Ledger:
@@ -122,24 +130,9 @@ class Ledger:
             user_id,
             period,
         )
-        month = rows[0] if rows else dict.fromkeys(_SUMS, 0)
-        year, _, number = period.partition("-")
-        return Allowance(
-            limit=None if limit is None else limit + month["granted"],
-            used=month["used"],
-            held=month["held"],
-            period=period,
-            resets_at=_end_ms(int(year), int(number)),
-            limit_micro=None if limit_micro is None else limit_micro + month["granted_micro"],
-            used_micro=month["used_micro"],
-            held_micro=month["held_micro"],
-        )
+        return _allowance(rows[0] if rows else dict.fromkeys(_SUMS, 0), period, limit, limit_micro)
 
-    async def price(self, model: str) -> Price | None:
-        """What the model costs, or None if nobody set a price."""
-        return (await self.prices([model])).get(model)
-
-    async def prices(self, models: Iterable[str]) -> dict[str, Price]:
+    async def rates(self, models: Iterable[str]) -> dict[str, Rate]:
         """What these models cost; those without a price are left out."""
         names = sorted(set(models))
         if not names:
@@ -148,7 +141,7 @@ class Ledger:
         rows = await self._db.query(
             f"SELECT model, prompt_micro, completion_micro FROM price WHERE model IN ({places})", *names
         )
-        return {row["model"]: Price(**dict(row)) for row in rows}
+        return {row["model"]: Rate(row["prompt_micro"], row["completion_micro"]) for row in rows}
 
     def hold(
         self,
@@ -160,7 +153,8 @@ class Ledger:
     ) -> list[Statement]:
         """Reserve `amount` for a step, if with it the month's tokens and money stay within their limits and grants.
 
-        Else the batch is unmet as OVER_QUOTA. A second hold for the same step raises `Conflict`. None: no limit.
+        Else the batch is unmet as OVER_QUOTA. A second hold for the same step raises `Conflict`. None: no limit. The
+        month as it is then is among the rows that the batch returns: `allowance_in` finds it.
         """
         _check(amount)
         return [
@@ -200,6 +194,29 @@ class Ledger:
         ]
 
 
+def allowance_in(results: Iterable[Sequence[Row]], account: Account, limit: int | None) -> Allowance | None:
+    """The account's month under its plan's limit, from the results of a batch with a hold; None if they have none."""
+    for rows in results:
+        for row in rows:
+            if row.get("account") == account.user_id:
+                return _allowance(row, account.period, limit, None)
+    return None
+
+
+def _allowance(month: Row, period: str, limit: int | None, limit_micro: int | None) -> Allowance:
+    year, _, number = period.partition("-")
+    return Allowance(
+        limit=None if limit is None else limit + month["granted"],
+        used=month["used"],
+        held=month["held"],
+        period=period,
+        resets_at=_end_ms(int(year), int(number)),
+        limit_micro=None if limit_micro is None else limit_micro + month["granted_micro"],
+        used_micro=month["used_micro"],
+        held_micro=month["held_micro"],
+    )
+
+
 _SUMS = ("granted", "used", "held", "granted_micro", "used_micro", "held_micro")
 _ENTRY = "INSERT INTO ledger (id, tenant_id, user_id, generation_id, kind, seq, period, tokens, cost_micro, created_at)"
 
@@ -214,6 +231,7 @@ ON CONFLICT (user_id, period) DO UPDATE SET
 WHERE (CAST($5 AS BIGINT) IS NULL OR quota.used + quota.held + excluded.held <= $5 + quota.granted)
   AND (CAST($6 AS BIGINT) IS NULL
        OR quota.used_micro + quota.held_micro + excluded.held_micro <= $6 + quota.granted_micro)
+RETURNING user_id AS account, period, granted, used, held, granted_micro, used_micro, held_micro
 """
 
 _BOOK = """

@@ -1,14 +1,14 @@
 """An answer in OpenAI's shape, byte for byte: chunks of a stream, or the whole. It knows no socket."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import orjson
 
 from chat_app.data.log.entries import Entry, text_of
-from chat_app.sessions.generations import GenerationView
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
+Usage = dict[str, Any]
 DONE = b"data: [DONE]\n\n"
 
 
@@ -41,11 +41,11 @@ class Shape:
             + b"}]}\n\n"
         )
 
-    def usage(self, ended: GenerationView) -> bytes:
+    def usage(self, usage: Usage) -> bytes:
         """The last chunk, which has no choices, for those who asked for usage."""
-        return self._start + b',"choices":[],"usage":' + orjson.dumps(usage_of(ended)) + b"}\n\n"
+        return self._start + b',"choices":[],"usage":' + orjson.dumps(usage) + b"}\n\n"
 
-    def whole(self, entries: list[Entry], reason: FinishReason, usage: dict[str, Any]) -> bytes:
+    def whole(self, entries: list[Entry], reason: FinishReason, usage: Usage) -> bytes:
         """The answer to a program that does not stream."""
         text = text_of(entries)
         calls = [_call(entry) for entry in entries if _is_clients(entry)]
@@ -87,21 +87,34 @@ def _call(entry: Entry) -> dict[str, Any]:
     return {"id": entry.data["id"], "type": "function", "function": function}
 
 
-def usage_of(view: GenerationView) -> dict[str, Any]:
+class Counted(Protocol):
+    """What has tokens: a generation's row, or its seal."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+
+    @property
+    def completion_tokens(self) -> int: ...
+
+    @property
+    def cached_tokens(self) -> int: ...
+
+
+def usage_of(ended: Counted) -> Usage:
     """The tokens that the engine counted and the ledger charged."""
     return {
-        "prompt_tokens": view.prompt_tokens,
-        "completion_tokens": view.completion_tokens,
-        "total_tokens": view.prompt_tokens + view.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": view.cached_tokens},
+        "prompt_tokens": ended.prompt_tokens,
+        "completion_tokens": ended.completion_tokens,
+        "total_tokens": ended.prompt_tokens + ended.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": ended.cached_tokens},
     }
 
 
-def finish_reason(view: GenerationView) -> FinishReason:
+def finish_reason(status: str | None, finish: object) -> FinishReason:
     """OpenAI's word for how an answer ended; a stopped one counts as ended of itself."""
-    if view.status == "refused":
+    if status == "refused":
         return "content_filter"
-    match view.receipt.get("finish"):
+    match finish:
         case "length":
             return "length"
         case "tool_calls":

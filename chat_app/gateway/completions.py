@@ -7,6 +7,7 @@ or followed under `/v1/generations/{id}`.
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import orjson
@@ -14,14 +15,14 @@ import orjson
 from chat_app.accounts.identity import Identity
 from chat_app.data.log.entries import Entry
 from chat_app.gateway.completion_request import CompletionRequest
-from chat_app.gateway.completion_shape import DONE, Shape, finish_reason, usage_of
+from chat_app.gateway.completion_shape import DONE, FinishReason, Shape, Usage, finish_reason, usage_of
 from chat_app.gateway.connection import Connection, HungUp
 from chat_app.gateway.errors import STORAGE, ApiError, api_error, reported
 from chat_app.gateway.rate_headers import rate_headers
 from chat_app.gateway.sse import EVENT_STREAM, relay
-from chat_app.sessions.generations import GenerationView
 from chat_app.sessions.viewer import Update
 from chat_app.turn import Started, TurnError
+from chat_app.turn.seal import ending
 from chat_app.wiring import Parley
 
 HOPELESS = ("bad_input", "context_too_long")
@@ -70,49 +71,55 @@ class Completion:
 
     async def _deliver(self, started: Started, headers: tuple[tuple[bytes, bytes], ...]) -> None:
         shape = Shape(started.generation_id, started.model, int(time.time()))
-        # Read while the engine works.
-        rates = await rate_headers(self._parley, self._identity)
-        headers = (*headers, (b"x-parley-generation", self._id.encode()), *rates)
+        headers = (*headers, (b"x-parley-generation", self._id.encode()), *rate_headers(started))
         if self._wanted.stream:
             await self._connection.start(200, (*EVENT_STREAM, *headers))
             await self._connection.write(await self._streamed(shape), last=True)
         else:
-            entries, ended = await self._outcome()
-            body = shape.whole(entries, finish_reason(ended), usage_of(ended))
+            body = shape.whole(*await self._outcome())
             await self._connection.respond(200, body, (*headers, (b"content-type", b"application/json")))
 
     async def _streamed(self, shape: Shape) -> bytes:
         """Send the answer as it comes; returns the end of the stream, which after an error is its event."""
         opening = shape.opening()
+        seals: list[Entry] = []
 
         def encode(update: Update) -> bytes:
             nonlocal opening
+            seals.extend(entry for entry in update.entries if entry.kind == "sealed")
             chunks = shape.chunks(update.entries)
             if opening and (chunks or update.end is not None):
                 chunks, opening = opening + chunks, b""
             return chunks
 
         try:
-            await relay(self._parley.viewer.follow(self._id, begun=True), self._connection, encode)
-            ended = await self._ended()
+            status = await relay(self._parley.viewer.follow(self._id, begun=True), self._connection, encode)
+            reason, tokens = await self._ended(seals, status)
         except HungUp:
             raise
         except Exception as error:  # The status has been sent.
             return b"data: " + orjson.dumps(reported(error).body()) + b"\n\n"
-        usage = shape.usage(ended) if self._wanted.include_usage else b""
-        return shape.closing(finish_reason(ended)) + usage + DONE
+        usage = shape.usage(tokens) if self._wanted.include_usage else b""
+        return shape.closing(reason) + usage + DONE
 
-    async def _outcome(self) -> tuple[list[Entry], GenerationView]:
-        """The whole answer and its finished row, once it has ended."""
+    async def _outcome(self) -> tuple[list[Entry], FinishReason, Usage]:
+        """The whole answer, once it has ended, and how it did."""
         entries: list[Entry] = []
+        status: str | None = None
         async with aclosing(self._parley.viewer.follow(self._id, begun=True)) as updates:
             async for update in updates:
                 self._connection.check()
                 entries += update.entries
-        return entries, await self._ended()
+                status = update.end
+        return entries, *await self._ended(entries, status)
 
-    async def _ended(self) -> GenerationView:
-        """The finished row. Raises `ApiError` if the answer could not be finished."""
+    async def _ended(self, entries: Sequence[Entry], status: str | None) -> tuple[FinishReason, Usage]:
+        """How the answer ended, and its tokens, by its seals, or by its row where they do not say.
+
+        Raises `ApiError` if the answer could not be finished.
+        """
+        if status not in (None, "failed") and (sealed := ending(entries, status)) is not None:
+            return finish_reason(status, sealed.finish), usage_of(sealed)
         view = await self._parley.generations.view(self._identity, self._id)
         if view.status == "failed" or not view.ended:
             message = view.error or "The answer could not be finished."
@@ -125,7 +132,7 @@ class Completion:
                 # It was charged for what was delivered: whether to pay again is the program's to decide.
                 headers={"x-should-retry": "false"} if view.completion_tokens else {},
             )
-        return view
+        return finish_reason(view.status, view.receipt.get("finish")), usage_of(view)
 
     async def _stop(self) -> None:
         try:

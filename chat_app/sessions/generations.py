@@ -183,8 +183,11 @@ class Generations:
                 must=LOST,
             ),
             Statement("DELETE FROM checkpoint WHERE generation_id = $1", (row.id,)),
-            Statement("UPDATE step SET output = '' WHERE generation_id = $1 AND output <> ''", (row.id,)),
         ]
+        if row.step > 1:
+            statements.append(
+                Statement("UPDATE step SET output = '' WHERE generation_id = $1 AND output <> ''", (row.id,))
+            )
         if row.message_id is not None:
             log = "" if outcome.log == outcome.content else outcome.log
             statements.append(

@@ -1,21 +1,21 @@
 """Steps: what a turn has done so far, one row each, in order.
 
-A step that is finished stays as it is: whoever takes a turn over reads them and goes on behind the last one. Only the
-owner of the generation writes. It does not know what a step does, nor what it costs.
+A step that is finished stays as it is: whoever takes a turn over reads them and goes on behind the last one. It does
+not know what a step does, nor what it costs.
 """
 
 from dataclasses import dataclass
 
 from chat_app.data.db.base import Database, Statement
-from chat_app.sessions.generations import LOST, OWNED, GenerationRow, locking
+from chat_app.sessions.generations import LOST, GenerationRow
 
 RUNNING = "running"
-FINISHED = frozenset({"done", "stopped", "failed"})
+FINISHED = frozenset({"done", "stopped", "refused", "failed"})
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step. `kind`: model, tool, retrieval, summary, check; `status`: running, done, stopped, failed.
+    """One step. `kind`: model, tool, retrieval, summary, check; `status`: running, done, stopped, refused, failed.
 
     `input` is an offset in the generation log, `output` what the log may not hold yet. `key` makes a tool's call
     recognisable when it is made again. Prices are in micro-units of the currency per million tokens, `cost_micro` in
@@ -52,7 +52,12 @@ _KEPT = ("generation_id", "seq", "key", "started_at")
 
 
 class Steps:
-    """The `step` table."""
+    """The `step` table.
+
+    Only the owner of a generation writes its steps: put these statements into a batch with the one of `Generations`
+    (`create`, `advance`, `finish`) that names the fence. They do not look at it a second time, so that a database at
+    the other end of a connection can do all of them in one round trip.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -60,33 +65,31 @@ class Steps:
     def begin(self, row: GenerationRow, step: Step) -> Statement:
         """The step runs; again after a takeover, and then under the key and start of the first time.
 
-        Unmet as LOST unless this fence owns the active generation, and for a step that is finished. Raises `ValueError`
-        for a step of another generation, or one that is not running.
+        Unmet as LOST for a step that is finished. Raises `ValueError` for a step of another generation, or one that is
+        not running.
         """
         _check(row, step, step.status == RUNNING)
-        places = ", ".join(f"${n}" for n in range(3, len(_FIELDS) + 3))
+        places = ", ".join(f"${n}" for n in range(1, len(_FIELDS) + 1))
         again = ", ".join(f"{name} = excluded.{name}" for name in _FIELDS if name not in _KEPT)
         return Statement(
-            f"INSERT INTO step ({_COLUMNS}) SELECT {places} FROM generation WHERE {OWNED}{locking(self._db)}"
+            f"INSERT INTO step ({_COLUMNS}) VALUES ({places})"
             f" ON CONFLICT (generation_id, seq) DO UPDATE SET {again} WHERE step.status = '{RUNNING}'",
-            (row.id, row.fence, *(getattr(step, name) for name in _FIELDS)),
+            tuple(getattr(step, name) for name in _FIELDS),
             must=LOST,
         )
 
     def finish(self, row: GenerationRow, step: Step) -> Statement:
-        """The step has ended as `step` says. Unmet as LOST unless this fence owns the active generation and it runs.
+        """The step has ended as `step` says. Unmet as LOST unless it runs.
 
         Raises `ValueError` for a step of another generation, or one that is not finished.
         """
         _check(row, step, step.finished)
         return Statement(
-            "UPDATE step SET status = $4, model = $5, output = $6, prompt_tokens = $7, completion_tokens = $8,"
-            " cached_tokens = $9, cost_micro = $10, prompt_micro = $11, completion_micro = $12, finished_at = $13"
-            f" WHERE generation_id = $1 AND seq = $3 AND status = '{RUNNING}'"
-            f" AND EXISTS (SELECT 1 FROM generation WHERE {OWNED}{locking(self._db)})",
+            "UPDATE step SET status = $3, model = $4, output = $5, prompt_tokens = $6, completion_tokens = $7,"
+            " cached_tokens = $8, cost_micro = $9, prompt_micro = $10, completion_micro = $11, finished_at = $12"
+            f" WHERE generation_id = $1 AND seq = $2 AND status = '{RUNNING}'",
             (
                 row.id,
-                row.fence,
                 step.seq,
                 step.status,
                 step.model,

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from chat_app.accounts.identity import Identity
+from chat_app.billing.ledger import Allowance
+from chat_app.billing.plans import Terms
 from chat_app.data.log.entries import clean
 from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.threads import Exchange
@@ -50,7 +52,14 @@ class Ask:
         whole conversations, and may put words into every role."""
         return self.messages[-1:] if self.exchange else self.messages
 
-    def started(self, row: GenerationRow, *, branched: bool = False) -> "Started":
+    def started(
+        self,
+        row: GenerationRow,
+        *,
+        branched: bool = False,
+        terms: Terms | None = None,
+        allowance: Allowance | None = None,
+    ) -> "Started":
         """What the caller learns once `row` stands for this."""
         exchange = self.exchange
         return Started(
@@ -60,6 +69,8 @@ class Ask:
             question_id=(exchange.question_id or exchange.parent_id) if exchange else None,
             answer_id=row.message_id,
             branched=branched,
+            terms=terms,
+            allowance=allowance,
         )
 
 
@@ -67,7 +78,8 @@ class Ask:
 class Started:
     """A turn that has begun, or, refused by the input check, has already ended.
 
-    `branched`: somebody else asked in the same place meanwhile; both questions are kept, side by side.
+    `branched`: somebody else asked in the same place meanwhile; both questions are kept, side by side. `terms` and
+    `allowance` are the plan and the month, the turn's own hold in it, as it began; None where that is not known.
     """
 
     generation_id: str
@@ -76,6 +88,8 @@ class Started:
     question_id: str | None = None
     answer_id: str | None = None
     branched: bool = False
+    terms: Terms | None = None
+    allowance: Allowance | None = None
 
 
 def readable(text: str, most: int) -> str:

@@ -85,14 +85,14 @@ class Beginning:
             if not verdict.allowed:
                 return await self._refuse(ask, row, verdict)
             job = await self._preparation.job(ask, row, terms, choice)  # 4
-            job, branched = await self._hold.begin(ask, job, terms)  # 5
+            begun = await self._hold.begin(ask, job, terms)  # 5
         except BaseException:
             self._ownership.forget(row.id)
             await self._admission.leave(row)
             raise
-        self._begun_here(job)
+        self._begun_here(begun.job)
         self._ownership.run(row)
-        return ask.started(row, branched=branched)
+        return ask.started(row, branched=begun.branched, terms=terms, allowance=begun.allowance)
 
     async def _refuse(self, ask: Ask, row: GenerationRow, verdict: Verdict) -> Started:
         said = "\n\n".join(message.content for message in ask.unchecked)

@@ -1,8 +1,8 @@
 """5. The hold: the worst case is reserved and the job created, in one transaction."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from chat_app.billing.ledger import OVER_QUOTA, Account, Ledger
+from chat_app.billing.ledger import OVER_QUOTA, Account, Allowance, Ledger, allowance_in
 from chat_app.billing.plans import Terms
 from chat_app.data.db.base import Database, OutcomeUnknown, Unmet
 from chat_app.sessions.generations import Generations
@@ -19,6 +19,16 @@ LEAST_ANSWER = 16
 """Tokens that an answer must at least have room for, or the turn is not worth beginning."""
 PATIENCE_S = 10.0
 """How long to look for what became of a hold whose acknowledgement was lost, while the caller waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A job that stands. `branched`: its question stands beside what somebody else asked meanwhile; `allowance`: the
+    month with this hold in it, if it is known."""
+
+    job: Job
+    branched: bool = False
+    allowance: Allowance | None = None
 
 
 class Hold:
@@ -40,12 +50,12 @@ class Hold:
         self._steps = steps
         self._preparation = preparation
 
-    async def begin(self, ask: Ask, job: Job, terms: Terms) -> tuple[Job, bool]:
-        """The job as it was begun, and whether its question has branched off. A month that is nearly used up still
-        allows a shorter answer. Raises `TurnError`, `DatabaseUnavailable`."""
+    async def begin(self, ask: Ask, job: Job, terms: Terms) -> Begun:
+        """The job as it was begun. A month that is nearly used up still allows a shorter answer. Raises `TurnError`,
+        `DatabaseUnavailable`."""
         for _ in range(2):
             try:
-                return job, await self._commit(ask, job, terms)
+                return await self._commit(ask, job, terms)
             except Unmet as error:
                 if error.name != OVER_QUOTA:
                     raise TurnError("not_found", "This chat does not exist any more.", 404) from error
@@ -65,7 +75,7 @@ class Hold:
             429,
         )
 
-    async def _commit(self, ask: Ask, job: Job, terms: Terms) -> bool:
+    async def _commit(self, ask: Ask, job: Job, terms: Terms) -> Begun:
         row, amount = job.row, job.worst_case(job.prompt)
         row.job, row.job_version = job.to_json(), VERSION
         row.held_tokens, row.held_micro = amount.tokens, amount.micro
@@ -83,7 +93,7 @@ class Hold:
             self._steps.begin(row, step),
         ]
         try:
-            rows = await commit(self._db, statements, took_place, PATIENCE_S)
+            results = await commit(self._db, statements, took_place, PATIENCE_S)
         except OutcomeUnknown as error:
             raise TurnError(
                 "storage_unknown",
@@ -92,4 +102,7 @@ class Hold:
                 503,
                 10,
             ) from error
-        return rows is not None and ask.exchange is not None and branched(rows, ask.exchange)
+        if results is None:  # An earlier try had taken place; what it returned is lost.
+            return Begun(job)
+        aside = ask.exchange is not None and branched(results, ask.exchange)
+        return Begun(job, aside, allowance_in(results, account, terms.monthly_tokens))

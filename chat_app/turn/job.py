@@ -9,8 +9,7 @@ from typing import Any
 
 import orjson
 
-from chat_app.billing.ledger import Amount, cost_micro
-from chat_app.data.tables.billing import Price
+from chat_app.billing.ledger import Amount, Rate
 from chat_app.prompts.prompt import Prompt, UnknownPart
 from chat_app.sessions.generations import GenerationRow
 from inference.protocol import Sampling
@@ -34,8 +33,7 @@ class Candidate:
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> int:
         """Micro-units for so many tokens."""
-        price = Price(model=self.model, prompt_micro=self.prompt_micro, completion_micro=self.completion_micro)
-        return cost_micro(price, prompt_tokens, completion_tokens)
+        return Rate(self.prompt_micro, self.completion_micro).cost(prompt_tokens, completion_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from chat_app.billing.ledger import Ledger
+from chat_app.billing.ledger import FREE, Ledger
 from chat_app.billing.plans import Terms
 from chat_app.prompts.parts import Part, conversation
 from chat_app.prompts.prompt import Prompt, build, exact, followed_by
@@ -129,12 +129,11 @@ class Preparation:
         return [replace(part, source="thread") if ask.exchange and part.source == "request" else part for part in parts]
 
     async def _candidates(self, cards: tuple[ModelCard, ...]) -> tuple[Candidate, ...]:
-        prices = await self._ledger.prices([card.id for card in cards])
+        rates = await self._ledger.rates([card.id for card in cards])
+        priced = ((card, rates.get(card.id, FREE)) for card in cards)
         return tuple(
-            Candidate(card.id, card.context or UNKNOWN_CONTEXT, price.prompt_micro, price.completion_micro)
-            if (price := prices.get(card.id))
-            else Candidate(card.id, card.context or UNKNOWN_CONTEXT)
-            for card in cards
+            Candidate(card.id, card.context or UNKNOWN_CONTEXT, rate.prompt_micro, rate.completion_micro)
+            for card, rate in priced
         )
 
 

@@ -3,8 +3,8 @@
 It holds all that settling needs. Who takes over a sealed step settles it and asks no engine.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from chat_app.data.log.entries import Entry
@@ -51,10 +51,30 @@ def sealed_in(entries: Sequence[Entry], seq: int) -> Sealed | None:
     """The seal of this step, if its engine has ended."""
     for entry in reversed(entries):
         if entry.kind == "sealed" and entry.data["seq"] == seq:
-            data = dict(entry.data)
-            blocked = data.pop("blocked")
-            return Sealed(**data, blocked=Verdict(**blocked) if blocked else None)
+            return _sealed(entry)
     return None
+
+
+def _sealed(entry: Entry) -> Sealed:
+    data = dict(entry.data)
+    blocked = data.pop("blocked")
+    return Sealed(**data, blocked=Verdict(**blocked) if blocked else None)
+
+
+def ending(entries: Iterable[Entry], status: str) -> Sealed | None:
+    """How a turn that ended with this status did so: its last seal, with the tokens of all.
+
+    None if its seals do not say, as of a turn that failed between two model steps.
+    """
+    seals = [_sealed(entry) for entry in entries if entry.kind == "sealed"]
+    if not seals or seals[-1].status != status:
+        return None
+    return replace(
+        seals[-1],
+        prompt_tokens=sum(sealed.prompt_tokens for sealed in seals),
+        completion_tokens=sum(sealed.completion_tokens for sealed in seals),
+        cached_tokens=sum(sealed.cached_tokens for sealed in seals),
+    )
 
 
 def own(entries: Sequence[Entry]) -> Sequence[Entry]:

@@ -48,7 +48,7 @@ class Settlement:
         """The turn ends with its running step, which turned out as `last`. Returns its status. Raises `StaleOwner`."""
         row = turn.job.row
         ended = outcome(turn.job, [*turn.done, last], sealed, turn.writer)
-        statements = [self._steps.finish(row, last), *self._generations.finish(row, ended)]
+        statements = [*self._generations.finish(row, ended), self._steps.finish(row, last)]
         if sealed.blocked is not None:
             statements.append(self._review(row, sealed.blocked, turn.writer.text))
         if last.kind == "model":

@@ -104,10 +104,10 @@ class Passage:
             await commit(
                 self._db,
                 [
+                    self._generations.advance(row, following.seq, held.tokens, held.micro),
                     self._steps.finish(row, finished),
                     *money,
                     self._steps.begin(row, following),
-                    self._generations.advance(row, following.seq, held.tokens, held.micro),
                 ],
                 took_place,
             )

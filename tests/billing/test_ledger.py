@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from chat_app.billing.ledger import (
     ALREADY_GRANTED,
     ALREADY_SETTLED,
+    FREE,
     NOT_CHARGED,
     NOTHING,
     OVER_QUOTA,
@@ -18,13 +19,12 @@ from chat_app.billing.ledger import (
     Allowance,
     Amount,
     Ledger,
-    cost_micro,
+    Rate,
     next_period_ms,
     period_of,
 )
 from chat_app.data.db.base import Conflict, Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
-from chat_app.data.tables.billing import Price
 
 NOVEMBER, DECEMBER = "2026-11", "2026-12"
 
@@ -282,15 +282,8 @@ async def test_prices_of_several_models_at_once(db: Database, ledger: Ledger) ->
                 (model, prompt, completion),
             )
         )
-    prices = await ledger.prices(["c", "a", "unknown", "a"])
-    assert {model: (price.prompt_micro, price.completion_micro) for model, price in prices.items()} == {
-        "a": (1, 2),
-        "c": (5, 6),
-    }
-    assert await ledger.prices([]) == {}
-    price = await ledger.price("b")
-    assert price is not None and (price.model, price.prompt_micro, price.completion_micro) == ("b", 3, 4)
-    assert await ledger.price("unknown") is None
+    assert await ledger.rates(["c", "a", "unknown", "a"]) == {"a": Rate(1, 2), "c": Rate(5, 6)}
+    assert await ledger.rates([]) == {}
 
 
 AMOUNTS = st.builds(Amount, st.integers(0, 1_000), st.integers(0, 1_000))
@@ -379,13 +372,13 @@ async def as_the_ledger_says(db: Database, limits: tuple[int | None, int | None]
 
 @given(st.integers(0, 10**7), st.integers(0, 10**7), st.integers(0, 10**9), st.integers(0, 10**9))
 def test_cost_is_exact_to_half_a_micro_unit(prompt: int, completion: int, per_prompt: int, per_token: int) -> None:
-    cost = cost_micro(Price(model="m", prompt_micro=per_prompt, completion_micro=per_token), prompt, completion)
+    cost = Rate(per_prompt, per_token).cost(prompt, completion)
     exact = prompt * per_prompt + completion * per_token
-    assert abs(cost * 1_000_000 - exact) <= 500_000
+    assert -500_000 < cost * 1_000_000 - exact <= 500_000, "half a micro-unit is rounded up"
 
 
 def test_no_price_costs_nothing() -> None:
-    assert cost_micro(None, 1000, 1000) == 0
+    assert FREE.cost(1000, 1000) == 0
 
 
 def test_a_month_begins_when_the_one_before_ends() -> None:

@@ -17,10 +17,10 @@ CHUNK = 65_536
 
 @dataclass(eq=False, slots=True)
 class Fault:
-    """A fault that waits for one request: the next that holds the bytes `asking` (any request if that is empty)."""
+    """A fault that waits for one request: the next that holds any of the `asking` bytes (b"" is in every request)."""
 
     kind: Literal["drop", "hold"]
-    asking: bytes = b""
+    asking: tuple[bytes, ...] = (b"",)
     silent: bool = False
     happened: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the answer was dropped, or the request is held."""
@@ -96,16 +96,16 @@ class FaultProxy:
         """Forward everything that much later, in each direction; 0 ends it."""
         self._delay_s = ms / 1_000
 
-    def drop_next_answer(self, asking: bytes = b"", *, silent: bool = False) -> Fault:
+    def drop_next_answer(self, *asking: bytes, silent: bool = False) -> Fault:
         """The next such request reaches the server; its answer does not reach the client.
 
         The client's connection is reset when the answer has come, or with `silent` just stays without it.
         """
-        return self._add(Fault("drop", asking, silent))
+        return self._add(Fault("drop", asking or (b"",), silent))
 
-    def hold_next_request(self, asking: bytes = b"") -> Fault:
+    def hold_next_request(self, *asking: bytes) -> Fault:
         """The next such request, and what follows it on its connection, waits here until `release`."""
-        return self._add(Fault("hold", asking))
+        return self._add(Fault("hold", asking or (b"",)))
 
     def _add(self, fault: Fault) -> Fault:
         self._faults.append(fault)
@@ -113,7 +113,7 @@ class FaultProxy:
 
     def _due(self, request: bytes) -> Fault | None:
         for fault in self._faults:
-            if fault.asking in request:
+            if any(asking in request for asking in fault.asking):
                 self._faults.remove(fault)
                 return fault
         return None

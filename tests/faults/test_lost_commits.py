@@ -3,6 +3,7 @@
 import asyncio
 
 from chat_app.wiring import Parley
+from inference.protocol import Message
 from tests.faults.conftest import Proxied
 from tests.parley import answer, expected, person, prompt_tokens, script
 
@@ -31,6 +32,18 @@ async def test_a_hold_whose_acknowledgement_is_lost_goes_on_under_one_hold(fleet
     assert len(await fleet.parley.db.query("SELECT id FROM generation")) == 1
 
 
+async def test_a_programs_hold_whose_acknowledgement_is_lost_goes_on_under_one_hold(fleet: Proxied) -> None:
+    ada = await person(fleet.parley)
+    question = script(tokens=20, rate=0, seed=1)
+    await answer(fleet.parley, (await fleet.parley.turns.call(ada, [Message("user", question)])).generation_id)
+    lost = fleet.database.drop_next_answer(b"\x03api")  # where the turn came from, in the one statement that is all
+    started = await fleet.parley.turns.call(ada, [Message("user", question)])
+    assert lost.happened.is_set()
+    assert await answer(fleet.parley, started.generation_id) == (expected(question), "done")
+    assert [kind for kind, _ in await ledger(fleet.parley, started.generation_id)] == ["hold", "settle"]
+    assert len(await fleet.parley.db.query("SELECT id FROM generation")) == 2
+
+
 async def test_a_hold_whose_commit_never_arrived_is_made_again(fleet: Proxied) -> None:
     ada = await person(fleet.parley)
     stuck = fleet.database.hold_next_request(b"COMMIT")
@@ -46,7 +59,7 @@ async def test_a_hold_whose_commit_never_arrived_is_made_again(fleet: Proxied) -
 
 async def test_a_database_away_at_the_settlement_costs_no_second_answer(fleet: Proxied) -> None:
     ada = await person(fleet.parley)
-    settling = fleet.database.hold_next_request(b"UPDATE generation SET status = $3")
+    settling = fleet.database.hold_next_request(b"UPDATE generation SET status")
     started = await fleet.parley.turns.say(ada, question := script(tokens=30, rate=0, seed=5))
     await asyncio.wait_for(settling.happened.wait(), 10)
     fleet.database.mode = "reset"
@@ -60,10 +73,10 @@ async def test_a_database_away_at_the_settlement_costs_no_second_answer(fleet: P
 
 async def test_a_settlement_whose_acknowledgement_is_lost_is_made_once(fleet: Proxied) -> None:
     ada = await person(fleet.parley)
-    settling = fleet.database.hold_next_request(b"UPDATE generation SET status = $3")
+    settling = fleet.database.hold_next_request(b"UPDATE generation SET status")
     started = await fleet.parley.turns.say(ada, question := script(tokens=30, rate=0, seed=6))
     await asyncio.wait_for(settling.happened.wait(), 10)
-    lost = fleet.database.drop_next_answer(b"COMMIT")
+    lost = fleet.database.drop_next_answer(b'"finish": "')  # its receipt
     settling.release()
     assert await answer(fleet.parley, started.generation_id) == (expected(question), "done")
     assert lost.happened.is_set()

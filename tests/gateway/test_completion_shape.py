@@ -77,7 +77,7 @@ def test_the_frame_of_a_stream() -> None:
     assert opening.choices[0].delta.model_dump(exclude_unset=True) == {"role": "assistant", "content": ""}
     [closing] = chunks(shape.closing("tool_calls"))
     assert (closing.choices[0].finish_reason, closing.choices[0].delta.content) == ("tool_calls", None)
-    [usage] = chunks(shape.usage(view()))
+    [usage] = chunks(shape.usage(usage_of(view())))
     assert usage.choices == [] and usage.usage is not None
     assert (usage.usage.prompt_tokens, usage.usage.completion_tokens, usage.usage.total_tokens) == (7, 3, 10)
 
@@ -115,4 +115,4 @@ def test_a_whole_answer_has_no_field_without_need() -> None:
     ],
 )
 def test_how_it_ended_in_openais_words(status: str, finish: str, reason: str) -> None:
-    assert finish_reason(view(status, finish)) == reason
+    assert finish_reason(status, finish) == reason

@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 import orjson
 import pytest
 
-from chat_app.data.db.base import DatabaseUnavailable
+from chat_app.gateway import completions
 from chat_app.gateway.app import api
 from chat_app.gateway.completions_route import PATH, CompletionsRoute
 from chat_app.gateway.headers import HEADERS
 from chat_app.telemetry.metrics import REGISTRY
+from chat_app.turn import hold
 from tests.gateway.served import Served
 from tests.parley import script
 
@@ -139,31 +140,24 @@ async def test_of_two_keys_the_first_counts(served: Served) -> None:
 async def test_what_nobody_foresaw_in_mid_stream_is_its_last_event(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(*_: object) -> None:
+    def broken(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(type(served.parley.generations), "view", broken)
+    monkeypatch.setattr(completions, "ending", broken)
     async with served.http.post(served.url + PATH, data=body(stream=True), headers=served.bearer) as response:
         events = (await response.text()).removesuffix("\n\n").split("\n\n")
     assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "internal_error"
     assert "secret" not in events[-1]
 
 
-async def test_a_failed_look_at_the_plan_costs_only_the_headers(
+async def test_a_month_that_is_not_known_costs_only_its_headers(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    query = served.parley.db.query
-
-    async def locked(sql: str, *params: Any) -> Any:
-        if "quota" in sql:
-            raise DatabaseUnavailable("database is locked")
-        return await query(sql, *params)
-
-    monkeypatch.setattr(served.parley.db, "query", locked)
+    monkeypatch.setattr(hold, "allowance_in", lambda *_: None)  # The commit's acknowledgement was lost.
     status, headers, said = await answer(served, "POST", PATH, data=body(), headers=served.bearer)
     assert (status, said["choices"][0]["finish_reason"]) == (200, "stop")
     assert "x-parley-generation" in headers
-    assert not [name for name in headers if name.startswith("x-ratelimit")]
+    assert [name for name in headers if name.startswith("x-ratelimit")] == ["x-ratelimit-limit-requests"]
 
 
 # A program that goes away -------------------------------------------------------------------------------------------

@@ -157,9 +157,9 @@ async def test_the_end_deletes_what_only_a_running_job_needs(db: Database, gener
     for name in ("g", "other"):
         mine = replace(row(name), job="secret")
         await db.batch(generations.create(mine), generations.checkpoint(mine, 0, "text"))
-        await db.batch(steps.begin(mine, Step(name, 1, "tool")))
-        await db.batch(steps.finish(mine, Step(name, 1, "tool", status="done", output="a result")))
-    await db.batch(*generations.finish(row(), Outcome("done")))
+        await db.batch(steps.begin(mine, Step(name, 2, "tool")))
+        await db.batch(steps.finish(mine, Step(name, 2, "tool", status="done", output="a result")))
+    await db.batch(*generations.finish(replace(row(), step=2), Outcome("done")))
     assert [step.output for step in await steps.of("g")] == [""]
     assert await generations.checkpointed("g") == "" and (await stored(db))["job"] == ""
     assert [step.output for step in await steps.of("other")] == ["a result"]

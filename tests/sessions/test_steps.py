@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from chat_app.data.db.base import Database, Statement, Unmet
-from chat_app.sessions.generations import GenerationRow, Generations, Outcome
+from chat_app.sessions.generations import LOST, GenerationRow, Generations, Outcome
 from chat_app.sessions.steps import FINISHED, Step, Steps
 from tests.sessions.rows import lost
 
@@ -24,6 +24,17 @@ async def row(db: Database) -> GenerationRow:
     row = GenerationRow("g", "t", "ada", "free", "2026-11", 1, owner="ann")
     await db.batch(Generations(db).create(row))
     return row
+
+
+async def moved(db: Database, row: GenerationRow, statement: Statement, *, lost: bool = False) -> None:
+    """The statement with the one that looks at the fence, as turns write them; `lost`: it has to refuse both."""
+    batch = db.batch(Generations(db).advance(row, 2, 0, 0), statement)
+    if not lost:
+        await batch
+        return
+    with pytest.raises(Unmet) as unmet:
+        await batch
+    assert unmet.value.name == LOST
 
 
 async def claimed(db: Database) -> GenerationRow:
@@ -83,21 +94,19 @@ async def test_a_stale_fence_writes_no_step(db: Database, steps: Steps, row: Gen
     await db.batch(steps.begin(row, TOOL))
     mine = await claimed(db)
     for writer in (row, replace(mine, fence=mine.fence + 1)):
-        await lost(
-            db,
-            steps.begin(writer, replace(TOOL, input=99)),
-            steps.begin(writer, replace(TOOL, seq=3)),
-            steps.finish(writer, DONE),
-        )
+        for step in (replace(TOOL, input=99), replace(TOOL, seq=3)):
+            await moved(db, writer, steps.begin(writer, step), lost=True)
+        await moved(db, writer, steps.finish(writer, DONE), lost=True)
     assert await steps.of("g") == [TOOL]
-    await db.batch(steps.finish(mine, DONE))
+    await moved(db, mine, steps.finish(mine, DONE))
     assert await steps.of("g") == [DONE]
 
 
 async def test_a_generation_that_has_ended_takes_no_steps(db: Database, steps: Steps, row: GenerationRow) -> None:
     await db.batch(steps.begin(row, TOOL))
     await db.batch(*Generations(db).finish(row, Outcome("stopped")))
-    await lost(db, steps.begin(row, TOOL), steps.begin(row, replace(TOOL, seq=3)), steps.finish(row, DONE))
+    for statement in (steps.begin(row, TOOL), steps.begin(row, replace(TOOL, seq=3)), steps.finish(row, DONE)):
+        await moved(db, row, statement, lost=True)
     assert await steps.of("g") == [TOOL]
 
 
@@ -151,9 +160,9 @@ async def test_a_step_that_meets_a_claim_is_written_before_it_or_not_at_all(
     )
     await asyncio.sleep(0.2)
     await asyncio.gather(
-        lost(db, steps.finish(row, DONE)),
-        lost(db, steps.begin(row, replace(TOOL, input=99))),
-        lost(db, steps.begin(row, replace(TOOL, seq=3))),
+        moved(db, row, steps.finish(row, DONE), lost=True),
+        moved(db, row, steps.begin(row, replace(TOOL, input=99)), lost=True),
+        moved(db, row, steps.begin(row, replace(TOOL, seq=3)), lost=True),
     )
     await claiming
     assert await steps.of("g") == [TOOL]

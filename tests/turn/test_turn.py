@@ -1,6 +1,7 @@
 """A turn from the first word to the ledger, on real parts."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -292,3 +293,33 @@ async def identity_again(parley: Parley, user_id: str):  # type: ignore[no-untyp
     identity = await parley.accounts.by_key(key)
     assert identity is not None
     return identity
+
+
+@pytest.mark.parametrize("where", ["text", "reasoning", "calls"])
+async def test_a_blocked_answer_is_settled_reviewed_and_leaves_its_place(parley: Parley, where: str) -> None:
+    key = "AKIA" + "Q7R3ZK5TWM2X6PDB"
+    said = f"It is {key} , said the model, and went on for a while."
+    blocked = {
+        "text": {"text": said},
+        "reasoning": {"reasoning": said, "text": "Nothing else."},
+        "calls": {"text": "Let me see.", "calls": [{"name": "calculator", "arguments": {"expression": key}}]},
+    }[where]
+    await parley.plans.save("one", "One", None, 6_000, 1)
+    made = await person(parley)
+    await parley.accounts.set_plan(made.user_id, "one")
+    ada = await parley.accounts.by_key(await parley.accounts.make_key(made.user_id, "test"))
+    assert ada is not None
+    question = json.dumps({"script": {**blocked, "rate": 0}}).replace("AKIA", "\\u0041KIA")  # past the input check
+    started = await parley.turns.say(ada, question)
+    text, end = await asyncio.wait_for(answer(parley, started.generation_id), 10)
+    assert end == "refused" and key not in text
+    view = await parley.generations.view(ada, started.generation_id)
+    assert view.status == "refused" and "looks like a key" in view.error
+    [review] = await parley.db.query("SELECT generation_id, stage FROM review")
+    assert dict(review) == {"generation_id": started.generation_id, "stage": "output"}
+    [step] = await parley.steps.of(started.generation_id)
+    assert step.status == "refused"
+    month = await parley.ledger.allowance(ada.user_id, None)
+    assert (month.used, month.held) == (view.prompt_tokens + view.completion_tokens, 0)
+    again = await parley.turns.say(ada, script(tokens=3, rate=0, seed=1))  # its place is free
+    assert (await answer(parley, again.generation_id))[1] == "done"

@@ -12,10 +12,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, TypeVar
 
 import asyncpg as untyped
+import orjson
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chat_app.data.db.base import Conflict, DatabaseUnavailable, OutcomeUnknown, Row, Statement, Unmet, Value
+from chat_app.data.db.merge import ROWS, UNMET, groups, merged
 from chat_app.data.db.orm import LOST, unit_of_work, why_not_now
 
 asyncpg: Any = untyped
@@ -81,7 +83,10 @@ class PostgresDatabase:
                     raise ValueError("a text for the database holds a NUL character")
         if len(statements) == 1:
             return await self._attempts(lambda fate: self._one(statements[0], fate))
-        return await self._attempts(lambda fate: self._all(statements, fate))
+        runs = groups(statements)
+        if len(runs) == 1:
+            return await self._attempts(lambda fate: self._together(runs[0], fate))
+        return await self._attempts(lambda fate: self._all(runs, fate))
 
     async def query(self, sql: str, *params: Value) -> Sequence[Row]:
         return (await self._attempts(lambda _: self._one(Statement(sql, params), _Fate())))[0]
@@ -93,11 +98,32 @@ class PostgresDatabase:
             rows = await self._run(connection, statement)
         return [rows]
 
-    async def _all(self, statements: Sequence[Statement], fate: "_Fate") -> list[list[Row]]:
+    async def _together(self, run: Sequence[Statement], fate: "_Fate") -> list[list[Row]]:
+        async with self._acquire() as connection:
+            fate.sealing = True
+            return await self._run_merged(connection, run)
+
+    async def _all(self, runs: Sequence[Sequence[Statement]], fate: "_Fate") -> list[list[Row]]:
+        answers: list[list[Row]] = []
         async with self._acquire() as connection, connection.transaction():
-            answers = [await self._run(connection, statement) for statement in statements]
+            for run in runs:
+                if len(run) == 1:
+                    answers.append(await self._run(connection, run[0]))
+                else:
+                    answers += await self._run_merged(connection, run)
             fate.sealing = True
         return answers
+
+    async def _run_merged(self, connection: Any, run: Sequence[Statement]) -> list[list[Row]]:
+        """Independent statements in one round trip."""
+        one = merged(run)
+        try:
+            [row] = await connection.fetch(one.sql, *one.params)
+        except asyncpg.InvalidTextRepresentationError as error:
+            if (unmet := UNMET.search(str(error))) is None:
+                raise
+            raise Unmet(run[int(unmet[1])].must or "") from None
+        return [rows or [] for rows in orjson.loads(row[ROWS])]
 
     async def _run(self, connection: Any, statement: Statement) -> list[Row]:
         sql, params, must = statement.sql, statement.params, statement.must

@@ -22,7 +22,7 @@ from tests.faults.proxy import FaultProxy
 LEASE_MS = 1_500
 LONGEST_AWAY_S = 1.5
 CLOSING_S = 20.0
-COMMITS = (b"COMMIT", b'"finish": "', b"\x03api")
+COMMITS = (b"COMMIT", b'"finish":"', b"\x03api")
 """What is in the request that commits a hold or a settlement: a transaction's end, or the one statement that is all of
 it (a receipt, the source of a program's turn)."""
 

@@ -6,9 +6,10 @@ together with other rooms' ones. It does not know money, engines or prompts: `jo
 read.
 """
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from chat_app.data.db.base import Database, Row, Statement
 from chat_app.data.owner import Owner
@@ -56,6 +57,17 @@ class GenerationRow:
 
 _FIELDS = tuple(GenerationRow.__dataclass_fields__)
 _COLUMNS = ", ".join(_FIELDS)
+_PLACES = ", ".join(f"${n}" for n in range(1, len(_FIELDS) + 1))
+_CREATE = (
+    f"INSERT INTO generation ({_COLUMNS}, prompt_tokens, completion_tokens, cached_tokens, cost_micro, error,"
+    f" receipt, log_length) VALUES ({_PLACES}, 0, 0, 0, 0, '', '', 0)"
+)
+_FINISH = (
+    "UPDATE generation SET status = $3, completion_tokens = $4, prompt_tokens = $5, cached_tokens = $6,"
+    " cost_micro = $7, error = $8, receipt = $9, first_token_at = COALESCE($10, first_token_at),"
+    " finished_at = $11, log_length = $12, job = '', held_tokens = 0, held_micro = 0"
+    f" WHERE {OWNED}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +133,7 @@ class Generations:
 
     def create(self, row: GenerationRow) -> Statement:
         """The row of a new job, as `row` says: its owner, its fence and its status too."""
-        places = ", ".join(f"${n}" for n in range(1, len(_FIELDS) + 1))
-        return Statement(
-            f"INSERT INTO generation ({_COLUMNS}, prompt_tokens, completion_tokens, cached_tokens, cost_micro, error,"
-            f" receipt, log_length) VALUES ({places}, 0, 0, 0, 0, '', '', 0)",
-            tuple(getattr(row, name) for name in _FIELDS),
-        )
+        return Statement(_CREATE, tuple(getattr(row, name) for name in _FIELDS))
 
     def advance(self, row: GenerationRow, step: int, held_tokens: int, held_micro: int) -> Statement:
         """The job goes on with this step and what it holds. Unmet as LOST unless this fence owns an active row."""
@@ -162,10 +169,7 @@ class Generations:
         """End the job; its message gets the text. What only a running job needs is deleted. Unmet as LOST."""
         statements = [
             Statement(
-                "UPDATE generation SET status = $3, completion_tokens = $4, prompt_tokens = $5, cached_tokens = $6,"
-                " cost_micro = $7, error = $8, receipt = $9, first_token_at = COALESCE($10, first_token_at),"
-                " finished_at = $11, log_length = $12, job = '', held_tokens = 0, held_micro = 0"
-                f" WHERE {OWNED}",
+                _FINISH,
                 (
                     row.id,
                     row.fence,
@@ -175,7 +179,7 @@ class Generations:
                     outcome.cached_tokens,
                     outcome.cost_micro,
                     outcome.error,
-                    json.dumps(outcome.receipt),
+                    orjson.dumps(outcome.receipt).decode(),
                     outcome.first_token_at,
                     outcome.finished_at,
                     outcome.log_length,
@@ -309,7 +313,7 @@ class Generations:
         if not rows:
             raise NotFound(generation_id)
         fields = dict(rows[0])
-        return GenerationView(**{**fields, "receipt": json.loads(fields["receipt"] or "{}")})
+        return GenerationView(**{**fields, "receipt": orjson.loads(fields["receipt"] or "{}")})
 
 
 def locking(db: Database) -> str:

@@ -49,6 +49,17 @@ _FIELDS = tuple(Step.__dataclass_fields__)
 _COLUMNS = ", ".join(_FIELDS)
 _KEPT = ("generation_id", "seq", "key", "started_at")
 """What a step that is begun again has from the first time."""
+_PLACES = ", ".join(f"${n}" for n in range(1, len(_FIELDS) + 1))
+_AGAIN = ", ".join(f"{name} = excluded.{name}" for name in _FIELDS if name not in _KEPT)
+_BEGIN = (
+    f"INSERT INTO step ({_COLUMNS}) VALUES ({_PLACES})"
+    f" ON CONFLICT (generation_id, seq) DO UPDATE SET {_AGAIN} WHERE step.status = '{RUNNING}'"
+)
+_FINISH = (
+    "UPDATE step SET status = $3, model = $4, output = $5, prompt_tokens = $6, completion_tokens = $7,"
+    " cached_tokens = $8, cost_micro = $9, prompt_micro = $10, completion_micro = $11, finished_at = $12"
+    f" WHERE generation_id = $1 AND seq = $2 AND status = '{RUNNING}'"
+)
 
 
 class Steps:
@@ -69,14 +80,7 @@ class Steps:
         not running.
         """
         _check(row, step, step.status == RUNNING)
-        places = ", ".join(f"${n}" for n in range(1, len(_FIELDS) + 1))
-        again = ", ".join(f"{name} = excluded.{name}" for name in _FIELDS if name not in _KEPT)
-        return Statement(
-            f"INSERT INTO step ({_COLUMNS}) VALUES ({places})"
-            f" ON CONFLICT (generation_id, seq) DO UPDATE SET {again} WHERE step.status = '{RUNNING}'",
-            tuple(getattr(step, name) for name in _FIELDS),
-            must=LOST,
-        )
+        return Statement(_BEGIN, tuple(getattr(step, name) for name in _FIELDS), must=LOST)
 
     def finish(self, row: GenerationRow, step: Step) -> Statement:
         """The step has ended as `step` says. Unmet as LOST unless it runs.
@@ -85,9 +89,7 @@ class Steps:
         """
         _check(row, step, step.finished)
         return Statement(
-            "UPDATE step SET status = $3, model = $4, output = $5, prompt_tokens = $6, completion_tokens = $7,"
-            " cached_tokens = $8, cost_micro = $9, prompt_micro = $10, completion_micro = $11, finished_at = $12"
-            f" WHERE generation_id = $1 AND seq = $2 AND status = '{RUNNING}'",
+            _FINISH,
             (
                 row.id,
                 step.seq,

@@ -5,7 +5,6 @@ says what was said. It is written in the transaction that ends the turn and expo
 It does not know files, nor who reads them.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -55,6 +54,10 @@ class TurnEvent:
     refused_rule: str = ""
 
 
+_ROW = tuple(name for name in TurnEvent.__dataclass_fields__ if name not in ("generation_id", "user_id"))
+"""What is kept of an event as it is."""
+
+
 def columns() -> dict[str, ColumnType]:
     """Columns of an exported turn, in order, with their types."""
     kinds: dict[object, ColumnType] = {str: "string", int: "int", float: "float"}
@@ -95,17 +98,16 @@ class Events:
 
     def turn(self, event: TurnEvent) -> Statement:
         """Record the end of a turn. A generation has one event, however often its end is recorded."""
-        told = dataclasses.asdict(event)
-        generation, user = told.pop("generation_id"), told.pop("user_id")
-        payload = told | {
-            "user_hash": self._pseudonyms.of(user),
+        row = {name: getattr(event, name) for name in _ROW}
+        payload = row | {
+            "user_hash": self._pseudonyms.of(event.user_id),
             "app_version": app_version(),
             "schema_version": SCHEMA_VERSION,
         }
         return Statement(
             "INSERT INTO event (id, kind, at, payload, exported_at) VALUES ($1, 'turn', $2, $3, NULL)"
             " ON CONFLICT (id) DO NOTHING",
-            (generation, event.at_ms, orjson.dumps(payload).decode()),
+            (event.generation_id, event.at_ms, orjson.dumps(payload).decode()),
         )
 
     async def waiting(self) -> int:

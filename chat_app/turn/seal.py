@@ -44,7 +44,11 @@ class Sealed:
         return self.finish if self.finish in ("stopped", "refused", "failed") else "done"
 
     def entry(self) -> Entry:
-        return Entry("sealed", data=asdict(self))
+        data = {name: getattr(self, name) for name in _FIELDS}  # `asdict` copies each value and costs ten times as much
+        return Entry("sealed", data=data if self.blocked is None else {**data, "blocked": asdict(self.blocked)})
+
+
+_FIELDS = tuple(Sealed.__dataclass_fields__)
 
 
 def sealed_in(entries: Sequence[Entry], seq: int) -> Sealed | None:

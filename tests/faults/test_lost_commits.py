@@ -76,7 +76,7 @@ async def test_a_settlement_whose_acknowledgement_is_lost_is_made_once(fleet: Pr
     settling = fleet.database.hold_next_request(b"UPDATE generation SET status")
     started = await fleet.parley.turns.say(ada, question := script(tokens=30, rate=0, seed=6))
     await asyncio.wait_for(settling.happened.wait(), 10)
-    lost = fleet.database.drop_next_answer(b'"finish": "')  # its receipt
+    lost = fleet.database.drop_next_answer(b'"finish":"')  # its receipt
     settling.release()
     assert await answer(fleet.parley, started.generation_id) == (expected(question), "done")
     assert lost.happened.is_set()

@@ -5,12 +5,14 @@
 Prints its port and serves until its standard input closes. It answers with as many tokens as `max_tokens` says:
 `scripted-50` at 50 tokens a second, each stream on a clock of its own; `scripted-fast` without a pause. Each token is
 an event and a write of its own, as of servers that stream what their engine yields. It has no `/tokenize`, as most
-servers, unless it is started with it.
+servers, unless it is started with it. `GET /begun` returns when each paced stream began since the last time that
+somebody asked: seconds of the monotonic clock by the request's last message.
 """
 
 import argparse
 import asyncio
 import sys
+import time
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import Any
@@ -20,7 +22,9 @@ import uvloop
 
 FAST, PACED = "scripted-fast", "scripted-50"
 RATE = 50.0
+BEGUN = "/begun"
 ROUNDS = 4
+CALL_TOKENS = 12
 """How often a request that has tools is answered with a call of the first one."""
 WORDS = (
     " The ferry left the harbour before sunrise, and nobody on the quay could say whether the captain had seen the"
@@ -76,7 +80,7 @@ def _call(model: str, name: str, number: int, usage: bool) -> bytes:
     """A stream that calls a tool. Its argument is the calculator's."""
     function = {"name": name, "arguments": '{"expression": "(17 + 25) * 3"}'}
     call = {"index": 0, "id": f"call_{number}", "type": "function", "function": function}
-    told = _event(model, choices=[], usage=_usage(12)) if usage else b""
+    told = _event(model, choices=[], usage=_usage(CALL_TOKENS)) if usage else b""
     ended = _delta(model, {}, "tool_calls") + told + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
     return _opening(model) + _delta(model, {"tool_calls": [call]}) + ended
 
@@ -98,6 +102,9 @@ _MODELS = _json(
     {"object": "list", "data": [{"id": id, "object": "model", "max_model_len": 32_768} for id in (FAST, PACED)]}
 )
 _NOTHING = _json({"error": {"message": "not found", "type": "not_found", "code": None}}, b"404 Not Found")
+
+
+_begun: dict[str, float] = {}
 
 
 class Backend(asyncio.Protocol):
@@ -136,6 +143,9 @@ class Backend(asyncio.Protocol):
             self._complete(orjson.loads(body))
         elif path == b"/v1/models":
             self._transport.write(_MODELS)
+        elif path == BEGUN.encode():
+            self._transport.write(_json(_begun))
+            _begun.clear()
         elif path == b"/tokenize" and self._tokenize:
             self._transport.write(_json({"count": 32}))
         else:
@@ -151,6 +161,8 @@ class Backend(asyncio.Protocol):
             self._transport.write(_whole(model, tokens))
         else:
             pause = 1 / RATE if model == PACED else 0.0
+            if pause:
+                _begun[asked["messages"][-1]["content"]] = time.monotonic()
             self._write(_stream(model, tokens, usage), pause, self._loop.time())
 
     def _write(self, pieces: Iterator[bytes], pause: float, due: float) -> None:

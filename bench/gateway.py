@@ -4,10 +4,12 @@
 
 One scripted backend, one worker a side, all in one run on the same cores, rounds alternating. Parley keeps limits,
 ledger, log and events, on SQLite and (`_fleet`) on PostgreSQL and Valkey; the relay passes bytes on; LiteLLM keeps
-nothing. Ratios and differences are taken round by round, and medians of those are reported.
+nothing. Ratios and differences are taken round by round, and medians of those are reported. Ends with 1 if Parley's
+tokens reach their clients too late.
 """
 
 import argparse
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,6 +29,9 @@ from bench.sides import Side, Sides
 CLIENTS = 50
 STREAMS = 20
 STREAM_TOKENS = 300
+LATEST_MS = 250.0
+"""How late a token of Parley's may be at its client, p95 of a round's: text is gathered for PARLEY_GATHER_MS (160 ms)
+when many streams run, and what the check holds back waits for the next piece."""
 TURN_TOKENS = 200
 FURTHER = 2 * ROUNDS
 """Steps beyond the first in a turn with calls: for each one of the tool, one of the model that reads its result."""
@@ -44,9 +49,11 @@ class Size:
     blocks: int = 20
     requests: int = 25
     tokens: int = STREAM_TOKENS
+    alone: int = 3
+    """Rounds of one stream alone, which take as long as those of twenty."""
 
 
-QUICK = Size(rounds=2, seconds=2.0, blocks=5, requests=20, tokens=150)
+QUICK = Size(rounds=2, seconds=2.0, blocks=5, requests=20, tokens=150, alone=2)
 PREFIX = {"parley": "", "fleet": "", "relay": "relay_", "litellm": "litellm_"}
 
 
@@ -58,6 +65,8 @@ class Bench:
         self._size = size
         self.rows: list[Row] = []
         self.figures: Figures = {}
+        self.late: list[str] = []
+        """What came later than it may, in words."""
 
     async def added(self) -> None:
         """Unstreamed, one client: what each side adds to the backend's own time."""
@@ -81,6 +90,7 @@ class Bench:
         self._report("requests_per_s_50", rates)
         self._report("cpu_ms_request_50", {name: _cpu(paces, 1e3) for name, paces in rounds.items()})
         self._row(f"requests, {CLIENTS} clients, and CPU for each", shown, ">= 500/s, fleet >= 350/s")
+        self._stores("cpu_ms_request_50", rounds, 1e3, "ms a request")
         over = None
         if "litellm" in rounds:
             over = p50([a.rate / b.rate for a, b in zip(rounds["parley"], rounds["litellm"], strict=True)])
@@ -93,13 +103,17 @@ class Bench:
         shown = {n: f"{_cpu(p, 1e6):.0f} µs ({p50([x.rate for x in p]):.0f}/s)" for n, p in rounds.items()}
         self._report("cpu_us_token_20", {name: _cpu(paces, 1e6) for name, paces in rounds.items()})
         self._row(f"CPU a token, {STREAMS} streams at 50 tokens/s", shown, "<= 90 µs, fleet <= 140 µs")
+        self._stores("cpu_us_token_20", rounds, 1e6, "µs a token")
+        self._flow(STREAMS, rounds)
 
     async def alone(self) -> None:
         """One stream at 50 tokens a second."""
-        rounds = await self._rounds(lambda side: loads.streams(side, 1, self._size.tokens))
+        rounds = await self._rounds(lambda side: loads.streams(side, 1, self._size.tokens), self._size.alone)
         shown = {name: f"{_cpu(paces, 1e6):.0f} µs" for name, paces in rounds.items()}
         self._report("cpu_us_token_1", {name: _cpu(paces, 1e6) for name, paces in rounds.items()})
         self._row("CPU a token, one stream at 50 tokens/s", shown, "<= 400 µs")
+        self._stores("cpu_us_token_1", rounds, 1e6, "µs a token")
+        self._flow(1, rounds)
 
     async def turn(self) -> None:
         """A whole streamed turn: one of twenty at the pace, then one after the other without a pause."""
@@ -113,6 +127,7 @@ class Bench:
             self._report(key, values)
             shown = {name: f"{value:.1f} ms" for name, value in values.items()}
             self._row(f"CPU of a turn of {TURN_TOKENS} tokens {what}", shown, "<= 20 ms")
+            self._stores(key, rounds, scale, "ms a turn")
 
     async def steps(self) -> None:
         """A turn in which the model calls Parley's calculator several times, less one in which it does not."""
@@ -128,9 +143,34 @@ class Bench:
         shown = {name: f"{value:.2f}" for name, value in values.items()}
         self._row("a further step of a turn (tool or model, engine included), ms", shown, "<= 2")
 
-    async def _rounds(self, load: Callable[[Side], Awaitable[Pace]]) -> Rounds:
+    def _flow(self, count: int, rounds: Rounds) -> None:
+        """How the text of paced streams came: pieces, and how late its tokens were."""
+        flows = {name: [pace.flow for pace in paces if pace.flow is not None] for name, paces in rounds.items()}
+        pieces = {name: p50([one.pieces for one in of]) for name, of in flows.items()}
+        late = {name: p50([p95(one.delays) for one in of]) * 1000 for name, of in flows.items()}
+        latest = {name: max(max(one.delays) for one in of) * 1000 for name, of in flows.items()}
+        self._report(f"pieces_stream_{count}", pieces)
+        self._report(f"delay_ms_p95_{count}", late)
+        self._report(f"delay_ms_max_{count}", latest)
+        streams = f"{count} streams" if count > 1 else "one stream"
+        tokens = self._size.tokens
+        self._row(f"pieces of {tokens} tokens, {streams}", {name: f"{value:.0f}" for name, value in pieces.items()}, "")
+        shown = {name: f"{value:.0f} (most {latest[name]:.0f})" for name, value in late.items()}
+        self._row(f"a token's delay, {streams}, p95, ms", shown, f"<= {LATEST_MS:.0f}, fleet too")
+        for name in ("parley", "fleet"):
+            if late.get(name, 0.0) > LATEST_MS:
+                self.late.append(f"{name}: of {streams}, p95 of the tokens are {late[name]:.0f} ms late")
+
+    def _stores(self, key: str, rounds: Rounds, scale: float, unit: str) -> None:
+        """What PostgreSQL and Valkey used for what the row above says of Parley."""
+        value = p50([pace.stores_cpu_s for pace in rounds["fleet"]]) * scale if "fleet" in rounds else None
+        self.figures[f"{key}_stores_fleet"] = value
+        if value is not None:
+            self.rows.append((f"  and of the fleet's stores, {unit}", f"{value:.2f}", ""))
+
+    async def _rounds(self, load: Callable[[Side], Awaitable[Pace]], count: int | None = None) -> Rounds:
         rounds: Rounds = defaultdict(list)
-        for at in range(self._size.rounds):
+        for at in range(count or self._size.rounds):
             for side in self._order(at):
                 if side.name != "direct":
                     rounds[side.name].append(await load(side))
@@ -164,7 +204,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
 }
 
 
-async def main() -> None:
+async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a look, a minute or two: few rounds, short ones")
     parser.add_argument("--only", action="append", choices=PARTS, help="this part (may be repeated)")
@@ -188,8 +228,11 @@ async def main() -> None:
             await PARTS[name](bench)
         if missing:
             bench.rows.append(("LiteLLM", missing, ""))
+        for late in bench.late:
+            print(f"Too late: {late}; at most {LATEST_MS:.0f} ms are allowed.", file=sys.stderr)
         show("Parley as a gateway", bench.rows, bench.figures)
+    return int(bool(bench.late))
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    sys.exit(uvloop.run(main()))

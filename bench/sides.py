@@ -34,6 +34,8 @@ class Side:
     port: int
     key: str
     pids: Sequence[int]
+    backend: int
+    """The port of the engine behind it."""
     stores: Sequence[int] = ()
     _family: list[psutil.Process] = field(default_factory=list)
 
@@ -77,14 +79,14 @@ class Sides:
         backend = self._child([sys.executable, "-m", "bench.foreign", *flags], stdin=subprocess.PIPE)
         assert backend.stdout is not None
         self._backend = int(backend.stdout.readline())
-        self.direct = Side("direct", self._backend, "none", [backend.pid])
+        self.direct = Side("direct", self._backend, "none", [backend.pid], self._backend)
 
     def relay(self) -> Side:
         port = free_port()
         env = {**os.environ, relay.BACKEND: str(self._backend)}
         process = self._child([sys.executable, "-m", "bench.relay", str(port)], env=env)
         _wait(port, "/ping", process, 20)
-        return Side("relay", port, "none", [process.pid])
+        return Side("relay", port, "none", [process.pid], self._backend)
 
     def litellm(self) -> Side:
         """Raises `PeerMissing`."""
@@ -95,7 +97,7 @@ class Sides:
             _wait(port, "/health/liveliness", process, peer_litellm.START_S)
         except TimeoutError as error:
             raise peer_litellm.PeerMissing("LiteLLM did not start") from error
-        return Side("litellm", port, peer_litellm.KEY, [process.pid])
+        return Side("litellm", port, peer_litellm.KEY, [process.pid], self._backend)
 
     def parley(self) -> Side:
         """Embedded: SQLite, everything in one process."""
@@ -119,7 +121,7 @@ class Sides:
         key = app.api_key(EMAIL)
         _widen(app.port, key)
         assert app._process is not None
-        return Side(name, app.port, key, [app._process.pid])
+        return Side(name, app.port, key, [app._process.pid], self._backend)
 
     def _child(self, command: list[str], **options: object) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(command, stdout=subprocess.PIPE, **options)  # type: ignore[call-overload]

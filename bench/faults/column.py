@@ -12,7 +12,7 @@ from threading import Thread
 
 from bench.faults.hooks import watch_tools
 from bench.faults.replica import Replica, Stores
-from bench.faults.schedule import Column, Plan
+from bench.faults.schedule import MOST_TRIES, Column, Plan
 from bench.faults.trouble import EngineHost
 from bench.faults.verdict import Verdict, judged
 from bench.faults.viewing import Clients
@@ -101,7 +101,7 @@ async def stage(made: Stores, engine: EngineHost, seed: str) -> AsyncIterator[St
 
 
 async def run(column: Column, planned: Sequence[Plan], seed: int) -> tuple[Verdict, Witness]:
-    """Run these turns, a few at a time, and judge them."""
+    """Run these turns, a few at a time, and judge them; and one more for each fault that did not come about."""
     with tempfile.TemporaryDirectory() as name, stores(column, Path(name)) as made:
         engine = EngineHost(Path(name), free_port())
         await engine.start()
@@ -127,10 +127,13 @@ async def _all(clients: Clients, planned: Sequence[Plan], column: str) -> list[T
 
     async def client() -> None:
         while waiting:
-            turns.append(await clients.run(waiting.pop()))
+            turn = await clients.run(waiting.pop())
             CURRENT.set(None)
+            turns.append(turn)
+            if not turn.fired and turn.plan.tries < MOST_TRIES:
+                waiting.insert(0, turn.plan.again())
             if len(turns) % 25 == 0:
-                print(f"{column}: {len(turns)} of {len(planned)} turns", file=sys.stderr, flush=True)
+                print(f"{column}: {len(turns)} turns, {len(waiting)} to go", file=sys.stderr, flush=True)
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
     return turns

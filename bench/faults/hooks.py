@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from bench.faults.witness import CURRENT, Place, Witness, now
@@ -14,21 +16,31 @@ from inference.protocol import Chunk, Request
 
 Reach = Callable[[str], Awaitable[None]]
 SEAL = "\x1ez"
+HERE: ContextVar[Reach | None] = ContextVar("here", default=None)
+"""How the replica that runs a turn is told of a moment."""
 _calculate = Calculator.run
+
+
+@dataclass(frozen=True, slots=True)
+class _Marked(Statement):
+    """A statement by which a batch is known, whatever its SQL says."""
+
+    moment: str = ""
 
 
 def hooked(parley: Parley, witness: Witness, reach: Reach) -> None:
     """Call `reach` with the moment's name (`schedule.MOMENTS`) wherever a turn comes to one, and keep the record."""
+    _work(parley, witness, reach)
     _admission(parley, witness, reach)
+    _statements(parley)
     _database(parley, reach)
     _log(parley, witness, reach)
     _engine(parley, witness, reach)
 
 
 async def _run(self: Calculator, arguments: str, key: str) -> str:
-    turn = CURRENT.get()
-    if turn is not None and turn.replica is not None:
-        await turn.replica.at("tool")
+    if (reach := HERE.get()) is not None:
+        await reach("tool")
     return await _calculate(self, arguments, key)
 
 
@@ -36,6 +48,18 @@ def watch_tools() -> None:
     """The tools are the same for all replicas: once for the process."""
     assert "calculator" in BUILT_IN
     Calculator.run = _run  # type: ignore[method-assign]
+
+
+def _work(parley: Parley, witness: Witness, reach: Reach) -> None:
+    """A turn keeps its fault when another replica takes it over, or another life of the same one."""
+    work = parley.worker.work
+
+    async def working(row: Any) -> None:
+        CURRENT.set(witness.turns.get(row.id))
+        HERE.set(reach)
+        await work(row)
+
+    parley.worker.work = working  # type: ignore[method-assign]
 
 
 def _admission(parley: Parley, witness: Witness, reach: Reach) -> None:
@@ -48,6 +72,7 @@ def _admission(parley: Parley, witness: Witness, reach: Reach) -> None:
         witness.places.append(Place(row.id, row.user_id, now()))
         if (turn := CURRENT.get()) is not None:
             turn.admitted.append(row.id)
+            witness.turns[row.id] = turn
 
     async def leaving(row: Any) -> None:
         await reach("leave")
@@ -59,6 +84,28 @@ def _admission(parley: Parley, witness: Witness, reach: Reach) -> None:
 
     admission.enter, admission.leave = entering, leaving
     parley.turns._preparation.job = preparing  # type: ignore[method-assign]
+
+
+def _statements(parley: Parley) -> None:
+    """What the turn puts into its batches says which batch it is: the row's creation, its next step, its end."""
+    generations: Any = parley.generations
+
+    def marked(statement: Statement, moment: str) -> Statement:
+        return _Marked(statement.sql, statement.params, statement.must, moment)
+
+    create, advance, finish = generations.create, generations.advance, generations.finish
+
+    def creating(row: Any) -> Statement:
+        return marked(create(row), "hold")
+
+    def advancing(row: Any, step: int, *held: int) -> Statement:
+        return marked(advance(row, step, *held), "further" if step % 2 else "passage")
+
+    def finishing(row: Any, outcome: Any) -> list[Statement]:
+        first, *others = finish(row, outcome)
+        return [marked(first, "settle"), *others]
+
+    generations.create, generations.advance, generations.finish = creating, advancing, finishing
 
 
 def _database(parley: Parley, reach: Reach) -> None:
@@ -79,14 +126,7 @@ def _database(parley: Parley, reach: Reach) -> None:
 
 
 def _moment(statements: Sequence[Statement]) -> str | None:
-    for statement in statements:
-        if statement.sql.startswith("INSERT INTO generation "):
-            return "hold"
-        if statement.sql.startswith("UPDATE generation SET status = $3"):
-            return "settle"
-        if statement.sql.startswith("UPDATE generation SET step"):
-            return "further" if int(statement.params[2] or 0) % 2 else "passage"
-    return None
+    return next((statement.moment for statement in statements if isinstance(statement, _Marked)), None)
 
 
 def _log(parley: Parley, witness: Witness, reach: Reach) -> None:

@@ -1,4 +1,12 @@
-"""One replica of Parley in this process, behind fault proxies of its own, with a look-out at every await of a turn."""
+"""One replica of Parley in this process, behind fault proxies of its own, with a look-out at every await of a turn.
+
+What `killed` is here, and where it differs from SIGKILL (which `tests/chaos` sends to real processes): first all its
+connections are reset for good, and its SQLite files refuse whatever it writes from then on; only then its tasks are
+cancelled. So their `finally` blocks still run, but can change nothing outside this process's memory. Its lease runs out
+by itself, and the next life has nothing of it but what was stored. What is not like a dead process: the engine sees a
+reset and not an end of its connection, memory that the process shares (metrics, the event loop) lives on, and an
+embedded life's files are open until its tasks have ended.
+"""
 
 import asyncio
 import random
@@ -12,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
+from bench.faults.cut import cut_off
 from bench.faults.hooks import hooked
 from bench.faults.trouble import Connection, Engine, EngineHost, File, Trouble
 from bench.faults.witness import CURRENT, Killed, Turn, Witness
@@ -64,6 +73,13 @@ class Life:
     connections: list[Connection]
     troubles: dict[str, Trouble]
     dead: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def cut(self) -> None:
+        """From now on it reaches nothing, neither store nor engine."""
+        for connection in self.connections:
+            connection.sever()
+        if self.parley.settings.embedded:
+            cut_off(self.parley)
 
 
 class Replica:
@@ -137,28 +153,24 @@ class Replica:
                 while self.parley.ownership.running:
                     await asyncio.sleep(0.1)
 
-    def lose(self, *, kill: bool) -> None:
-        """End this life, in order or at once, and begin another a moment later."""
-        if self._changing is None or self._changing.done():
-            self.up.clear()
-            self._changing = asyncio.create_task(self._change(kill), context=Context())
+    def lose(self, *, kill: bool) -> bool:
+        """End this life, in order or as if it were killed, and begin another a moment later. False if it is ending."""
+        if self._changing is not None and not self._changing.done():
+            return False
+        self.up.clear()
+        self._changing = asyncio.create_task(self._change(kill), context=Context())
+        return True
 
-    async def at(self, moment: str) -> None:
-        """The running turn has come to an await that is no part of any one life."""
-        await self._reach(self.life, moment)
-
-    async def strike(self, party: str, fault: str, seconds: float) -> None:
-        """Let a party have a fault; returns when it has begun."""
+    async def strike(self, party: str, fault: str, seconds: float) -> bool:
+        """Let a party have a fault; returns when it has begun, or False if it cannot."""
         if party == "replica":
-            self.lose(kill=fault == "killed")
-        else:
-            await self.life.troubles[party].strike(fault, seconds)
+            return self.lose(kill=fault == "killed")
+        return await self.life.troubles[party].strike(fault, seconds)
 
     async def _change(self, kill: bool) -> None:
         life = self.life
         if kill:
-            for connection in life.connections:
-                connection.sever()
+            life.cut()
         if kill and not self._stores.embedded:
             burial = asyncio.create_task(self._end(life))
             self._burials.add(burial)
@@ -179,22 +191,15 @@ class Replica:
     async def _reach(self, life: Life, moment: str) -> None:
         """A turn has come to one of its awaits here. Raises `Killed` if this life ends there."""
         turn: Turn | None = CURRENT.get()
-        if (
-            turn is None
-            or turn.fired
-            or turn.plan.moment != moment
-            or turn.replica is not self
-            or life is not self._life
-        ):
+        if turn is None or turn.fired or turn.plan.moment != moment or life is not self._life:
             return
         turn.passes += 1
         plan = turn.plan
         if moment == "append" and turn.passes < plan.nth:
             return
         turn.fired = True
-        self._witness.fired[f"{plan.party} {plan.fault}"] += 1
-        await self.strike(plan.party, plan.fault, plan.seconds)
-        if (plan.party, plan.fault) == ("replica", "killed"):
+        turn.fired = await self.strike(plan.party, plan.fault, plan.seconds)
+        if turn.fired and (plan.party, plan.fault) == ("replica", "killed"):
             await life.dead.wait()
             raise Killed
 

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any, Literal
 
@@ -44,6 +44,8 @@ MOMENTS: dict[str, tuple[str, ...]] = {
 """The awaits of a turn, in their order, and whose fault matters there. `held`, `sealed` and `settled` are behind what
 they are named after; `append` is one of the first appends; `passage` and `further` lead to the tool and from it."""
 OF_STEPS = ("passage", "tool", "further")
+MOST_TRIES = 4
+"""Turns that a fault is planned for, if it does not befall the first of them."""
 SHORTEST_S, LONGEST_S = 1.0, 6.5
 CALL = {"name": "calculator", "arguments": {"expression": "17 * 23"}}
 
@@ -61,6 +63,16 @@ class Plan:
     directive: dict[str, Any]
     source: Literal["chat", "api"]
     stopped: bool
+    tries: int = 1
+
+    @property
+    def pair(self) -> tuple[str, str, str]:
+        """Moment, party and fault."""
+        return self.moment, self.party, self.fault
+
+    def again(self) -> "Plan":
+        """The same fault for another turn, since this one came to an end before it: refused or stopped by then."""
+        return replace(self, nth=1, stopped=False, tries=self.tries + 1)
 
     @property
     def question(self) -> str:

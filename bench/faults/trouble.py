@@ -19,8 +19,9 @@ AWAY_S = 0.3
 class Trouble(Protocol):
     """What a party can be struck with."""
 
-    async def strike(self, fault: str, seconds: float) -> None:
-        """Begin the fault, behind one that lasts; returns when it has begun. It ends by itself."""
+    async def strike(self, fault: str, seconds: float) -> bool:
+        """Begin the fault, behind one that lasts; returns when it has begun, or False if it cannot. It ends by
+        itself."""
         ...
 
 
@@ -40,10 +41,10 @@ class Connection:
         self._severed = True
         self.proxy.mode = "reset"
 
-    async def strike(self, fault: str, seconds: float) -> None:
+    async def strike(self, fault: str, seconds: float) -> bool:
         await self._free.acquire()
         if self._severed:
-            return
+            return False
         match fault:
             case "delay":
                 self.proxy.delay(DELAY_MS)
@@ -59,6 +60,7 @@ class Connection:
             case "half-open":
                 self.proxy.mode = "half-open"
         asyncio.get_running_loop().call_later(seconds, self._over, fault)
+        return True
 
     def _over(self, fault: str) -> None:
         self._free.release()
@@ -77,22 +79,22 @@ class File:
         self._path = path
         self._free = asyncio.Lock()
 
-    async def strike(self, fault: str, seconds: float) -> None:
+    async def strike(self, fault: str, seconds: float) -> bool:
         await self._free.acquire()
         held = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().run_in_executor(None, self._hold, 0.2 if fault == "delay" else seconds, held)
-        await held
+        return await held
 
-    def _hold(self, seconds: float, held: "asyncio.Future[None]") -> None:
+    def _hold(self, seconds: float, held: "asyncio.Future[bool]") -> None:
         loop = held.get_loop()
         try:
             with closing(sqlite3.connect(self._path, isolation_level=None, timeout=10)) as other:
                 other.execute("BEGIN IMMEDIATE")
-                loop.call_soon_threadsafe(_set, held)
+                loop.call_soon_threadsafe(_set, held, True)
                 time.sleep(seconds)
                 other.execute("ROLLBACK")
         finally:
-            loop.call_soon_threadsafe(_set, held)
+            loop.call_soon_threadsafe(_set, held, False)
             loop.call_soon_threadsafe(self._free.release)
 
 
@@ -103,11 +105,10 @@ class Engine:
         self._process = process
         self._connection = connection
 
-    async def strike(self, fault: str, seconds: float) -> None:
+    async def strike(self, fault: str, seconds: float) -> bool:
         if fault == "killed":
-            self._process.kill()
-        else:
-            await self._connection.strike(fault, seconds)
+            return self._process.kill()
+        return await self._connection.strike(fault, seconds)
 
 
 class EngineHost:
@@ -121,11 +122,13 @@ class EngineHost:
     async def start(self) -> None:
         await asyncio.to_thread(self._engine.start)
 
-    def kill(self) -> None:
-        """At once; it comes back a moment later."""
-        if self._returning is None or self._returning.done():
-            self._engine.kill()
-            self._returning = asyncio.create_task(self._return())
+    def kill(self) -> bool:
+        """At once; it comes back a moment later. False if it is away already."""
+        if self._returning is not None and not self._returning.done():
+            return False
+        self._engine.kill()
+        self._returning = asyncio.create_task(self._return())
+        return True
 
     async def close(self) -> None:
         if self._returning is not None:
@@ -137,6 +140,6 @@ class EngineHost:
         await asyncio.to_thread(self._engine.start)
 
 
-def _set(future: "asyncio.Future[None]") -> None:
+def _set(future: "asyncio.Future[bool]", value: bool) -> None:
     if not future.done():
-        future.set_result(None)
+        future.set_result(value)

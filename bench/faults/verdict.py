@@ -32,6 +32,11 @@ class Verdict:
     ok: int = 0
     refused: int = 0
     taken_over: int = 0
+    planned: int = 0
+    """Faults, one for each turn; of which so many really came about, by party and fault."""
+    fired: Counter[str] = field(default_factory=Counter)
+    never: list[str] = field(default_factory=list)
+    """Planned, for one turn or several, and none of them had it."""
     wrongs: Counter[str] = field(default_factory=Counter)
     found: list[str] = field(default_factory=list)
 
@@ -51,9 +56,17 @@ async def judged(parley: Parley, turns: Sequence[Turn], witness: Witness, limit:
         verdict.turns += 1
         verdict.ok += good and len(verdict.found) == before
         verdict.refused += bool(turn.refused) and not turn.generation_id
+    _faults(turns, verdict)
     await _sums(parley, verdict)
     await _places(parley, witness.places, limit, verdict)
     return verdict
+
+
+def _faults(turns: Sequence[Turn], verdict: Verdict) -> None:
+    verdict.planned = len(turns)
+    verdict.fired.update(f"{turn.plan.party} {turn.plan.fault}" for turn in turns if turn.fired)
+    never = {turn.plan.pair for turn in turns} - {turn.plan.pair for turn in turns if turn.fired}
+    verdict.never = [f"{party} {fault} at {moment}" for moment, party, fault in sorted(never)]
 
 
 async def _ended(parley: Parley, verdict: Verdict) -> None:

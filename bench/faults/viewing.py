@@ -68,7 +68,7 @@ class Clients:
     async def _ask(self, turn: Turn) -> None:
         CURRENT.set(turn)
         while True:
-            replica = turn.replica = await self._up(turn.plan.number)
+            replica = await self._up(turn.plan.number)
             life, person = replica.life, self._chance.choice(self._people)
             turn.user_id = person.user_id
             before = len(turn.admitted)

@@ -1,7 +1,6 @@
 """What really happened: what engines were asked and sent, which seals were stored, who had a place. Judged later."""
 
 import time
-from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ from bench.faults.schedule import Plan
 from inference.protocol import Message, Request, Tool
 
 if TYPE_CHECKING:
-    from bench.faults.replica import Replica
     from bench.faults.viewing import View
 
 
@@ -32,7 +30,6 @@ class Turn:
     """One turn as its client knows it. `fired`: its fault has happened; `passes`: how often its moment came by."""
 
     plan: Plan
-    replica: "Replica | None" = None
     user_id: str = ""
     fired: bool = False
     passes: int = 0
@@ -63,11 +60,12 @@ class Asked:
 class Witness:
     """The record of one column's run."""
 
+    turns: dict[str, Turn] = field(default_factory=dict)
+    """By the generation that was admitted for it."""
     asked: dict[str, list[Asked]] = field(default_factory=dict)
     sealed: dict[tuple[str, int], float] = field(default_factory=dict)
     """When a seal (generation, number of its model step) was known to be stored, system clock, ms."""
     places: list[Place] = field(default_factory=list)
-    fired: Counter[str] = field(default_factory=Counter)
     odd: list[str] = field(default_factory=list)
     """Errors that nobody should have seen."""
 

@@ -129,6 +129,8 @@ class FaultProxy:
                 return
             connection.dead = self._mode == "half-open"
             await self._moving.wait()
+            if connection.aborted:  # meanwhile; what it had sent by then is lost
+                return
             to_server: asyncio.StreamWriter
             from_server, to_server = await asyncio.open_connection(*self._server_at, limit=CHUNK)
             connection.writers.append(to_server)

@@ -1,8 +1,9 @@
 """`python -m tests.mutants`: put a seeded sample of bugs into copies of the tree and count how many the tests notice.
 
-A bug is killed when a test of its room fails or hangs. What survives is written to `build/mutants/survivors.md`, in the
-form of `docs/mutants.md`; every result to `build/mutants/results.jsonl`. The last line is
-`{"mutants": n, "killed_share": x}`. Ends with 1 if tests fail without any bug; their room is left out then.
+A bug is killed when a test of its room fails or hangs, and does not without it (`judge.py`). What survives is written
+to `build/mutants/survivors.md`, in the form of `docs/mutants.md`; every result to `build/mutants/results.jsonl`. The
+last line is `{"mutants": n, "killed_share": x}`. If tests fail without any bug, it says which and ends with 1 at once:
+a share without their room would be one of something else.
 """
 
 import argparse
@@ -19,9 +20,10 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tests.mutants.copy import Copy
+from tests.mutants.judge import Judged, Outcome, judge
 from tests.mutants.known import entry, known
 from tests.mutants.rooms import ROOMS, Room
 from tests.mutants.sites import Site, sites
@@ -41,17 +43,12 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a bug: `outcome` as in `worker.py`; `by` is the first test that failed."""
+    """What became of a bug, and how long it took to find out."""
 
     site: Site
     room: str
-    outcome: str
-    by: str
+    judged: Judged
     seconds: float
-
-    @property
-    def killed(self) -> bool:
-        return self.outcome != "passed"
 
 
 class Runner:
@@ -75,14 +72,21 @@ class Runner:
         return self._ask({"tests": tests, "limit": limit, "bug": bug})
 
     def try_(self, site: Site, suite: Suite) -> Result:
-        """Run a room's tests with a bug."""
-        assert site.code is not None
-        self.copy.apply(site.path, site.code)
-        try:
-            told = self.run(suite.tests, suite.limit, bug=True)
-        finally:
-            self.copy.restore(site.path)
-        return Result(site, suite.room.name, told["outcome"], told["by"], told["seconds"])
+        """Run a room's tests with a bug, and again what has to be."""
+        code, began = site.code, time.monotonic()
+        assert code is not None
+
+        def run(tests: list[str], limit: float, *, bug: bool) -> dict[str, Any]:
+            if not bug:
+                return self.run(tests, limit, bug=False)
+            self.copy.apply(site.path, code)
+            try:
+                return self.run(tests, limit, bug=True)
+            finally:
+                self.copy.restore(site.path)
+
+        judged = judge(run, suite.tests, suite.limit)
+        return Result(site, suite.room.name, judged, time.monotonic() - began)
 
     def close(self) -> None:
         self._process.terminate()
@@ -162,7 +166,7 @@ def write(results: Sequence[Result], folder: Path) -> None:
     ordered = sorted(results, key=lambda each: (each.site.path, each.site.line, each.site.diff))
     lines = [
         {"path": r.site.path, "line": r.site.line, "operator": r.site.operator, "diff": r.site.diff, "room": r.room}
-        | {"outcome": r.outcome, "by": r.by, "seconds": round(r.seconds, 1)}
+        | {"outcome": r.judged.outcome, "by": r.judged.by, "seconds": round(r.seconds, 1)}
         for r in ordered
     ]
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -170,7 +174,7 @@ def write(results: Sequence[Result], folder: Path) -> None:
     page = [
         entry(r.site.path, r.site.diff, accepted.get((r.site.path, r.site.diff), f"Line {r.site.line}: no reason yet."))
         for r in ordered
-        if not r.killed
+        if not r.judged.killed
     ]
     (folder / "survivors.md").write_text("\n".join(page))
 
@@ -213,28 +217,47 @@ def run(asked: argparse.Namespace, rooms: Sequence[Room], temporary: Path) -> in
                 unsound.append(room.name)
             else:
                 suites.append(suite)
+        if unsound:
+            print(f"Nothing was tried: without any bug, tests of {', '.join(unsound)} fail.", file=sys.stderr)
+            return 1
         suites.sort(key=lambda suite: suite.room.name)
         chosen = sample(runners[0].copy.root, suites, asked.only, asked.sample, asked.seed)
         results: list[Result] = []
         began = time.monotonic()
         for result in spread(chosen, runners, lambda runner, work: runner.try_(*work)):
             results.append(result)
-            if not result.killed:
-                print(f"survived: {result.site.path}:{result.site.line}", *result.site.diff, sep="\n  ", flush=True)
+            if not result.judged.killed:
+                print(
+                    f"{result.judged.outcome}: {result.site.path}:{result.site.line}",
+                    *result.site.diff,
+                    sep="\n  ",
+                    flush=True,
+                )
             elif len(results) % 20 == 0:
                 print(f"{len(results)} of {len(chosen)} after {time.monotonic() - began:.0f} s", flush=True)
     finally:
         for runner in runners:
             runner.close()
     write(results, ROOT / "build" / "mutants")
-    tried, killed = Counter(r.room for r in results), Counter(r.room for r in results if r.killed)
     print()
-    for name, count in sorted(tried.items()):
-        print(f"{name:<12}{killed[name]:>4} of {count:>4}  {killed[name] / count:.2f}")
+    for line in table(results):
+        print(line)
     print(f"Survivors: {ROOT / 'build' / 'mutants' / 'survivors.md'}")
-    share = round(sum(killed.values()) / len(results), 4) if results else 0.0
+    share = round(sum(r.judged.killed for r in results) / len(results), 4) if results else 0.0
     print(json.dumps({"mutants": len(results), "killed_share": share}))
-    return 1 if unsound else 0
+    return 0
+
+
+def table(results: Sequence[Result]) -> list[str]:
+    """A line for each room: bugs, the share that was noticed, and what became of them. `hung` ones were noticed too."""
+    outcomes = get_args(Outcome)
+    lines = [f"{'':<12}{'bugs':>6}{'share':>7}" + "".join(f"{outcome:>10}" for outcome in outcomes)]
+    for name in sorted({r.room for r in results}):
+        mine = [r.judged for r in results if r.room == name]
+        counts = Counter(judged.outcome for judged in mine)
+        share = sum(judged.killed for judged in mine) / len(mine)
+        lines.append(f"{name:<12}{len(mine):>6}{share:>7.2f}" + "".join(f"{counts[one]:>10}" for one in outcomes))
+    return lines
 
 
 if __name__ == "__main__":

@@ -23,30 +23,43 @@ class Room:
 
 
 ROOMS = (
-    Room("turn", ("chat_app/turn",), ("tests/turn", "tests/tools", "tests/gateway/test_completions.py")),
+    Room(
+        "turn",
+        ("chat_app/turn",),
+        (
+            "tests/turn",
+            "tests/tools",
+            "tests/gateway/test_completions.py",
+            "tests/faults/test_lost_commits.py",
+            "tests/faults/test_taken_over.py",
+        ),
+    ),
     Room("billing", ("chat_app/billing",), ("tests/billing", "tests/turn/test_turn.py", "tests/turn/test_steps.py")),
     Room("sessions", ("chat_app/sessions",), ("tests/sessions", "tests/turn")),
     Room(
         "log",
-        ("chat_app/data/log", "chat_app/data/valkey.py"),
-        tuple(f"tests/data/test_{name}*.py" for name in ("log", "mirror", "entries", "stops")),
+        ("chat_app/data/log", "chat_app/data/valkey.py", "chat_app/data/cancel.py"),
+        tuple(f"tests/data/test_{name}*.py" for name in ("log", "mirror", "entries", "stops", "cancel")),
     ),
     Room("leases", ("chat_app/data/leases",), ("tests/data/test_lease*.py", "tests/sessions/test_ownership.py")),
     Room("limits", ("chat_app/data/limits",), ("tests/data/test_limits*.py",)),
     Room(
         "database",
         ("chat_app/data/db", "chat_app/data/migrations.py", "chat_app/data/home.py", "chat_app/data/ids.py"),
-        tuple(f"tests/data/test_{name}*.py" for name in ("database", "group_commit", "migrations", "home", "ids")),
+        tuple(
+            f"tests/data/test_{name}*.py"
+            for name in ("database", "group_commit", "inline_reader", "merge", "migrations", "home")
+        ),
     ),
     Room(
         "safety",
         tuple(f"chat_app/safety/{name}.py" for name in ("input", "output", "screen")),
-        tuple(f"tests/safety/test_{name}*.py" for name in ("input", "output", "secrets")),
+        ("tests/safety",),
     ),
     Room(
         "gateway",
         ("chat_app/gateway/completion*.py",),
-        tuple(f"tests/gateway/test_{name}*.py" for name in ("completion", "pieces", "sse")),
+        tuple(f"tests/gateway/test_{name}*.py" for name in ("completion", "tools", "sse", "headers")),
     ),
     Room(
         "inference",
@@ -63,6 +76,11 @@ ROOMS = (
                 "cancel",
                 "breaker",
                 "tools",
+                "calls",
+                "fleet",
+                "gathering",
+                "pacing",
+                "thinking",
             )
         ),
     ),

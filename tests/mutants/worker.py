@@ -2,8 +2,8 @@
 
 Starting pytest and what Parley is built on costs seconds; a fork of a process that has them loaded costs none. Nothing
 of Parley itself is loaded before the fork, so each run reads the files as they are. It speaks JSON lines: `{"tests",
-"limit", "bug"}` in, `{"outcome", "by", "seconds", "files"}` out. Outcomes are `passed`, `failed`, `hung` and `broken`
-(no test ran).
+"limit", "bug"}` in, `{"outcome", "by", "seconds", "files"}` out. Outcomes are `passed`, `failed` (`by` the first test,
+or the file that cannot be imported), `hung` (`by` the test that ran) and `broken`: no test ran, or the process crashed.
 """
 
 import ctypes
@@ -37,12 +37,17 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 class Observer:
-    """A pytest plugin that writes down the first test that failed, and how long each file took."""
+    """A pytest plugin that writes down which test runs, the first that failed, and how long each file took."""
 
     def __init__(self, report: Path) -> None:
         self._report = report
+        self._running = _running(report)
         self._by = ""
         self._files: dict[str, float] = {}
+
+    @pytest.hookimpl
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._running.write_text(nodeid)
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -81,6 +86,7 @@ def run(tests: list[str], limit: float, scratch: Path, *, bug: bool = True) -> d
     """Run the tests in a fork and clean up after it. `limit` in seconds; nothing that a `bug` compiles to is kept."""
     report, temporary = scratch / "report.json", scratch / "tmp"
     report.unlink(missing_ok=True)
+    _running(report).unlink(missing_ok=True)
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(".hypothesis", ignore_errors=True)
     temporary.mkdir()
@@ -104,9 +110,11 @@ def run(tests: list[str], limit: float, scratch: Path, *, bug: bool = True) -> d
     seconds = time.monotonic() - began
     _kill_everything()
     if not report.exists():
-        return {"outcome": "hung" if seconds >= limit else "failed", "by": "", "seconds": seconds, "files": {}}
+        hung = seconds >= limit
+        by = _running(report).read_text() if hung and _running(report).exists() else ""
+        return {"outcome": "hung" if hung else "broken", "by": by, "seconds": seconds, "files": {}}
     told = json.loads(report.read_text())
-    outcome = {0: "passed", 5: "broken"}.get(told["code"], "failed")
+    outcome = "passed" if told["code"] == 0 else "failed" if told["by"] else "broken"
     return {"outcome": outcome, "by": told["by"], "seconds": seconds, "files": told["files"]}
 
 
@@ -123,6 +131,11 @@ def main() -> None:
         else:
             told = run(asked["tests"], asked["limit"], scratch, bug=asked["bug"])
         print(json.dumps(told), file=out, flush=True)
+
+
+def _running(report: Path) -> Path:
+    """The file that names the test that runs."""
+    return report.with_name("running")
 
 
 def _ours(module: object) -> bool:

@@ -1,0 +1,49 @@
+"""What `python -m tests.mutants` says: the table, and that it tries nothing while tests fail without any bug."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.mutants import __main__ as program
+from tests.mutants.__main__ import Result, table
+from tests.mutants.judge import Judged
+from tests.mutants.rooms import ROOMS
+from tests.mutants.sites import Site
+
+SITE = Site(Path(), "chat_app/ids.py", 1, "Not", 0)
+
+
+def test_only_what_was_surely_noticed_counts() -> None:
+    outcomes = ["killed", "hung", "survived", "broken", "unsure", "killed", "killed", "killed"]
+    results = [Result(SITE, "turn", Judged(outcome), 1.0) for outcome in outcomes]  # type: ignore[arg-type]
+    head, line = table(results)
+    assert head.split() == ["bugs", "share", "killed", "hung", "survived", "broken", "unsure"]
+    assert line.split() == ["turn", "8", "0.62", "4", "1", "1", "1", "1"]
+
+
+class FailingRunner:
+    """Its tests fail without any bug; nothing else may be asked of it."""
+
+    def __init__(self, folder: Path, _: Sequence[str]) -> None:
+        self.copy = SimpleNamespace(root=folder)
+
+    def run(self, tests: list[str], limit: float, *, bug: bool) -> dict[str, Any]:
+        assert not bug
+        return {"outcome": "failed", "by": "tests/turn/test_turn.py::test_it", "seconds": 1.0, "files": {}}
+
+    def close(self) -> None: ...
+
+
+def test_nothing_is_tried_while_tests_fail_without_any_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "Runner", FailingRunner)
+    asked = argparse.Namespace(processes=1, only=[], sample=1, seed=9)
+    assert program.run(asked, [room for room in ROOMS if room.name == "turn"], tmp_path) == 1
+    out, err = capsys.readouterr()
+    assert "fails without a bug: tests/turn/test_turn.py::test_it" in out
+    assert err == "Nothing was tried: without any bug, tests of turn fail.\n"

@@ -1,0 +1,72 @@
+"""The process that runs tests: what it says of suites that pass, fail, hang, crash or do not run at all."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = {
+    "test_good.py": "def test_one(): pass\n",
+    "test_bad.py": "def test_one(): pass\ndef test_two(): assert False\n",
+    "test_slow.py": "import time\ndef test_one(): pass\ndef test_two(): time.sleep(60)\n",
+    "test_crash.py": "import os\ndef test_one(): os._exit(1)\n",
+    "test_import.py": "import nothing_of_that_name\n",
+    "test_empty.py": "",
+}
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    tree, scratch = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("scratch")
+    for name, code in FILES.items():
+        (tree / name).write_text(code)
+    (tree / "pytest.ini").write_text("[pytest]\nmarkers =\n  e2e:\n  chaos:\n  gpu:\n  model:\n")
+    program = f"import sys; sys.path.append({str(ROOT)!r}); from tests.mutants.worker import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(scratch)],
+        cwd=tree,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def asked(*tests: str, limit: float = 60.0) -> dict[str, Any]:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps({"tests": tests, "limit": limit, "bug": True}) + "\n")
+        process.stdin.flush()
+        return dict(json.loads(process.stdout.readline()))
+
+    yield asked
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("file", "outcome", "by"),
+    [
+        ("test_good.py", "passed", ""),
+        ("test_bad.py", "failed", "test_bad.py::test_two"),
+        ("test_crash.py", "broken", ""),
+        ("test_import.py", "failed", "test_import.py"),
+        ("test_empty.py", "broken", ""),
+        ("test_missing.py", "broken", ""),
+    ],
+)
+def test_outcomes(run: Run, file: str, outcome: str, by: str) -> None:
+    told = run(file)
+    assert (told["outcome"], told["by"]) == (outcome, by)
+
+
+def test_a_hang_is_named_after_the_test_that_ran(run: Run) -> None:
+    told = run("test_good.py", "test_slow.py", limit=5.0)
+    assert (told["outcome"], told["by"]) == ("hung", "test_slow.py::test_two")
+
+
+def test_a_single_test(run: Run) -> None:
+    assert run("test_bad.py::test_one")["outcome"] == "passed"

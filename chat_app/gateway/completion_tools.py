@@ -97,14 +97,19 @@ def _choice(choice: Any, functions: Sequence[Tool], built_in: Sequence[str]) -> 
         if choice == "required" and not functions and not built_in:
             raise wrong("tool_choice", "asks for a call, and there are no tools")
         return choice
+    if isinstance(choice, dict) and choice.get("type") in tuple(built_in):
+        return str(choice["type"])
     function = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str):
         raise _bad_choice()
-    if name not in [tool.name for tool in functions]:
-        raise wrong("tool_choice.function.name", "is none of the functions in tools")
+    if name not in [*(tool.name for tool in functions), *built_in]:
+        raise wrong("tool_choice.function.name", "is none of the tools")
     return name
 
 
 def _bad_choice() -> ApiError:
-    return wrong("tool_choice", f'must be {", ".join(CHOICES)} or {{"type": "function", "function": {{"name": …}}}}')
+    words = (
+        f'must be {", ".join(CHOICES)}, {{"type": "function", "function": {{"name": …}}}} or a built-in one of tools'
+    )
+    return wrong("tool_choice", words)

@@ -87,7 +87,7 @@ class Completion:
         def encode(update: Update) -> bytes:
             nonlocal opening
             seals.extend(entry for entry in update.entries if entry.kind == "sealed")
-            chunks = shape.chunks(update.entries)
+            chunks = shape.chunks(update)
             if opening and (chunks or update.end is not None):
                 chunks, opening = opening + chunks, b""
             return chunks

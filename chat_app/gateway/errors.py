@@ -23,7 +23,7 @@ from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.data.log.base import LogUnavailable
 from chat_app.safety.review import ReviewError
 from chat_app.sessions.generations import NotFound
-from chat_app.sessions.viewer import Gone
+from chat_app.sessions.viewer import BadOffset, Gone
 from chat_app.turn import TurnError
 from inference.protocol import EngineError
 
@@ -117,6 +117,8 @@ def api_error(error: Exception) -> ApiError:
         case Gone():
             message = f"The text of this answer ({error.length:,} characters of its log) is not kept any more."
             return ApiError(410, "text_gone", message)
+        case BadOffset():
+            return wrong("offset", str(error))
         case EngineError():
             message = "The model is not available right now. Try again in a moment."
             return ApiError(503, "engine_unavailable", message, retry_after=5)
@@ -165,7 +167,8 @@ def install(app: FastAPI) -> None:
             return api_error(error).response()
         return await http_exception_handler(request, error)
 
-    for kind in (ApiError, TurnError, AccountError, PlanError, ReviewError, NotFound, Gone, EngineError, *STORAGE):
+    rooms = (AccountError, PlanError, ReviewError, NotFound, Gone, BadOffset)
+    for kind in (ApiError, TurnError, *rooms, EngineError, *STORAGE):
         app.add_exception_handler(kind, answered)
     app.add_exception_handler(RequestValidationError, answered)
     app.add_exception_handler(HTTPException, http)

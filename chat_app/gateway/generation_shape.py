@@ -41,13 +41,10 @@ def events_of(update: Update) -> bytes:
 
     Events of text have no name, so that a reader that knows nothing else sees nothing else.
     """
-    sizes = [len(encode((entry,))) for entry in update.entries]
-    # Entries of a kind that only a newer release knows are left out of an update, and only its end is certain then.
-    known = update.offset + sum(sizes) == update.next
     events, at = b"", update.offset
-    for left, (entry, size) in enumerate(zip(update.entries, sizes, strict=True), 1 - len(sizes)):
+    for entry, behind in zip(update.entries, update.places, strict=True):
         name = b"" if entry.kind == "text" else b"event: %b\n" % entry.kind.encode()
-        behind = b"id: %d\n" % (at + size if known else update.next) if known or left == 0 else b""
-        events += b"%b%bdata: %b\n\n" % (name, behind, orjson.dumps({"offset": at, **typed(entry)}))
-        at += size
+        place = b"" if behind is None else b"id: %d\n" % behind
+        events += b"%b%bdata: %b\n\n" % (name, place, orjson.dumps({"offset": at, **typed(entry)}))
+        at += len(encode((entry,)))
     return events

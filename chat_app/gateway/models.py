@@ -45,6 +45,7 @@ def _card(card: ModelCard) -> dict[str, Any]:
         "owned_by": card.engine or "parley",
         "context_window": card.context or None,
         "ready": card.ready,
+        "abilities": card.abilities,
     }
 
 

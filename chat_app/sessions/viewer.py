@@ -7,9 +7,10 @@ message, or from what the log still keeps. It does not know who may look: its ca
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import accumulate
 
 from chat_app.data.log.base import GenerationLog, Piece
-from chat_app.data.log.entries import Decoder, Entry, decode, text_of
+from chat_app.data.log.entries import Decoder, Entry, decode, encode, text_of
 from chat_app.sessions.generations import ENDED, Generations
 
 
@@ -19,6 +20,10 @@ class Gone(Exception):
     def __init__(self, length: int) -> None:
         super().__init__(f"{length} characters are not kept any more")
         self.length = length
+
+
+class BadOffset(Exception):
+    """No entry begins at the offset from which somebody wants to follow; says why, for a sentence's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,17 @@ class Update:
         """What the answer says in this update."""
         return text_of(self.entries)
 
+    @property
+    def places(self) -> list[int | None]:
+        """Where a viewer goes on behind each entry. None before the last where entries were left out between them,
+        of a kind that only a newer release knows."""
+        if len(self.entries) == 1:  # As nearly always: this is the hot path.
+            return [self.next]
+        sizes = [len(encode((entry,))) for entry in self.entries]
+        if self.offset + sum(sizes) == self.next:
+            return list(accumulate(sizes, initial=self.offset))[1:]
+        return [*([None] * (len(sizes) - 1)), *([self.next] if sizes else [])]
+
 
 class Viewer:
     """Follows answers for pages, SSE clients and unstreamed calls."""
@@ -50,7 +66,7 @@ class Viewer:
     async def follow(self, generation_id: str, offset: int = 0, *, begun: bool = False) -> AsyncGenerator[Update, None]:
         """The entries from `offset` on, each once, until an update with `end`. `begun`: this process has just begun it.
 
-        Yields nothing for an unknown generation. Raises `Gone`. Close it (`aclosing`) to stop looking; that does not
+        Yields nothing for an unknown generation. Raises `Gone`, and `BadOffset` once the log has shown it to be one. Close it (`aclosing`) to stop looking; that does not
         stop the answer.
         """
         if not begun:
@@ -92,27 +108,33 @@ class Viewer:
 
     async def entries(self, generation_id: str) -> list[Entry]:
         """All that there is of the answer now. Raises `Gone`."""
-        return decode(await self._all(generation_id))
+        log, _ = await self._all(generation_id)
+        return decode(log)
 
     async def text(self, generation_id: str) -> str:
         """What the answer says so far. Raises `Gone`."""
         return text_of(await self.entries(generation_id))
 
     async def _ended(self, generation_id: str, reader: "_Reader", status: str) -> Update:
-        return reader.rest(await self._all(generation_id), status)
+        log, whole = await self._all(generation_id)
+        return reader.rest(log, status, whole)
 
-    async def _all(self, generation_id: str) -> str:
+    async def _all(self, generation_id: str) -> tuple[str, bool]:
+        """The log as far as it is kept, and whether that is all of it: with a message its last seal is not."""
         kept = await self._generations.kept(generation_id)
         if kept.log:
-            return kept.log
+            return kept.log, False
         log = (await self._log.read(generation_id)).text
         if len(log) < kept.length:
             raise Gone(kept.length)
-        return log
+        return log, True
 
 
 class _Reader:
-    """Reads a log from its beginning and leaves out what its viewer has: the first `skip` characters."""
+    """Reads a log from its beginning and leaves out what its viewer has: the first `skip` characters.
+
+    Raises `BadOffset` where those do not end between entries or within text.
+    """
 
     def __init__(self, skip: int) -> None:
         self._decoder = Decoder()
@@ -120,24 +142,28 @@ class _Reader:
         self.length = 0
         """Characters read so far, whole entries or not."""
 
-    def read(self, piece: str, end: str | None = None) -> Update:
+    def read(self, piece: str, end: str | None = None, *, whole: bool = True) -> Update:
+        """What comes next; `whole`: with `end` it is known that nothing comes behind it."""
+        if self.length < self._skip:
+            piece = self._skipped(piece)
+            if self.length < self._skip:
+                if end is not None and whole:
+                    raise BadOffset(f"is behind the end of this answer, whose log has {self.length:,} characters")
+                return Update(self._skip, (), self._skip, end)
         before = self._decoder.offset
-        placed = self._decoder.placed(piece)
         self.length += len(piece)
-        entries = self._unseen(placed) if before < self._skip else [entry for _, entry in placed]
-        after = max(self._decoder.offset, self._skip)
-        return Update(max(before, min(self._skip, after)), tuple(entries), after, end)
+        return Update(before, tuple(self._decoder.feed(piece)), self._decoder.offset, end)
 
-    def rest(self, log: str, end: str) -> Update:
-        """What is left of the whole log."""
-        return self.read(log[self.length :], end)
+    def rest(self, log: str, end: str, whole: bool) -> Update:
+        """What is left of a log that has ended."""
+        return self.read(log[self.length :], end, whole=whole)
 
-    def _unseen(self, placed: list[tuple[int, Entry]]) -> list[Entry]:
-        """Entries that begin at `skip` or behind it; of text also the part that lies behind it."""
-        left: list[Entry] = []
-        for offset, entry in placed:
-            if offset >= self._skip:
-                left.append(entry)
-            elif entry.kind == "text" and (text := entry.text[self._skip - offset :]):
-                left.append(Entry("text", text))
+    def _skipped(self, piece: str) -> str:
+        """The piece without what its viewer has."""
+        missing = self._skip - self.length
+        seen, left = piece[:missing], piece[missing:]
+        self._decoder.feed(seen)
+        self.length += len(seen)
+        if self.length == self._skip and not self._decoder.between:
+            raise BadOffset("is inside an entry that is not text; go on from an event's id")
         return left

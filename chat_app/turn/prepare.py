@@ -14,14 +14,12 @@ from chat_app.safety.verdict import ALLOWED, Verdict
 from chat_app.sessions.generations import GenerationRow
 from chat_app.settings import Settings
 from chat_app.tools import BUILT_IN
+from chat_app.turn.abilities import UNKNOWN_CONTEXT, calls_tools, needs_tools, serves, window, without_tools
 from chat_app.turn.ask import Ask, TurnError
 from chat_app.turn.cards import Cards
 from chat_app.turn.engine import trouble
 from chat_app.turn.job import Candidate, Job
 from inference.protocol import CannotCount, EngineError, Message, ModelCard, Sampling
-
-UNKNOWN_CONTEXT = 4_096
-"""Window in tokens of a model whose server does not say."""
 
 
 class Preparation:
@@ -58,16 +56,21 @@ class Preparation:
     async def job(self, ask: Ask, row: GenerationRow, terms: Terms, choice: Choice) -> Job:
         """4. The prompt, and all else that a worker needs. Raises `TurnError`."""
         card = choice.model
-        context = card.context or UNKNOWN_CONTEXT
+        context = window(card)
         bounds = (terms.max_output_tokens, self._settings.max_output_tokens)
         most = min(bound for bound in bounds if bound)
         asked = ask.sampling or Sampling(max_tokens=0, temperature=self._settings.temperature)
         answer = min(asked.max_tokens or most, most)
         built_in = ask.built_in or (self._settings.tool_names if ask.exchange and "tools" in card.abilities else ())
         tools = (*ask.tools, *(BUILT_IN[name].definition for name in built_in))
-        cards = (card, *(other for other in choice.alternatives if (other.context or UNKNOWN_CONTEXT) >= context))
+        needed = needs_tools(ask.messages, tools)
+        if needed and calls_tools(card) is False:
+            raise without_tools(card, self._cards.known)
+        cards = (card, *(other for other in choice.alternatives if serves(other, context, needed)))
         count = self._cards.counter(card.id)
         try:
+            if needed and calls_tools(card) is None and card.state:
+                await count(ask.messages, tools)  # Our own service loads it for that, and refuses what it cannot do.
             prompt = await build(
                 self._parts(ask),
                 context=context,
@@ -132,8 +135,7 @@ class Preparation:
         rates = await self._ledger.rates([card.id for card in cards])
         priced = ((card, rates.get(card.id, FREE)) for card in cards)
         return tuple(
-            Candidate(card.id, card.context or UNKNOWN_CONTEXT, rate.prompt_micro, rate.completion_micro)
-            for card, rate in priced
+            Candidate(card.id, window(card), rate.prompt_micro, rate.completion_micro) for card, rate in priced
         )
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from chat_app.data.log.entries import Entry
+from chat_app.data.log.entries import Entry, encode
 from chat_app.gateway.completion_shape import Shape, finish_reason, usage_of
 from chat_app.sessions.generations import GenerationView
+from chat_app.sessions.viewer import Update
 
 
 def call(id: str, arguments: str, *, built_in: bool = False) -> Entry:
@@ -35,17 +36,23 @@ def view(status: str = "done", finish: str = "stop") -> GenerationView:
     return GenerationView("g", status, "api", "m", None, None, 7, 3, 2, 0, "", receipt, 0)
 
 
+def update(*entries: Entry, offset: int = 0) -> Update:
+    return Update(offset, entries, offset + len(encode(entries)))
+
+
 def chunks(raw: bytes) -> list[ChatCompletionChunk]:
     events = raw.decode().split("\n\n")
     assert events.pop() == ""
-    read = [ChatCompletionChunk.model_validate_json(event.removeprefix("data: "), strict=True) for event in events]
+    data = [event.rpartition("data: ")[2] for event in events]
+    read = [ChatCompletionChunk.model_validate_json(one, strict=True) for one in data]
     assert {(chunk.id, chunk.created, chunk.model) for chunk in read} <= {("chatcmpl-g", 5, "m")}
     return read
 
 
 def test_chunks_say_what_is_for_the_program_and_nothing_else() -> None:
     deltas: list[dict[str, Any]] = [
-        chunk.choices[0].delta.model_dump(exclude_unset=True) for chunk in chunks(Shape("g", "m", 5).chunks(ENTRIES))
+        chunk.choices[0].delta.model_dump(exclude_unset=True)
+        for chunk in chunks(Shape("g", "m", 5).chunks(update(*ENTRIES)))
     ]
     assert deltas == [
         {"reasoning_content": "Let me "},
@@ -62,13 +69,29 @@ def test_chunks_say_what_is_for_the_program_and_nothing_else() -> None:
 def test_calls_are_counted_over_updates() -> None:
     shape = Shape("g", "m", 5)
     for index, entry in enumerate((call("a", ""), call("b", ""))):
-        first = chunks(shape.chunks([entry]))[0].choices[0].delta.tool_calls
+        first = chunks(shape.chunks(update(entry)))[0].choices[0].delta.tool_calls
         assert first is not None
         assert first[0].index == index
 
 
 def test_what_is_not_for_the_program_makes_no_chunk() -> None:
-    assert Shape("g", "m", 5).chunks(ENTRIES[3:7]) == b""
+    assert Shape("g", "m", 5).chunks(update(*ENTRIES[3:7])) == b""
+
+
+def ids(raw: bytes) -> list[int | None]:
+    events = [event.split("\n") for event in raw.decode().removesuffix("\n\n").split("\n\n")]
+    assert all([field.partition(": ")[0] for field in fields] in (["data"], ["id", "data"]) for fields in events)
+    return [int(fields[0].removeprefix("id: ")) if len(fields) > 1 else None for fields in events]
+
+
+def test_a_chunk_has_the_offset_behind_its_entry_as_its_id() -> None:
+    shape = Shape("g", "m", 5)
+    assert ids(shape.chunks(update(Entry("text", "Łódź"), offset=7))) == [11]
+    log = [encode(ENTRIES[: n + 1]) for n in range(len(ENTRIES))]
+    behind = [len(log[n]) + 7 for n in (0, 1, 2, 7, 8, 9)]
+    # A call is two chunks and one entry: nobody can go on between them.
+    one, two, three, four, five, six = behind
+    assert ids(shape.chunks(update(*ENTRIES, offset=7))) == [one, two, three, None, four, None, five, six]
 
 
 def test_the_frame_of_a_stream() -> None:

@@ -50,6 +50,11 @@ def test_a_choice_of_one_function() -> None:
     assert read(tools=[function(), function("other")], tool_choice=chosen("other")).choice == "other"
 
 
+@pytest.mark.parametrize("choice", [CALCULATOR, chosen("calculator")])
+def test_a_choice_of_a_built_in_tool(choice: dict[str, Any]) -> None:
+    assert read(tools=[function(), CALCULATOR], tool_choice=choice).choice == "calculator"
+
+
 @pytest.mark.parametrize("name", ["a", "A-b_9", "x" * 64, "calculator"])
 def test_names(name: str) -> None:
     assert read(tools=[function(name)]).functions == (Tool(name),)
@@ -120,7 +125,10 @@ def test_the_bounds_themselves_are_taken() -> None:
         ({"tool_choice": {"type": "tool", "function": {"name": "weather"}}, "tools": [function()]}, "tool_choice"),
         ({"tool_choice": chosen("weather")}, "tool_choice.function.name"),
         ({"tool_choice": chosen("other"), "tools": [function()]}, "tool_choice.function.name"),
-        ({"tool_choice": chosen("calculator"), "tools": [CALCULATOR]}, "tool_choice.function.name"),
+        ({"tool_choice": chosen("calculator"), "tools": [function()]}, "tool_choice.function.name"),
+        ({"tool_choice": CALCULATOR, "tools": [function()]}, "tool_choice"),
+        ({"tool_choice": {"type": "weather"}, "tools": [function(), CALCULATOR]}, "tool_choice"),
+        ({"tool_choice": {"type": ["calculator"]}, "tools": [CALCULATOR]}, "tool_choice"),
     ],
 )
 def test_a_choice_that_cannot_be_is_refused(fields: dict[str, Any], param: str) -> None:

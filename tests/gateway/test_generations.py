@@ -112,8 +112,25 @@ async def test_the_rest_follows_from_any_offset_exactly_once(served_anywhere: Se
     assert again == expected(STEADY)[middle:]
     nothing, _, last = await events(served_anywhere, f"{path}?offset={len(expected(STEADY))}")
     assert (nothing, last["status"]) == ("", "done")
-    beyond, _, _ = await events(served_anywhere, f"{path}?offset=999999")
-    assert beyond == ""
+    async with served_anywhere.http.get(
+        f"{served_anywhere.url}{path}?offset=999999", headers=served_anywhere.bearer
+    ) as response:
+        assert response.status == 400
+        error = (await response.json())["error"]
+    assert (error["code"], error["param"]) == ("bad_input", "offset")
+    assert error["message"].startswith("offset: is behind the end of this answer")
+
+
+async def test_an_offset_that_cannot_be_is_said_to_a_follower_of_a_running_answer(served: Served) -> None:
+    question = script(reasoning="Hm, well.", tokens=200, rate=100, seed=7)
+    _, stream, generation, _ = await begin(served, question)
+    for offset, words in (("3", "inside an entry"), ("99999", "behind the end")):
+        [(name, place, data)] = await raw_events(
+            served, f"/v1/generations/{generation}/events", **{"Last-Event-ID": offset}
+        )
+        assert (name, place, data["error"]["code"], data["error"]["param"]) == ("error", None, "bad_input", "offset")
+        assert words in data["error"]["message"]
+    await stream.close()
 
 
 async def test_looking_on_and_going_away_stops_nothing(served: Served) -> None:

@@ -7,6 +7,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from inference.protocol import Request
 from tests.gateway.served import Served
 from tests.parley import script
 
@@ -105,6 +106,23 @@ async def test_a_built_in_tool_runs_within_the_turn(served_anywhere: Served, str
     assert (month.used, month.held) == (generation["usage"]["total_tokens"], 0)
 
 
+@pytest.mark.parametrize("choice", [CALCULATOR, {"type": "function", "function": {"name": "calculator"}}])
+async def test_a_built_in_tool_can_be_forced(
+    served: Served, choice: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the first step alone: the one that reads its result may answer."""
+    stream, forced = type(served.parley.engine).stream, []
+
+    def seen(engine: Any, request: Request) -> Any:
+        forced.append(request.tool_choice)
+        return stream(engine, request)
+
+    monkeypatch.setattr(type(served.parley.engine), "stream", seen)
+    answer = await ask(served.client(), [user(SUM)], stream=False, tools=[CALCULATOR, WEATHER], tool_choice=choice)
+    assert (answer["content"], answer["finish_reason"]) == ("Let me count.\n\nIt is 42.", "stop")
+    assert forced == ["calculator", "auto"]
+
+
 async def test_events_of_a_turn_of_several_steps_go_on_from_every_one_of_them(served: Served) -> None:
     answer = await served.client().chat.completions.create(
         model="scripted",
@@ -116,6 +134,65 @@ async def test_events_of_a_turn_of_several_steps_go_on_from_every_one_of_them(se
     assert json.loads(whole[0][2]) == {"offset": 0, "text": "Let me count."}
     for at, (_, place, _) in enumerate(whole[:-1], 1):
         assert await events(served, answer.id, place) == whole[at:]
+
+
+EVERYTHING = script(
+    reasoning="Hm, well.",
+    text="Let me count.",
+    calls=[{"name": "calculator", "arguments": {"expression": "6*7"}}],
+    then={"text": "It is 42, is it not?", "calls": [{"name": "weather", "arguments": ARGUMENTS}] * 2},
+)
+
+
+async def test_a_broken_stream_goes_on_behind_the_id_of_its_last_chunk(served_anywhere: Served) -> None:
+    """Wherever it broke: what came up to that id, and what follows from there, is the whole answer exactly once."""
+    body = {"model": "scripted", "messages": [user(EVERYTHING)], "tools": [CALCULATOR, WEATHER], "stream": True}
+    url = f"{served_anywhere.url}/v1/chat/completions"
+    async with served_anywhere.http.post(url, json=body, headers=served_anywhere.bearer) as response:
+        generation = response.headers["x-parley-generation"]
+        chunks = (await response.text()).removesuffix("\n\n").split("\n\n")
+    seen: list[tuple[str, str]] = []
+    """What has come up to the last chunk with an id, as kind and text or arguments."""
+    cuts = 0
+    for chunk in chunks[:-1]:  # The last is [DONE].
+        place, _, data = chunk.rpartition("data: ")
+        delta = json.loads(data)["choices"][0]["delta"]
+        if not place:
+            assert not delta.get("content") and "reasoning_content" not in delta
+            continue
+        cuts += 1
+        if calls := delta.get("tool_calls"):
+            seen.append(("tool_call", calls[0]["function"]["arguments"]))
+        else:
+            [kind] = delta
+            seen.append(("text" if kind == "content" else "reasoning", delta[kind]))
+        rest = await events(served_anywhere, generation, place.removeprefix("id: ").strip())
+        assert rest[-1][0] == "end"
+        assert joined([*seen, *(read for name, _, raw in rest[:-1] if (read := shown(name, json.loads(raw))))]) == [
+            ("reasoning", "Hm, well."),
+            ("text", "Let me count.\n\nIt is 42, is it not?"),
+            *[("tool_call", ARGUMENTS)] * 2,
+        ]
+    assert cuts >= 5
+
+
+def shown(name: str, event: dict[str, Any]) -> tuple[str, str] | None:
+    """An event as far as a chat completion has it."""
+    if name == "tool_call":
+        return None if event["tool_call"]["built_in"] else ("tool_call", event["tool_call"]["arguments"])
+    if name in ("", "reasoning"):
+        return name or "text", event[name or "text"]
+    return None
+
+
+def joined(said: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Neighbouring pieces of text and of thoughts put together."""
+    whole: list[tuple[str, str]] = []
+    for kind, text in said:
+        if whole and kind == whole[-1][0] != "tool_call":
+            text = whole.pop()[1] + text
+        whole.append((kind, text))
+    return whole
 
 
 async def events(served: Served, generation: str, last: str = "") -> list[tuple[str, str, str]]:

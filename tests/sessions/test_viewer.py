@@ -15,7 +15,7 @@ from chat_app.data.log.base import GenerationLog
 from chat_app.data.log.entries import Entry, encode
 from chat_app.data.log.sqlite import SqliteLog
 from chat_app.data.log.valkey import ValkeyLog
-from chat_app.sessions.viewer import Gone, Update, Viewer, _Reader
+from chat_app.sessions.viewer import BadOffset, Gone, Update, Viewer, _Reader
 
 SEALED = Entry("sealed", data={"seq": 1, "finish": "stop"})
 ENTRIES = [
@@ -115,8 +115,46 @@ async def test_from_the_middle_of_text(log: GenerationLog) -> None:
         Entry("text", "three"),
     ]
     assert entries_of(await follow(viewer, 7)) == [Entry("reasoning", "hm"), Entry("text", "three")]
-    assert entries_of(await follow(viewer, 8)) == [Entry("text", "three")]  # inside a frame: that is not shown again
     assert entries_of(await follow(viewer, 14)) == [Entry("text", "ree")]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_from_where_no_entry_begins(log: GenerationLog, ended: bool) -> None:
+    await log.open("g", 1, LOG)
+    await log.end("g", 1, "done")
+    viewer = viewer_of(log, Rows("done" if ended else "streaming", what=Kept(length=len(LOG))))
+    places = [0]
+    for entry in ENTRIES:
+        size = len(encode([entry]))
+        places += [places[-1] + step for step in (range(1, size + 1) if entry.kind == "text" else [size])]
+    for offset in range(len(LOG) + 1):
+        if offset in places:
+            await follow(viewer, offset)
+        else:
+            with pytest.raises(BadOffset, match="inside an entry"):
+                await follow(viewer, offset)
+    for offset in (len(LOG) + 1, 99_999):
+        with pytest.raises(BadOffset, match=f"{len(LOG)} characters"):
+            await follow(viewer, offset)
+
+
+async def test_a_running_answer_says_so_as_soon_as_it_has_come_that_far(log: GenerationLog) -> None:
+    await log.open("g", 1, "one")
+    async with aclosing(viewer_of(log, Rows()).follow("g", 5)) as updates, asyncio.timeout(10):
+        assert await anext(updates) == Update(5, (), 5)  # Perhaps there will be such a place.
+        await log.append("g", 1, 3, "\x1erhm")
+        with pytest.raises(BadOffset, match="inside an entry"):
+            while True:
+                await anext(updates)
+
+
+async def test_what_a_message_keeps_lacks_the_last_seal(log: GenerationLog) -> None:
+    """So whoever has that already goes on behind what is kept, and nothing is left for him."""
+    kept = encode(ENTRIES[:-1])
+    viewer = viewer_of(log, Rows("done", what=Kept(kept, len(kept))))
+    assert await follow(viewer, len(LOG)) == [Update(len(LOG), (), len(LOG), "done")]
+    with pytest.raises(BadOffset, match="inside an entry"):
+        await follow(viewer, 1)
 
 
 def test_frames_that_this_release_does_not_know_shift_no_offset() -> None:

@@ -65,6 +65,11 @@ class Decoder:
         self.offset = 0
         """Characters of the log that the entries returned so far, and those left out, stand for."""
 
+    @property
+    def between(self) -> bool:
+        """Whether what was read ends where an entry may begin, and not inside a frame."""
+        return not self._open
+
     def feed(self, piece: str) -> list[Entry]:
         """The entries that this piece completes. A frame of a kind that this release does not know is left out."""
         return [entry for _, entry in self.placed(piece)]

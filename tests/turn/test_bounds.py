@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from chat_app.accounts.identity import Identity
+from chat_app.data.db.base import Statement
 from chat_app.prompts.measure import measured
 from chat_app.sessions.steps import Step
 from chat_app.tools import BUILT_IN
@@ -218,3 +221,51 @@ def counting(calls: list[str]) -> Callable[..., Any]:
         return await real(self, arguments, key)
 
     return run
+
+
+@pytest.fixture
+async def priced(parley: Parley) -> Identity:
+    """Somebody whose model costs something."""
+    price = "INSERT INTO price (model, prompt_micro, completion_micro) VALUES ('scripted', 1700000, 5300000)"
+    await parley.db.batch(Statement(price, ()))
+    return await with_a_month_of(parley, 0)
+
+
+@given(
+    rounds=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 2)), max_size=3),
+    length=st.integers(0, 40),
+    most=st.integers(1, 120),
+    room=st.none() | st.integers(0, 900),
+)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_no_step_is_charged_more_than_it_held(
+    parley: Parley, priced: Identity, rounds: list[tuple[int, int]], length: int, most: int, room: int | None
+) -> None:
+    """`rounds`: words and calls of the steps before the last, which has `length` words; `room`: what the month has."""
+    used, _ = await month(parley, priced)
+    await parley.plans.save("tight", "Tight", None if room is None else used + room, 100_000, 8)
+    directive: dict[str, Any] = {"text": words(length)}
+    for count, calls in reversed(rounds):
+        call = {"name": "calculator", "arguments": ARGUMENTS}
+        directive = {"text": words(count), "calls": [call] * calls, "then": directive}
+    try:
+        started = await ask(parley, priced, script(**directive), most)
+    except TurnError as error:
+        assert error.code == "quota_exceeded"
+        assert await month(parley, priced) == (used, 0)
+        return
+    _, end = await entries(parley, started.generation_id)
+    view = await parley.generations.view(priced, started.generation_id)
+    assert end == "done" or view.receipt["code"] == "quota_exceeded"
+    booked = await ledger(parley, started.generation_id)
+    steps = [step.seq for step in await parley.steps.of(started.generation_id) if step.kind == "model"]
+    assert sorted(booked) == sorted((kind, seq) for kind in ("hold", "settle") for seq in steps)
+    for seq in steps:
+        (held, held_micro), (charged, charged_micro) = booked["hold", seq], booked["settle", seq]
+        assert held >= charged
+        assert held_micro >= charged_micro
+    charged = sum(booked["settle", seq][0] for seq in steps)
+    assert charged == view.prompt_tokens + view.completion_tokens
+    assert await month(parley, priced) == (used + charged, 0)
+    assert view.completion_tokens <= most
+    assert room is None or charged <= room

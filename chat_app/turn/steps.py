@@ -82,11 +82,8 @@ class Passage:
                 ending = _sealed(turn, finished, "length")
         except TurnError as error:
             ending = _sealed(turn, finished, "failed", error.message, error.code)
-        if ending is None:
-            await turn.writer.write(result)
-            return None
-        await turn.writer.write(result, ending.entry())
-        return finished, ending
+        await turn.writer.write(result, *([ending.entry()] if ending else []))
+        return (finished, ending) if ending else None
 
     async def _to_model(self, turn: Progress, finished: Step, result: Entry) -> bool:
         """Begin the model's next step; False if the answer has all of its tokens already. Raises `TurnError`."""

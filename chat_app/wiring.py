@@ -39,6 +39,7 @@ from chat_app.telemetry.measured_log import MeasuredLog
 from chat_app.turn import Turns
 from chat_app.turn.admit import Admission
 from chat_app.turn.begin import Beginning
+from chat_app.turn.bounds import Bounds
 from chat_app.turn.cards import Cards
 from chat_app.turn.engine import QueueView
 from chat_app.turn.hold import Hold
@@ -114,14 +115,15 @@ def build(settings: Settings) -> Parley:
     admission = Admission(limits)
     cards = Cards(engine)
     preparation = Preparation(settings, cards, ledger)
+    bounds = Bounds(ledger, preparation)
     settlement = Settlement(db, log, ledger, generations, steps, reviews, events)
     worker = Worker(
         db=db,
         log=log,
         generations=generations,
         admission=admission,
-        passage=Passage(db, ledger, generations, steps, preparation.further),
-        streams=Streams(engine, log, cards, preparation.further, RuleScreen, settings.gather_ms),
+        passage=Passage(db, ledger, generations, steps, bounds),
+        streams=Streams(engine, log, cards, bounds, RuleScreen, settings.gather_ms),
         settlement=settlement,
         hand_back=ownership.hand_back,
     )
@@ -132,7 +134,7 @@ def build(settings: Settings) -> Parley:
         ownership=ownership,
         admission=admission,
         preparation=preparation,
-        hold=Hold(db, ledger, threads, generations, steps, preparation),
+        hold=Hold(db, ledger, threads, generations, steps, bounds),
         settlement=settlement,
         begun=worker.begun,
     )

@@ -122,13 +122,16 @@ class Completion:
             return finish_reason(status, sealed.finish), usage_of(sealed)
         view = await self._parley.generations.view(self._identity, self._id)
         if view.status == "failed" or not view.ended:
-            message = view.error or "The answer could not be finished."
-            if (code := view.receipt.get("code")) in HOPELESS and not view.completion_tokens:
+            message, code = view.error or "The answer could not be finished.", view.receipt.get("code")
+            if code in HOPELESS and not view.completion_tokens:
                 raise api_error(TurnError(code, message))
+            message = f"{message} What there is of it is under /v1/generations/{self._id}."
+            if code == "quota_exceeded":  # The month was used up between two steps.
+                raise api_error(TurnError(code, message, 429))
             raise ApiError(
                 503,
                 "generation_failed",
-                f"{message} What there is of it is under /v1/generations/{self._id}.",
+                message,
                 # It was charged for what was delivered: whether to pay again is the program's to decide.
                 headers={"x-should-retry": "false"} if view.completion_tokens else {},
             )

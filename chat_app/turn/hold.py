@@ -1,6 +1,6 @@
 """5. The hold: the worst case is reserved and the job created, in one transaction."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from chat_app.billing.ledger import OVER_QUOTA, Account, Allowance, Ledger, allowance_in
 from chat_app.billing.plans import Terms
@@ -9,14 +9,10 @@ from chat_app.sessions.generations import Generations
 from chat_app.sessions.steps import Step, Steps
 from chat_app.sessions.threads import Threads, branched
 from chat_app.turn.ask import Ask, TurnError
+from chat_app.turn.bounds import Bounds
 from chat_app.turn.commit import commit
-from chat_app.turn.engine import trouble
 from chat_app.turn.job import VERSION, Job
-from chat_app.turn.prepare import Preparation
-from inference.protocol import EngineError
 
-LEAST_ANSWER = 16
-"""Tokens that an answer must at least have room for, or the turn is not worth beginning."""
 PATIENCE_S = 10.0
 """How long to look for what became of a hold whose acknowledgement was lost, while the caller waits."""
 
@@ -41,42 +37,32 @@ class Hold:
         threads: Threads,
         generations: Generations,
         steps: Steps,
-        preparation: Preparation,
+        bounds: Bounds,
     ) -> None:
         self._db = db
         self._ledger = ledger
         self._threads = threads
         self._generations = generations
         self._steps = steps
-        self._preparation = preparation
+        self._bounds = bounds
 
     async def begin(self, ask: Ask, job: Job, terms: Terms) -> Begun:
         """The job as it was begun. A month that is nearly used up still allows a shorter answer. Raises `TurnError`,
         `DatabaseUnavailable`."""
-        for _ in range(2):
-            try:
-                return await self._commit(ask, job, terms)
-            except Unmet as error:
-                if error.name != OVER_QUOTA:
-                    raise TurnError("not_found", "This chat does not exist any more.", 404) from error
-            try:
-                job = replace(job, prompt=await self._preparation.counted(job.prompt, job.row.model))
-            except EngineError as error:
-                raise trouble(error) from error
-            left = (await self._ledger.allowance(job.row.user_id, terms.monthly_tokens, job.row.period)).left or 0
-            room = left - job.prompt.tokens
-            if room < LEAST_ANSWER:
-                break
-            job = job.shortened(min(job.sampling.max_tokens, room))
-        raise TurnError(
-            "quota_exceeded",
-            f"This month's {terms.monthly_tokens:,} tokens of your plan ({terms.name}) are used up."
-            " They are renewed on the first of the month; an administrator can change your plan.",
-            429,
-        )
+        try:
+            return await self._bounds.hold(job, lambda fitting: self._commit(ask, fitting, terms))
+        except Unmet as error:
+            if error.name != OVER_QUOTA:
+                raise TurnError("not_found", "This chat does not exist any more.", 404) from error
+            raise TurnError(
+                "quota_exceeded",
+                f"This month's {terms.monthly_tokens:,} tokens of your plan ({terms.name}) are used up."
+                " They are renewed on the first of the month; an administrator can change your plan.",
+                429,
+            ) from error
 
     async def _commit(self, ask: Ask, job: Job, terms: Terms) -> Begun:
-        row, amount = job.row, job.worst_case(job.prompt)
+        row, amount = job.row, job.worst_case
         row.job, row.job_version = job.to_json(), VERSION
         row.held_tokens, row.held_micro = amount.tokens, amount.micro
         account = Account(row.tenant_id, row.user_id, row.id, row.period)

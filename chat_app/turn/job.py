@@ -51,10 +51,11 @@ class Job:
     tool_choice: str = "auto"
     built_in: tuple[str, ...] = ()
 
-    def worst_case(self, prompt: Prompt) -> Amount:
-        """What a model step on `prompt` can cost at most, at the dearest candidate's price."""
-        most = self.sampling.max_tokens
-        return Amount(prompt.tokens + most, max(one.cost(prompt.tokens, most) for one in self.candidates))
+    @property
+    def worst_case(self) -> Amount:
+        """What a model step on its prompt can cost at most, at the dearest candidate's price."""
+        read, most = self.prompt.tokens, self.sampling.max_tokens
+        return Amount(read + most, max(one.cost(read, most) for one in self.candidates))
 
     def candidate(self, model: str) -> Candidate:
         """The candidate of this name, else the first."""

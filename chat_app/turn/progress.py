@@ -1,20 +1,15 @@
 """Where a turn stands: its job, its log, the steps that are done and the one that runs."""
 
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from chat_app.billing.ledger import Account, Amount
 from chat_app.data.ids import now_ms
 from chat_app.data.log.entries import Entry
-from chat_app.prompts.prompt import Prompt
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step
 from chat_app.turn.job import Job
 from chat_app.turn.seal import Sealed, own, pending, rounds
 from inference.protocol import Message
-
-Further = Callable[[Job, Sequence[Message]], Awaitable[Prompt]]
-"""Makes the prompt of a model step out of the job and what earlier steps added. Raises `TurnError`."""
 
 
 @dataclass(slots=True)

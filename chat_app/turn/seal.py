@@ -1,4 +1,4 @@
-"""The seal: how a model step ended, written into the log before anything is settled.
+"""The seal: how a model step ended, or a turn behind a tool's, written into the log before anything is settled.
 
 It holds all that settling needs. Who takes over a sealed step settles it and asks no engine.
 """
@@ -17,7 +17,8 @@ BETWEEN = "\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """The end of model step `seq`. `finish`: stop, length, tool_calls, stopped, refused, failed.
+    """The end of step `seq`. `finish`: stop, length, tool_calls, stopped, refused, failed. A tool's step, which has one
+    only if the turn ends with it, has no `model` and no tokens.
 
     Tokens are the engine's count; `estimated` where it could not count. `error` is in a person's words, `code` its
     kind as a `TurnError` names it. Times in milliseconds since 1970, `screen_us` in microseconds.

@@ -19,10 +19,11 @@ from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step, Steps
 from chat_app.tools import BUILT_IN, ToolError
 from chat_app.turn.ask import TurnError
+from chat_app.turn.bounds import Bounds
 from chat_app.turn.commit import commit
 from chat_app.turn.job import Job
-from chat_app.turn.progress import Further, Progress
-from chat_app.turn.seal import Sealed, pending
+from chat_app.turn.progress import Progress
+from chat_app.turn.seal import Sealed, pending, sealed_in
 from inference.protocol import ToolCall
 
 TOOL_S = 30.0
@@ -35,12 +36,12 @@ NO_ROOM = "The answer needs another step, for which this month's tokens do not s
 class Passage:
     """Moves turns from step to step."""
 
-    def __init__(self, db: Database, ledger: Ledger, generations: Generations, steps: Steps, further: Further) -> None:
+    def __init__(self, db: Database, ledger: Ledger, generations: Generations, steps: Steps, bounds: Bounds) -> None:
         self._db = db
         self._ledger = ledger
         self._generations = generations
         self._steps = steps
-        self._further = further
+        self._bounds = bounds
 
     async def resume(self, job: Job, writer: LogWriter) -> Progress:
         """Where the turn stands, its log complete up to the running step."""
@@ -63,9 +64,13 @@ class Passage:
     async def run_tool(self, turn: Progress) -> tuple[Step, Sealed] | None:
         """Run the call that is due, and begin the next one's step, or the model's that reads the results.
 
-        If there can be no further model step, nothing is begun: the finished step, and how it ends the turn.
+        If there can be no further model step: the finished step, and how it ends the turn, sealed with its result.
         """
-        call, *others = pending(turn.writer.entries)
+        entries, ending = turn.writer.entries, None
+        if (sealed := sealed_in(entries, turn.step.seq)) is not None:  # Its owner died before it was settled.
+            status = "failed" if entries[-2].data["failed"] else "done"
+            return replace(turn.step, status=status, finished_at=sealed.ended_at), sealed
+        call, *others = pending(entries)
         content, status = await _run(call, turn.step.key)
         data = {"id": call.id, "name": call.name, "content": content, "failed": status == "failed"}
         finished = replace(turn.step, status=status, output=orjson.dumps(data).decode(), finished_at=now_ms())
@@ -73,20 +78,26 @@ class Passage:
         try:
             if others:
                 await self._move(turn, finished, turn.next("tool", others[0].name), NOTHING, [])
-            else:
-                await self._to_model(turn, finished, result)
+            elif not await self._to_model(turn, finished, result):
+                ending = _sealed(turn, finished, "length")
         except TurnError as error:
-            await turn.writer.write(result)
-            return finished, Sealed(finished.seq, "", "failed", error=error.message, code=error.code)
-        await turn.writer.write(result)
-        return None
+            ending = _sealed(turn, finished, "failed", error.message, error.code)
+        await turn.writer.write(result, *([ending.entry()] if ending else []))
+        return (finished, ending) if ending else None
 
-    async def _to_model(self, turn: Progress, finished: Step, result: Entry) -> None:
-        job, following = turn.job, turn.next("model")
-        amount = job.worst_case(await self._further(job, turn.earlier(result)))
-        held = self._ledger.hold(turn.account, following.seq, amount, job.monthly_tokens)
+    async def _to_model(self, turn: Progress, finished: Step, result: Entry) -> bool:
+        """Begin the model's next step; False if the answer has all of its tokens already. Raises `TurnError`."""
+        following, job = turn.next("model"), await self._bounds.following(turn, result)
+        if job is None:
+            return False
+
+        async def move(job: Job) -> None:
+            held = self._ledger.hold(turn.account, following.seq, job.worst_case, job.monthly_tokens)
+            await self._move(turn, finished, following, job.worst_case, held)
+
         try:
-            await self._move(turn, finished, following, amount, held)
+            await self._bounds.hold(job, move)
+            return True
         except Unmet as error:
             if error.name != OVER_QUOTA:
                 raise
@@ -117,6 +128,12 @@ class Passage:
             raise
         row.step, row.held_tokens, row.held_micro = following.seq, held.tokens, held.micro
         turn.move(finished, following)
+
+
+def _sealed(turn: Progress, tool: Step, finish: str, error: str = "", code: str = "") -> Sealed:
+    """The end of a turn behind this tool's step."""
+    first_at, began_at = turn.writer.first_token_at, tool.started_at
+    return Sealed(tool.seq, "", finish, error=error, code=code, began_at=began_at, first_at=first_at, ended_at=now_ms())
 
 
 async def _run(call: ToolCall, key: str) -> tuple[str, str]:

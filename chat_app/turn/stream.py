@@ -14,10 +14,11 @@ from chat_app.data.ids import now_ms
 from chat_app.data.log.base import GenerationLog
 from chat_app.data.log.entries import Entry, text_of
 from chat_app.turn.ask import TurnError
+from chat_app.turn.bounds import Bounds
 from chat_app.turn.cards import Cards
 from chat_app.turn.engine import Engine, trouble, until
 from chat_app.turn.job import Job
-from chat_app.turn.progress import Further, Progress
+from chat_app.turn.progress import Progress
 from chat_app.turn.release import Release, Screens
 from chat_app.turn.seal import BETWEEN, Sealed, own, sealed_in
 from chat_app.turn.tally import Tally
@@ -30,12 +31,12 @@ class Streams:
     """Runs model steps. `gather_ms`: how long an engine may gather text into one chunk when many answers run."""
 
     def __init__(
-        self, engine: Engine, log: GenerationLog, cards: Cards, further: Further, screens: Screens, gather_ms: int
+        self, engine: Engine, log: GenerationLog, cards: Cards, bounds: Bounds, screens: Screens, gather_ms: int
     ) -> None:
         self._engine = engine
         self._cards = cards
         self._log = log
-        self._further = further
+        self._bounds = bounds
         self._screens = screens
         self._gather_ms = gather_ms
 
@@ -58,8 +59,9 @@ class Streams:
         while True:
             release, tally = Release(self._screens, said, thought, before, job.built_in), Tally(self._engine)
             try:
-                tally.prompt = await self._further(job, turn.earlier())
-                finish, calls, last = await self._stream(turn, model, release, tally)
+                bounded = await self._bounds.running(turn)
+                tally.prompt = bounded.prompt
+                finish, calls, last = await self._stream(turn, bounded, model, release, tally)
             except (EngineError, TurnError) as failure:
                 logger.warning("engine trouble", generation=job.row.id, model=model, error=str(failure))
                 self._cards.forget()  # Another window, other models: the next turn had better ask.
@@ -95,10 +97,10 @@ class Streams:
         return sealed
 
     async def _stream(
-        self, turn: Progress, model: str, release: Release, tally: Tally
+        self, turn: Progress, job: Job, model: str, release: Release, tally: Tally
     ) -> tuple[str, tuple[ToolCall, ...], list[Entry]]:
         """Why it ended, the calls it ended with, and its last entries, which are written together with the seal."""
-        job, row, sampling, prompt = turn.job, turn.job.row, turn.job.sampling, tally.prompt
+        row, sampling, prompt = job.row, job.sampling, job.prompt
         if release.anything:  # Taken over.
             await tally.take_over(model, release.text, release.reasoning)
             sampling = replace(sampling, max_tokens=sampling.max_tokens - tally.generated)

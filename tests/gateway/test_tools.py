@@ -123,6 +123,39 @@ async def test_a_built_in_tool_can_be_forced(
     assert forced == ["calculator", "auto"]
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_month_that_is_used_up_between_two_steps_is_not_tried_again(
+    served_anywhere: Served, stream: bool
+) -> None:
+    client, parley, ada = served_anywhere.client(max_retries=2), served_anywhere.parley, served_anywhere.who
+    await ask(client, [user(SUM)], stream=False, tools=[CALCULATOR])
+    [row] = await parley.db.query("SELECT id FROM generation")
+    first, _, last = await parley.steps.of(row["id"])
+    once = first.prompt_tokens + first.completion_tokens
+    used = (await parley.ledger.allowance(ada.user_id, None)).used
+    await parley.plans.save("tight", "Tight", used + once + last.prompt_tokens, 600, 8)
+    await parley.accounts.set_plan(ada.user_id, "tight")
+
+    with pytest.raises(openai.APIError, match=r"this month's tokens.*/v1/generations/") as error:
+        await ask(client, [user(SUM)], stream=stream, tools=[CALCULATOR])
+    assert (error.value.code, error.value.type) == ("insufficient_quota", "insufficient_quota")
+    if not stream:
+        assert isinstance(error.value, openai.RateLimitError)
+        assert error.value.response.headers["x-should-retry"] == "false"
+    month = await parley.ledger.allowance(ada.user_id, None)
+    assert (month.used, month.held) == (used + once, 0), "what was written is charged, and nothing is tried again"
+    address = error.value.message[error.value.message.index("/v1/generations/") :].rstrip(".")
+    async with served_anywhere.http.get(f"{served_anywhere.url}{address}", headers=served_anywhere.bearer) as response:
+        assert (await response.json())["text"] == "Let me count."
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_max_tokens_bounds_the_answer_and_not_each_of_its_steps(served: Served, stream: bool) -> None:
+    for most, text in ((8, "Let me count.\n\nIt is"), (6, "Let me count.")):
+        answer = await ask(served.client(), [user(SUM)], stream=stream, tools=[CALCULATOR], max_tokens=most)
+        assert (answer["content"], answer["finish_reason"]) == (text, "length")
+
+
 async def test_events_of_a_turn_of_several_steps_go_on_from_every_one_of_them(served: Served) -> None:
     answer = await served.client().chat.completions.create(
         model="scripted",

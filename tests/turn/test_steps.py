@@ -10,7 +10,7 @@ from chat_app.tools import BUILT_IN
 from chat_app.turn import Started
 from chat_app.turn.seal import BETWEEN
 from chat_app.wiring import Parley
-from inference.protocol import Message, Sampling, Tool, ToolCall
+from inference.protocol import Message, Tool, ToolCall
 from tests.parley import entries, person, script
 
 EXPRESSION = json.dumps({"expression": "17 * 23"})
@@ -107,30 +107,6 @@ async def test_built_in_tools_over_the_api(parley: Parley) -> None:
     assert await parley.viewer.text(started.generation_id) == f"{FIRST}{BETWEEN}{SECOND}"
 
 
-async def test_a_month_without_room_for_a_further_step_ends_the_turn_with_the_reason(parley: Parley) -> None:
-    ada = await person(parley)
-    probe = await parley.turns.call(
-        ada, [Message("user", question())], sampling=Sampling(max_tokens=60), tools=[Tool("calculator")]
-    )
-    await entries(parley, probe.generation_id)
-    view = await parley.generations.view(ada, probe.generation_id)
-    limit = 2 * (view.prompt_tokens + view.completion_tokens) + 60
-    await parley.plans.save("tiny", "Tiny", limit, 600, 8)
-    await parley.accounts.set_plan(ada.user_id, "tiny")
-    ada = await again_identity(parley, ada.user_id)
-    started = await parley.turns.call(
-        ada, [Message("user", question())], sampling=Sampling(max_tokens=60), built_in=["calculator"]
-    )
-    shown, end = await entries(parley, started.generation_id)
-    assert end == "failed"
-    assert [entry.data["content"] for entry in shown if entry.kind == "tool_result"] == ["391"]
-    view = await parley.generations.view(ada, started.generation_id)
-    assert "this month's tokens" in view.error
-    month = await parley.ledger.allowance(ada.user_id, limit)
-    assert month.held == 0
-    assert await steps_of(parley, started.generation_id) == [(1, "model", "done"), (2, "tool", "done")]
-
-
 async def test_a_stop_between_steps_ends_the_turn(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
     ada = await person(parley)
     running, done = asyncio.Event(), asyncio.Event()
@@ -220,10 +196,3 @@ async def tokens_of(parley: Parley, identity: Identity, ask: str) -> tuple[int, 
 
 def _call(data: dict[str, str]) -> ToolCall:
     return ToolCall(data["id"], data["name"], data["arguments"])
-
-
-async def again_identity(parley: Parley, user_id: str):  # type: ignore[no-untyped-def]
-    key = await parley.accounts.make_key(user_id, "test")
-    identity = await parley.accounts.by_key(key)
-    assert identity is not None
-    return identity

@@ -3,6 +3,7 @@
 import http.client
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -16,9 +17,17 @@ class Program:
     seen: str = ""
     offset: int = 0
     """Where in the generation's log it goes on: text is not all that lies there."""
+    kinds: list[str] = field(default_factory=list)
+    """Of every entry that was no text, in order."""
     ended: dict[str, object] = field(default_factory=dict)
 
-    def ask(self, question: str, model: str = "", tokens: int = 4000) -> str:
+    def forget(self) -> None:
+        """What was seen, before another answer is asked for."""
+        self.seen, self.offset, self.kinds, self.ended = "", 0, [], {}
+
+    def ask(
+        self, question: str, model: str = "", tokens: int = 4000, tools: Sequence[Mapping[str, object]] = ()
+    ) -> str:
         """Begin an answer that goes on without us; answers its generation id."""
         body = {
             "model": model,
@@ -26,6 +35,7 @@ class Program:
             "stream": True,
             "max_tokens": tokens,
             "temperature": 0,
+            **({"tools": list(tools)} if tools else {}),
         }
         connection = self._connect()
         headers = {**self._headers(), "Content-Type": "application/json", "x-parley-detach": "true"}
@@ -38,21 +48,27 @@ class Program:
         assert generation
         return generation
 
-    def follow(self, generation: str, at_least: int | None = None, patience: float = 60) -> str:
-        """Read on from what was seen, over as many connections as it takes, to the end or to `at_least` characters.
+    def follow(
+        self, generation: str, at_least: int | None = None, patience: float = 60, kind: str | None = None
+    ) -> str:
+        """Read on from what was seen, over as many connections as it takes, to the end, to `at_least` characters, or
+        to an entry of that kind.
 
         Every piece has to continue exactly what was seen: a gap or an overlap is an error.
         """
         deadline = time.monotonic() + patience
-        while not self.ended and (at_least is None or len(self.seen) < at_least):
+        while not self.ended and not self._enough(at_least, kind):
             assert time.monotonic() < deadline, f"no end in sight after {len(self.seen)} characters"
             try:
-                self._read(generation, at_least)
+                self._read(generation, at_least, kind)
             except (OSError, http.client.HTTPException):
                 time.sleep(0.1)
         return self.seen
 
-    def _read(self, generation: str, at_least: int | None) -> None:
+    def _enough(self, at_least: int | None, kind: str | None) -> bool:
+        return (at_least is not None and len(self.seen) >= at_least) or kind in self.kinds
+
+    def _read(self, generation: str, at_least: int | None, until: str | None) -> None:
         connection = self._connect()
         try:
             connection.request(
@@ -80,7 +96,9 @@ class Program:
                     assert data["offset"] == self.offset, "a piece does not continue what was seen"
                     self.seen += data.get("text", "")
                     self.offset = behind
-                    if at_least is not None and len(self.seen) >= at_least:
+                    if kind:
+                        self.kinds.append(kind)
+                    if self._enough(at_least, until):
                         return
                 elif not line:
                     kind = ""

@@ -1,15 +1,18 @@
 """kill -9 in mid-answer: the answer goes on, ends exact, and is charged once."""
 
+import asyncio
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.app import RunningApp
-from tests.chaos import charges
+from tests.chaos import charges, steps
 from tests.chaos.conftest import account
 from tests.chaos.program import Program
+from tests.chaos.stalls import OfSqlite
 from tests.parley import expected, script
 
 pytestmark = pytest.mark.chaos
@@ -85,6 +88,16 @@ def test_the_server_is_killed_and_nobody_is_left_behind(app: RunningApp, key: st
     usage = program.ended["usage"]
     assert isinstance(usage, dict)
     charged_once(app, generation, usage["prompt_tokens"] + WORDS)
+
+
+@pytest.mark.parametrize("place", steps.PLACES)
+async def test_the_app_is_killed_in_and_between_the_steps_of_a_turn(app: RunningApp, key: str, place: str) -> None:
+    program = Program(app.url, key)
+    stalls = partial(OfSqlite, app.home)
+    question, generation = await steps.begin_and_kill(place, program, 20, stalls, app.kill9)
+    await asyncio.to_thread(app.start)
+    assert await asyncio.to_thread(program.follow, generation) == steps.whole(question)
+    steps.charged_right(program, charges.of_sqlite(app.home, generation))
 
 
 @pytest.mark.model

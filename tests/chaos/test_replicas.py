@@ -4,13 +4,15 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from tests.app import RunningApp
-from tests.chaos import charges
+from tests.chaos import charges, steps
 from tests.chaos.conftest import account
 from tests.chaos.program import Program
+from tests.chaos.stalls import OfServers
 from tests.parley import expected, script
 from tests.servers import migrated, new_database, shared_postgres, shared_valkey
 
@@ -67,4 +69,17 @@ async def test_the_owner_is_killed(fleet: Fleet, round: int) -> None:
     entries = await charges.of_postgres(fleet.database, generation)
     assert [kind for kind, _ in entries] == ["hold", "settle"]
     assert entries[1][1] == usage["prompt_tokens"] + WORDS
+    await asyncio.to_thread(owner.start)
+
+
+@pytest.mark.parametrize("place", steps.PLACES)
+async def test_the_owner_is_killed_in_and_between_the_steps_of_a_turn(fleet: Fleet, place: str) -> None:
+    at = steps.PLACES.index(place)
+    owner, survivor = fleet.replicas if at % 2 == 0 else fleet.replicas[::-1]
+    there = Program(owner.url, fleet.key)
+    stalls = partial(OfServers, fleet.database, shared_valkey())
+    question, generation = await steps.begin_and_kill(place, there, 40 + 100 * at, stalls, owner.kill9)
+    there.url = survivor.url
+    assert await asyncio.to_thread(there.follow, generation) == steps.whole(question)
+    steps.charged_right(there, await charges.of_postgres(fleet.database, generation))
     await asyncio.to_thread(owner.start)

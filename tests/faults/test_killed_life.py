@@ -38,7 +38,7 @@ async def engine(stores: Stores, tmp_path: Path) -> AsyncGenerator[EngineHost, N
     await host.close()
 
 
-PLAN = Plan(0, "ask", "replica", "killed", 0.0, 1, {"tokens": 20, "rate": 0, "seed": 1, "drift": False}, "chat", False)
+PLAN = Plan(0, "never", "replica", "killed", 0.0, 1, {"tokens": 20, "rate": 0, "seed": 1, "drift": False}, "chat", False)
 NAMED = Statement("UPDATE generation SET error = 'last words'")
 
 
@@ -78,8 +78,8 @@ async def test_a_killed_life_has_no_last_words(stores: Stores, engine: EngineHos
 async def test_what_waits_for_the_files_lock_dies_too(stores: Stores, engine: EngineHost) -> None:
     async with stage(stores, engine, "killed") as on:
         replica = on.replicas[0]
-        parley = replica.parley
         turn: Turn = await on.clients.run(PLAN)
+        parley = replica.parley
         assert await File(stores.home / "parley.db").strike("pause", 1.0)
         writing = asyncio.create_task(refused(parley.db.batch(NAMED)))
         await asyncio.sleep(0.3)

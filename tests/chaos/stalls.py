@@ -1,0 +1,141 @@
+"""Stops a running turn at a certain place, from outside: its rows are locked, or its log takes nothing."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from pathlib import Path
+from typing import Protocol
+
+import asyncpg
+import redis
+
+LAST_STEP = "SELECT MAX(seq) FROM step WHERE generation_id = "
+
+
+class Missed(Exception):
+    """The turn was quicker."""
+
+
+class Stalls(Protocol):
+    """For one generation."""
+
+    def rows(self) -> AbstractAsyncContextManager[None]:
+        """Nothing of it is committed meanwhile."""
+        ...
+
+    def in_the_tool(self) -> AbstractAsyncContextManager[None]:
+        """From when the tool's step runs nothing is committed. Raises `Missed`."""
+        ...
+
+    def log(self) -> AbstractAsyncContextManager[None]:
+        """Nothing is appended to the log meanwhile."""
+        ...
+
+    async def begun(self, step: int) -> None:
+        """Wait until that step is committed."""
+        ...
+
+
+class OfSqlite:
+    """Another program that writes to the files."""
+
+    def __init__(self, home: Path, generation: str) -> None:
+        self._home = home
+        self._last = f"{LAST_STEP}'{generation}'"
+
+    def rows(self) -> AbstractAsyncContextManager[None]:
+        return self._locked("parley.db")
+
+    def log(self) -> AbstractAsyncContextManager[None]:
+        return self._locked("log.db")
+
+    @asynccontextmanager
+    async def in_the_tool(self) -> AsyncGenerator[None, None]:
+        with closing(self._open("parley.db", 0.0)) as database:
+            await asyncio.to_thread(self._catch, database)
+            yield
+            database.execute("ROLLBACK")
+
+    async def begun(self, step: int) -> None:
+        with closing(self._open("parley.db", 10.0)) as database:
+            async with asyncio.timeout(30):
+                while database.execute(self._last).fetchone()[0] < step:
+                    await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def _locked(self, file: str) -> AsyncGenerator[None, None]:
+        with closing(self._open(file, 10.0)) as database:
+            await asyncio.to_thread(database.execute, "BEGIN IMMEDIATE")
+            yield
+            database.execute("ROLLBACK")
+
+    def _catch(self, database: sqlite3.Connection) -> None:
+        while True:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                continue  # It is being written to.
+            last = database.execute(self._last).fetchone()[0]
+            if last == 2:
+                return
+            database.execute("ROLLBACK")
+            if last > 2:
+                raise Missed
+
+    def _open(self, file: str, patience_s: float) -> sqlite3.Connection:
+        return sqlite3.connect(self._home / file, timeout=patience_s, isolation_level=None, check_same_thread=False)
+
+
+class OfServers:
+    """A session that has locked the row in PostgreSQL, and a Valkey that takes no writes."""
+
+    def __init__(self, database: str, valkey: str, generation: str) -> None:
+        self._database = database
+        self._valkey = valkey
+        self._lock = f"SELECT 1 FROM generation WHERE id = '{generation}' FOR UPDATE"
+        self._last = f"{LAST_STEP}'{generation}'"
+
+    @asynccontextmanager
+    async def rows(self) -> AsyncGenerator[None, None]:
+        async with self._connected() as connection, connection.transaction():
+            await connection.execute(self._lock)
+            yield
+
+    @asynccontextmanager
+    async def log(self) -> AsyncGenerator[None, None]:
+        with redis.Redis.from_url(self._valkey) as valkey:
+            valkey.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
+            try:
+                yield
+            finally:
+                valkey.execute_command("CLIENT", "UNPAUSE")
+
+    @asynccontextmanager
+    async def in_the_tool(self) -> AsyncGenerator[None, None]:
+        async with self._connected() as connection:
+            while True:
+                held = connection.transaction()
+                await held.start()
+                await connection.execute(self._lock)
+                last = await connection.fetchval(self._last)
+                if last == 2:
+                    break
+                await held.rollback()
+                if last > 2:
+                    raise Missed
+            yield
+            await held.rollback()
+
+    async def begun(self, step: int) -> None:
+        async with self._connected() as connection, asyncio.timeout(30):
+            while await connection.fetchval(self._last) < step:
+                await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]", None]:
+        connection = await asyncpg.connect(self._database)
+        try:
+            yield connection
+        finally:
+            await connection.close()

@@ -39,7 +39,9 @@ def _told(state: dict[str, Any], seconds: float, address: str) -> str:
         return f"ready  ({seconds:.1f} s)\n\n✓ Parley is ready: {address}"
     said = ", ".join(f"{part}: {trouble}" for part, trouble in amiss.items())
     engine = state["engine"] if "engine" in amiss else f"ready  ({seconds:.1f} s)"
-    return f"{engine}\n\n! Parley responds at {address}, but not all of it works ({said}). Ask: python -m chat_app doctor"
+    return (
+        f"{engine}\n\n! Parley responds at {address}, but not all of it works ({said}). Ask: python -m chat_app doctor"
+    )
 
 
 def _asked(host: str, port: int) -> dict[str, Any]:

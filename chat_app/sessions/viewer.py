@@ -4,7 +4,7 @@ The entries come from the generation log while it is written. When the generatio
 message, or from what the log still keeps. It does not know who may look: its callers have asked.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import accumulate
@@ -45,7 +45,7 @@ class Update:
         return text_of(self.entries)
 
     @property
-    def places(self) -> list[int | None]:
+    def places(self) -> Sequence[int | None]:
         """Where a viewer goes on behind each entry. None before the last where entries were left out between them,
         of a kind that only a newer release knows."""
         if len(self.entries) == 1:  # As nearly always: this is the hot path.
@@ -66,8 +66,8 @@ class Viewer:
     async def follow(self, generation_id: str, offset: int = 0, *, begun: bool = False) -> AsyncGenerator[Update, None]:
         """The entries from `offset` on, each once, until an update with `end`. `begun`: this process has just begun it.
 
-        Yields nothing for an unknown generation. Raises `Gone`, and `BadOffset` once the log has shown it to be one. Close it (`aclosing`) to stop looking; that does not
-        stop the answer.
+        Yields nothing for an unknown generation. Raises `Gone`, and `BadOffset` once the log has shown it to be one.
+        Close it (`aclosing`) to stop looking; that does not stop the answer.
         """
         if not begun:
             status = await self._generations.status(generation_id)

@@ -29,7 +29,7 @@ class Admission:
         if wait_ms:
             raise TurnError(
                 "rate_limited",
-                f"Your plan ({terms.name}) allows {terms.requests_per_minute} messages a minute."
+                f"Your plan ({terms.name}) allows {_counted(terms.requests_per_minute, 'message')} a minute."
                 f" Try again in {-(-wait_ms // 1000)} s.",
                 429,
                 wait_ms / 1000,
@@ -38,7 +38,8 @@ class Admission:
         if not await self._limits.enter(_places(row), row.id, most, PLACE_TTL_MS):
             raise TurnError(
                 "too_many_streams",
-                f"Your plan ({terms.name}) allows {most} answers at a time. Wait for one to finish, or stop it.",
+                f"Your plan ({terms.name}) allows {_counted(most, 'answer')} at a time."
+                " Wait for one to finish, or stop it.",
                 429,
                 2,
             )
@@ -56,6 +57,10 @@ class Admission:
         """The turn has ended, or came to nothing."""
         with suppress(LimitsUnavailable):  # Its place frees itself in time.
             await self._limits.leave(_places(row), row.id)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s'[: number != 1]}"
 
 
 def _places(row: GenerationRow) -> str:

@@ -83,7 +83,7 @@ class Beginning:
             choice = await self._preparation.choose(ask)  # 3
             row.model = choice.model.id
             if not verdict.allowed:
-                return await self._refuse(ask, row, verdict)
+                return await self._refuse(ask, row, terms, verdict)
             job = await self._preparation.job(ask, row, terms, choice)  # 4
             begun = await self._hold.begin(ask, job, terms)  # 5
         except BaseException:
@@ -94,11 +94,11 @@ class Beginning:
         self._ownership.run(row)
         return ask.started(row, branched=begun.branched, terms=terms, allowance=begun.allowance)
 
-    async def _refuse(self, ask: Ask, row: GenerationRow, verdict: Verdict) -> Started:
+    async def _refuse(self, ask: Ask, row: GenerationRow, terms: Terms, verdict: Verdict) -> Started:
         said = "\n\n".join(message.content for message in ask.unchecked)
         added = self._threads.add(ask.identity, ask.exchange, row.id, ask.model, ask.seen_head) if ask.exchange else []
         try:
-            await self._settlement.refuse(row, verdict, said, added)
+            await self._settlement.refuse(row, verdict, terms.name, said, added)
         except Unmet as error:
             raise TurnError("not_found", "This chat does not exist any more.", 404) from error
         self._ownership.forget(row.id)

@@ -39,7 +39,8 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Job:
     """`candidates`: the chosen model first, then those that serve when it cannot. `route` says why it was chosen,
-    `weight` is the tier's share of the queue, `monthly_tokens` what the plan allows (None: no limit)."""
+    `weight` is the tier's share of the queue, `monthly_tokens` what the plan allows (None: no limit), and `plan_name`
+    what people knew it by when the turn began."""
 
     row: GenerationRow
     prompt: Prompt
@@ -50,6 +51,7 @@ class Job:
     monthly_tokens: int | None = None
     tool_choice: str = "auto"
     built_in: tuple[str, ...] = ()
+    plan_name: str = ""
 
     @property
     def worst_case(self) -> Amount:
@@ -72,6 +74,7 @@ class Job:
                 "monthly_tokens": self.monthly_tokens,
                 "tool_choice": self.tool_choice,
                 "built_in": self.built_in,
+                "plan_name": self.plan_name,
             }
         ).decode()
 
@@ -91,6 +94,7 @@ class Job:
                 data["monthly_tokens"],
                 data["tool_choice"],
                 tuple(data["built_in"]),
+                data.get("plan_name", ""),
             )
         except UnknownPart:
             raise

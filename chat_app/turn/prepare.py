@@ -98,6 +98,7 @@ class Preparation:
             terms.monthly_tokens,
             ask.tool_choice,
             tuple(built_in),
+            terms.name,
         )
 
     async def further(self, job: Job, earlier: Sequence[Message]) -> Prompt:

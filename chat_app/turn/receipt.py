@@ -47,6 +47,7 @@ def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) 
             "model": sealed.model or job.candidates[0].model,
             "route": job.route,
             "plan": row.plan_id,
+            "plan_name": job.plan_name,
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "cached_tokens": cached,
@@ -89,10 +90,11 @@ def given_up(row: GenerationRow, error: str, content: str, log_length: int) -> O
     )
 
 
-def refusal(row: GenerationRow, verdict: Verdict) -> Outcome:
+def refusal(row: GenerationRow, verdict: Verdict, plan_name: str) -> Outcome:
     """The outcome of a turn that the input check refused before anything was sent."""
     now = now_ms()
     receipt = {"model": row.model, "plan": row.plan_id, "finish": "refused", "total_ms": now - row.created_at}
+    receipt["plan_name"] = plan_name
     return Outcome("refused", error=verdict.message, finished_at=now, receipt=receipt)
 
 

@@ -137,7 +137,7 @@ def _lines(receipt: dict[str, Any]) -> Iterable[tuple[str, str]]:
     kept, dropped = receipt.get("kept_messages"), receipt.get("dropped_messages")
     cost = receipt.get("cost_micro")
     yield "Model", str(receipt.get("model") or "")
-    yield "Plan", str(receipt.get("plan") or "")
+    yield "Plan", str(receipt.get("plan_name") or receipt.get("plan") or "")
     yield "Prompt", f"{prompt:,} tokens" if prompt is not None else ""
     yield "from cache", f"{cached:,} tokens" if cached else ""
     yield "Answer", f"{receipt['completion_tokens']:,} tokens" if "completion_tokens" in receipt else ""

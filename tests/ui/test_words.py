@@ -52,13 +52,14 @@ def test_the_allowance_is_renewed_on_the_first() -> None:
 
 def test_a_receipt_says_what_is_known_and_no_more() -> None:
     full = {
-        "model": "m", "plan": "pro", "prompt_tokens": 1200, "completion_tokens": 34, "cached_tokens": 1000,
+        "model": "m", "plan": "pro", "plan_name": "For professionals", "prompt_tokens": 1200,
+        "completion_tokens": 34, "cached_tokens": 1000,
         "queue_ms": 3, "ttft_ms": 120, "tokens_per_s": 41.5, "total_ms": 12_345, "cost_micro": 1234,
         "kept_messages": 5, "dropped_messages": 2, "attempts": 2,
     }  # fmt: skip
     assert words.receipt_lines(full) == [
         ("Model", "m"),
-        ("Plan", "pro"),
+        ("Plan", "For professionals"),
         ("Prompt", "1,200 tokens"),
         ("from cache", "1,000 tokens"),
         ("Answer", "34 tokens"),
@@ -69,6 +70,7 @@ def test_a_receipt_says_what_is_known_and_no_more() -> None:
         ("Messages read", "5, 2 left out"),
         ("Attempts", "2"),
     ]
+    assert words.receipt_lines({"plan": "pro"}) == [("Plan", "pro")]
     assert words.receipt_lines({}) == []
     taken_over = {"ttft_ms": None, "tokens_per_s": None, "cost_micro": 0, "attempts": 1}
     assert words.receipt_lines(taken_over) == [("Cost", "none")]

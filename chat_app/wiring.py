@@ -120,7 +120,7 @@ def build(settings: Settings) -> Parley:
         log=log,
         generations=generations,
         admission=admission,
-        passage=Passage(db, ledger, generations, steps, preparation.further),
+        passage=Passage(db, log, ledger, generations, steps, preparation.further),
         streams=Streams(engine, log, cards, preparation.further, RuleScreen, settings.gather_ms),
         settlement=settlement,
         hand_back=ownership.hand_back,

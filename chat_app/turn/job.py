@@ -51,6 +51,11 @@ class Job:
     tool_choice: str = "auto"
     built_in: tuple[str, ...] = ()
 
+    @property
+    def own_tools(self) -> tuple[str, ...]:
+        """Names of the caller's own tools."""
+        return tuple(tool.name for tool in self.prompt.tools if tool.name not in self.built_in)
+
     def worst_case(self, prompt: Prompt) -> Amount:
         """What a model step on `prompt` can cost at most, at the dearest candidate's price."""
         most = self.sampling.max_tokens

@@ -83,11 +83,11 @@ def own(entries: Sequence[Entry]) -> Sequence[Entry]:
     return entries[last + 1 :]
 
 
-def pending(entries: Sequence[Entry]) -> list[ToolCall]:
-    """The calls that have no result yet, in order."""
+def due(entries: Sequence[Entry]) -> list[ToolCall]:
+    """The calls that are to get a result within the turn and have none yet, in order."""
     calls = dict[str, dict[str, Any]]()
     for entry in entries:
-        if entry.kind == "tool_call":
+        if entry.kind == "tool_call" and entry.data["built_in"]:
             calls[entry.data["id"]] = entry.data
         elif entry.kind == "tool_result":
             calls.pop(entry.data["id"], None)

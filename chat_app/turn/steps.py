@@ -4,7 +4,6 @@ A finished step is never run again: who takes over begins with the step that was
 row before it lies in the log, so a log that lacks it gets it from there.
 """
 
-import asyncio
 from dataclasses import replace
 
 import orjson
@@ -12,31 +11,35 @@ import orjson
 from chat_app.billing.ledger import NOTHING, OVER_QUOTA, Amount, Ledger
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import now_ms
-from chat_app.data.log.base import StaleOwner
-from chat_app.data.log.entries import Entry, clean
+from chat_app.data.log.base import GenerationLog, StaleOwner
+from chat_app.data.log.entries import Entry
 from chat_app.sessions.generations import LOST, Generations
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step, Steps
-from chat_app.tools import BUILT_IN, ToolError
 from chat_app.turn.ask import TurnError
 from chat_app.turn.commit import commit
 from chat_app.turn.job import Job
 from chat_app.turn.progress import Further, Progress
-from chat_app.turn.seal import Sealed, pending
-from inference.protocol import ToolCall
+from chat_app.turn.seal import Sealed, due
+from chat_app.turn.tool import result_of
 
-TOOL_S = 30.0
-"""Seconds that a built-in tool may take."""
-LONGEST_RESULT = 50_000
-"""Characters of a tool's result."""
 NO_ROOM = "The answer needs another step, for which this month's tokens do not suffice."
 
 
 class Passage:
     """Moves turns from step to step."""
 
-    def __init__(self, db: Database, ledger: Ledger, generations: Generations, steps: Steps, further: Further) -> None:
+    def __init__(
+        self,
+        db: Database,
+        log: GenerationLog,
+        ledger: Ledger,
+        generations: Generations,
+        steps: Steps,
+        further: Further,
+    ) -> None:
         self._db = db
+        self._log = log
         self._ledger = ledger
         self._generations = generations
         self._steps = steps
@@ -56,17 +59,21 @@ class Passage:
     async def to_tools(self, turn: Progress, finished: Step) -> None:
         """The model asked for tools: settle its step, begin the first call's."""
         used = Amount(finished.prompt_tokens + finished.completion_tokens, finished.cost_micro)
-        following = turn.next("tool", pending(turn.writer.entries)[0].name)
+        following = turn.next("tool", due(turn.writer.entries)[0].name)
         settled = self._ledger.settle(turn.account, finished.seq, turn.held, used)
         await self._move(turn, finished, following, NOTHING, settled)
 
     async def run_tool(self, turn: Progress) -> tuple[Step, Sealed] | None:
         """Run the call that is due, and begin the next one's step, or the model's that reads the results.
 
-        If there can be no further model step, nothing is begun: the finished step, and how it ends the turn.
+        If somebody has asked for a stop before the call, or there can be no further model step, nothing is begun: the
+        finished step, and how it ends the turn.
         """
-        call, *others = pending(turn.writer.entries)
-        content, status = await _run(call, turn.step.key)
+        if self._log.stop_requested(turn.job.row.id).is_set():
+            stopped = replace(turn.step, status="stopped", finished_at=now_ms())
+            return stopped, Sealed(stopped.seq, "", "stopped")
+        call, *others = due(turn.writer.entries)
+        content, status = await result_of(call, turn.job, turn.step.key)
         data = {"id": call.id, "name": call.name, "content": content, "failed": status == "failed"}
         finished = replace(turn.step, status=status, output=orjson.dumps(data).decode(), finished_at=now_ms())
         result = Entry("tool_result", data=data)
@@ -117,14 +124,3 @@ class Passage:
             raise
         row.step, row.held_tokens, row.held_micro = following.seq, held.tokens, held.micro
         turn.move(finished, following)
-
-
-async def _run(call: ToolCall, key: str) -> tuple[str, str]:
-    """What the tool gives, or why it cannot, for the model to read; and the step's status."""
-    try:
-        async with asyncio.timeout(TOOL_S):
-            return clean(await BUILT_IN[call.name].run(call.arguments, key))[:LONGEST_RESULT], "done"
-    except ToolError as error:
-        return f"Error: {error}", "failed"
-    except TimeoutError:
-        return f"Error: {call.name} took longer than {TOOL_S:.0f} s", "failed"

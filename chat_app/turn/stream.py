@@ -18,11 +18,12 @@ from chat_app.turn.cards import Cards
 from chat_app.turn.engine import Engine, trouble, until
 from chat_app.turn.job import Job
 from chat_app.turn.progress import Further, Progress
-from chat_app.turn.release import Release, Screens
+from chat_app.turn.release import MOST_CALLS, Release, Screens
 from chat_app.turn.seal import BETWEEN, Sealed, own, sealed_in
 from chat_app.turn.tally import Tally
 from inference.protocol import EngineError, Request, ToolCall
 
+TOO_MANY_CALLS = f"The model asked for more than {MOST_CALLS} tools at once. None of them was called."
 logger = structlog.get_logger(__name__)
 
 
@@ -56,7 +57,8 @@ class Streams:
         finish, calls, error, code = "failed", tuple[ToolCall, ...](), "", ""
         last: list[Entry] = []
         while True:
-            release, tally = Release(self._screens, said, thought, before, job.built_in), Tally(self._engine)
+            release = Release(self._screens, said, thought, before, job.own_tools, job.built_in)
+            tally = Tally(self._engine)
             try:
                 tally.prompt = await self._further(job, turn.earlier())
                 finish, calls, last = await self._stream(turn, model, release, tally)
@@ -70,6 +72,8 @@ class Streams:
                 words = failure if isinstance(failure, TurnError) else trouble(failure)
                 error, code = words.message, words.code
             break
+        if len(calls) > MOST_CALLS:
+            finish, calls, error, code = "failed", (), TOO_MANY_CALLS, "too_many_calls"
         taken = {entry.data["id"] for entry in writer.entries if entry.kind == "tool_call"}
         last += await release.close(calls, taken)
         if release.blocked is not None:

@@ -122,7 +122,7 @@ def build(settings: Settings) -> Parley:
         log=log,
         generations=generations,
         admission=admission,
-        passage=Passage(db, ledger, generations, steps, bounds),
+        passage=Passage(db, log, ledger, generations, steps, bounds),
         streams=Streams(engine, log, cards, bounds, RuleScreen, settings.gather_ms),
         settlement=settlement,
         hand_back=ownership.hand_back,

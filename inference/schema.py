@@ -47,8 +47,11 @@ def schema_in(response_format: Any) -> str:
     return orjson.dumps(schema).decode()
 
 
-def check_schema(schema: Any) -> None:
-    """Raises `BadRequest`, which says where, for what is no schema, or one that is too large or leads nowhere."""
+def check_schema(schema: Any) -> int:
+    """How many parts it has: itself, and its properties, choices and definitions at every level.
+
+    Raises `BadRequest`, which says where, for what is no schema, or one that is too large or leads nowhere.
+    """
     if not isinstance(schema, dict):
         raise _bad("", "must be an object")
     try:
@@ -59,7 +62,7 @@ def check_schema(schema: Any) -> None:
         raise _bad("", f"has more than {MOST_BYTES:,} bytes")
     if not size or not _is_shallow(schema):
         raise _bad("", f"is nested more than {MOST_LEVELS} levels deep")
-    waiting, parts, patterns = [("", schema)], 0, 0
+    waiting, parts, patterns, followed = [("", schema)], 0, 0, set[str]()
     while waiting:
         where, part = waiting.pop()
         if (parts := parts + 1) > MOST_PARTS:
@@ -67,13 +70,14 @@ def check_schema(schema: Any) -> None:
         if isinstance(part, dict):
             _check_part(where, part)
             if "$ref" in part:
-                _follow(schema, where, part)
+                _follow(schema, where, part, followed)
             waiting += _below(where, part)
             patterns += ("pattern" in part) + len(part.get("patternProperties", ()))
             if patterns > MOST_PATTERNS:
                 raise _bad("", f"has more than {MOST_PATTERNS} patterns")
         elif not isinstance(part, bool):
             raise _bad(where, "must be an object")
+    return parts
 
 
 def _check_part(where: str, part: dict[str, Any]) -> None:
@@ -111,14 +115,19 @@ def _below(where: str, part: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     yield from ((f"{where}/{word}", part[word]) for word in SINGLE if word in part and not isinstance(part[word], list))
 
 
-def _follow(schema: dict[str, Any], where: str, part: dict[str, Any]) -> None:
-    """Raises `BadRequest` unless a reference leads, over others if need be, to something that is none."""
+def _follow(schema: dict[str, Any], where: str, part: dict[str, Any], followed: set[str]) -> None:
+    """Raises `BadRequest` unless a reference leads, over others if need be, to something that is none.
+
+    `followed` are references that do, from other places; this one's are added to them.
+    """
     seen: set[str] = set()
     found: Any = part
     while isinstance(found, dict) and "$ref" in found:
         ref = found["$ref"]
         if not isinstance(ref, str) or not ref.startswith("#") or ref in seen:
             raise _bad(f"{where}/$ref", "must lead to a place within this schema")
+        if ref in followed:
+            break
         seen.add(ref)
         found = schema
         for step in ref[1:].strip("/").split("/") if ref != "#" else ():
@@ -126,6 +135,7 @@ def _follow(schema: dict[str, Any], where: str, part: dict[str, Any]) -> None:
             if not isinstance(found, dict) or name not in found:
                 raise _bad(f"{where}/$ref", f"leads to {ref}, where nothing is")
             found = found[name]
+    followed |= seen
 
 
 def _is_shallow(schema: Any) -> bool:

@@ -38,7 +38,7 @@ class _Read(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-CallId = Annotated[str, Field(min_length=1, max_length=200)]
+CallId = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]
 
 
 class _Function(_Read):

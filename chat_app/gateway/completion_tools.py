@@ -18,6 +18,8 @@ from inference.schema import check_schema
 MOST_TOOLS = 128
 MOST_BYTES = 65_536
 """Of all tools together, as JSON."""
+MOST_PARTS = 4_000
+"""Properties, choices and definitions in the schemas of all tools together."""
 CHOICES = ("auto", "none", "required")
 
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -53,15 +55,21 @@ class Tools:
 
 def read_tools(fields: Sequence[ToolField], choice: Any) -> Tools:
     """Read `tools` and `tool_choice`. Raises `ApiError` (400), which names the field that is wrong."""
+    if sum(_size(field.function) for field in fields if field.function is not None) > MOST_BYTES:
+        raise wrong("tools", f"must have at most {MOST_BYTES:,} bytes together")
     functions: list[Tool] = []
     built_in: list[str] = []
+    parts = 0
     for index, field in enumerate(fields):
         at = f"tools[{index}]"
         if field.type == "function":
             if field.function is None:
                 raise wrong(f"{at}.function", "is needed")
             name, where = field.function.name, f"{at}.function.name"
-            functions.append(_function(field.function, f"{at}.function"))
+            function, more = _function(field.function, f"{at}.function")
+            if (parts := parts + more) > MOST_PARTS:
+                raise wrong("tools", f"must have at most {MOST_PARTS:,} properties, choices and definitions together")
+            functions.append(function)
         elif field.type in BUILT_IN:
             name, where = field.type, f"{at}.type"
             built_in.append(name)
@@ -71,21 +79,29 @@ def read_tools(fields: Sequence[ToolField], choice: Any) -> Tools:
             raise wrong(where, f"must not be {', '.join(CHOICES)}, which tool_choice says")
         if [*(tool.name for tool in functions), *built_in].count(name) > 1:
             raise wrong(where, f"there is another tool named {name}")
-    if sum(len(f"{t.name}{t.description}{t.parameters}".encode()) for t in functions) > MOST_BYTES:
-        raise wrong("tools", f"must have at most {MOST_BYTES:,} bytes together")
     return Tools(tuple(functions), tuple(built_in), _choice(choice, functions, built_in))
 
 
-def _function(field: FunctionField, at: str) -> Tool:
-    if field.parameters is None:
-        return Tool(field.name, field.description or "")
+def _size(field: FunctionField) -> int:
+    """Bytes of a function; 0 for one that is nested too deep to be written, which its own check refuses."""
     try:
-        check_schema(field.parameters)
+        parameters = b"" if field.parameters is None else orjson.dumps(field.parameters)
+    except orjson.JSONEncodeError:
+        return 0
+    return len(field.name) + len((field.description or "").encode()) + len(parameters)
+
+
+def _function(field: FunctionField, at: str) -> tuple[Tool, int]:
+    """The function, and how many parts its schema has."""
+    if field.parameters is None:
+        return Tool(field.name, field.description or ""), 0
+    try:
+        parts = check_schema(field.parameters)
     except BadRequest as error:
         raise wrong(f"{at}.parameters", str(error)) from None
     if field.parameters.get("type", "object") != "object":
         raise wrong(f"{at}.parameters", "must be a JSON schema of the type object")
-    return Tool(field.name, field.description or "", orjson.dumps(field.parameters).decode())
+    return Tool(field.name, field.description or "", orjson.dumps(field.parameters).decode()), parts
 
 
 def _choice(choice: Any, functions: Sequence[Tool], built_in: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Self
 
 from starlette.types import Message, Receive, Send
 
-from chat_app.gateway.edge import TooLarge
+from chat_app.gateway.edge import bounded
 
 LOOK_AFTER_S = 0.02
 """How long a request runs before anybody looks whether its program is still there: most are over by then."""
@@ -45,17 +45,15 @@ class Connection:
         """The status that was sent; 0 until then."""
 
     async def body(self, most: int) -> bytes:
-        """The request's body. Raises `TooLarge` beyond `most` bytes, `HungUp` if it ends too soon."""
+        """The request's body. Raises `TooLarge` beyond `most` bytes, `TooSlow`, and `HungUp` if it ends too soon."""
+        receive = bounded(self._receive, most)
         parts: list[bytes] = []
-        more, size = True, 0
+        more = True
         while more:
-            message = await self._receive()
+            message = await receive()
             if message["type"] == "http.disconnect":
                 raise HungUp
-            part = message.get("body", b"")
-            if (size := size + len(part)) > most:
-                raise TooLarge
-            parts.append(part)
+            parts.append(message.get("body", b""))
             more = message.get("more_body", False)
         return b"".join(parts)
 

@@ -3,6 +3,7 @@
 Plain ASGI, so streams stay streams. Pages and sockets pass untouched. It does not know what a request wants.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping
 
@@ -21,6 +22,11 @@ MOST_BYTES = {"/v1/": 4 * 1024 * 1024, "/auth/": 64 * 1024}
 """Largest body under a prefix. 200,000 characters fit, each escaped: they get the clearer answer that counts
 characters."""
 
+BODY_S = 30.0
+"""Seconds that a body may take from its first part to its last."""
+MOST_PARTS = 10_000
+"""Parts that a body may come in: each costs as much as the reading of kilobytes."""
+
 _ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
 
@@ -30,6 +36,13 @@ class TooLarge(HTTPException):
     def __init__(self) -> None:
         # What was not read of it stands in the way of a next request on this connection.
         super().__init__(413, headers={"Connection": "close"})
+
+
+class TooSlow(HTTPException):
+    """The body takes too long, or comes in too many parts."""
+
+    def __init__(self) -> None:
+        super().__init__(408, headers={"Connection": "close"})
 
 
 class Edge:
@@ -61,7 +74,7 @@ class Edge:
                 await api_error(TooLarge()).response()(scope, receive, named)
                 return
             try:
-                await self._measured(scope, _bounded(receive, most), named)
+                await self._measured(scope, bounded(receive, most), named)
             except Exception as error:
                 logger.error("unforeseen error", exc_info=error)
                 if started:
@@ -69,18 +82,32 @@ class Edge:
                 await api_error(error).response()(scope, receive, named)
 
 
-def _bounded(receive: Receive, most: int) -> Receive:
-    taken = 0
+def bounded(receive: Receive, most: int) -> Receive:
+    """The same, but a body beyond its bounds raises `TooLarge` or `TooSlow`. What comes behind the body has none."""
+    taken = parts = 0
+    deadline: float | None = None
+    over = False
 
-    async def bounded() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
+    async def within() -> Message:
+        nonlocal taken, parts, deadline, over
+        if over:
+            return await receive()
+        if deadline is None:
+            deadline = asyncio.get_running_loop().time() + BODY_S
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            raise TooSlow from None
+        taken, parts = taken + len(message.get("body", b"")), parts + 1
         if taken > most:
             raise TooLarge
+        if parts > MOST_PARTS:
+            raise TooSlow
+        over = not message.get("more_body", False)
         return message
 
-    return bounded
+    return within
 
 
 def most_bytes(path: str) -> int:

@@ -44,6 +44,7 @@ _STATUS = {"not_found": 404, "too_many_attempts": 429, "email_taken": 409, "last
 _STATUS_WORDS = {
     404: "There is nothing at this address.",
     405: "This address does not take this method.",
+    408: "The request came too slowly, or in too many parts.",
     413: "The request is too large.",
 }
 

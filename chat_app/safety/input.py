@@ -35,11 +35,15 @@ class Finding:
     end: int
     what: str = ""
 
+    @property
+    def verdict(self) -> Verdict:
+        return refused("input", self.category, self.rule, self.what)
+
 
 def check_input(text: str) -> Verdict:
     """Whether `text` may go to a model; the gravest finding decides."""
     finding = inspect(text)
-    return ALLOWED if finding is None else refused("input", finding.category, finding.rule, finding.what)
+    return ALLOWED if finding is None else finding.verdict
 
 
 def inspect(text: str) -> Finding | None:

@@ -16,6 +16,15 @@ from chat_app.safety.verdict import Verdict
 Decision = Literal["upheld", "overturned"]
 DECISIONS: tuple[Decision, ...] = ("upheld", "overturned")
 LONGEST_NOTE = 2_000
+LONGEST_EXCERPT = 4_000
+"""Characters of a refused text that are kept: enough to judge it, and a page of refusals stays small."""
+
+
+def excerpt(text: str, start: int, end: int) -> str:
+    """What a refusal was about: the text around its part [start, end), with a mark where more was cut off."""
+    first = max(0, min(start, (start + end - LONGEST_EXCERPT) // 2, len(text) - LONGEST_EXCERPT))
+    last = first + LONGEST_EXCERPT
+    return f"{'…' if first else ''}{text[first:last]}{'…' if last < len(text) else ''}"
 
 
 class ReviewError(Exception):
@@ -34,7 +43,7 @@ class Reviews:
         self._db = db
 
     def refusal(self, tenant_id: str, user_id: str, generation_id: str, verdict: Verdict, content: str) -> Statement:
-        """Put a refusal into the queue, with the text that it is about."""
+        """Put a refusal into the queue, with an `excerpt` of the text that it is about."""
         return Statement(
             "INSERT INTO review"
             " (id, tenant_id, user_id, generation_id, stage, category, rule, content, created_at, note)"

@@ -21,6 +21,7 @@ class BuiltIn(Protocol):
         """The result as text. `arguments` is JSON text from a model, so anything. Raises `ToolError`.
 
         `key` is the same whenever the same call is made again (its process was killed before the result was stored):
-        a tool that changes something does it once per key.
+        a tool that changes something does it once per key. It may be cancelled after a time, so what computes goes to a
+        thread or a process of its own, and never keeps the event loop.
         """
         ...

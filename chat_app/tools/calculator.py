@@ -1,8 +1,11 @@
-"""Arithmetic for models, which are bad at it. Exact on integers; bounded, so that no expression takes long."""
+"""Arithmetic for models, which are bad at it. Exact on integers; bounded, so that no expression takes long: a single
+operation on large integers holds the interpreter's lock until it is done, on whatever thread."""
 
 import ast
+import asyncio
 import math
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +15,14 @@ from chat_app.tools.base import ToolError
 from inference.protocol import Tool
 
 LONGEST = 400
-"""Characters of an expression."""
+"""Characters of an expression, which thereby cannot be nested too deep for the interpreter's stack either."""
 MOST_BITS = 4_096
 """Size of any integer on the way: a power tower is refused before it is computed."""
+MOST_PLACES = 1_300
+"""That `round` takes, either way; no number here has as many digits. Python computes 10 to that power first."""
+
+_WRITTEN = re.compile(r"[A-Za-z0-9_.,+\-*/%^() \t\r\n]*")
+"""All that arithmetic is written with. Python's parser never sees strings, brackets or braces."""
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -27,9 +35,17 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
+
+
+def _round(number: Any, *places: Any) -> Any:
+    if any(not isinstance(place, int) or abs(place) > MOST_PLACES for place in places):
+        raise ToolError(f"round takes a whole number of places, from -{MOST_PLACES} to {MOST_PLACES}")
+    return round(number, *places)
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(math, name) for name in ("sqrt", "exp", "log", "log10", "log2", "sin", "cos", "tan")},
-    **{"abs": abs, "round": round, "min": min, "max": max, "floor": math.floor, "ceil": math.ceil},
+    **{"abs": abs, "round": _round, "min": min, "max": max, "floor": math.floor, "ceil": math.ceil},
 }
 _CONSTANTS = {"pi": math.pi, "e": math.e}
 _SCHEMA = {
@@ -53,15 +69,18 @@ class Calculator:
             raise ToolError('arguments must be {"expression": "..."}') from None
         if not isinstance(expression, str) or not expression.strip() or len(expression) > LONGEST:
             raise ToolError(f"expression must be text of 1 to {LONGEST} characters")
-        try:
-            value = _value(ast.parse(expression.strip().replace("^", "**"), mode="eval").body)
-        except ToolError:
-            raise
-        except ZeroDivisionError:
-            raise ToolError("division by zero") from None
-        except (ArithmeticError, SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
-            raise ToolError("this is no arithmetic expression that can be evaluated") from None
-        return _shown(value)
+        return await asyncio.to_thread(_evaluated, expression.strip().replace("^", "**"))
+
+
+def _evaluated(expression: str) -> str:
+    if not _WRITTEN.fullmatch(expression):
+        raise _unknown()
+    try:
+        return _shown(_value(ast.parse(expression, mode="eval").body))
+    except ZeroDivisionError:
+        raise ToolError("division by zero") from None
+    except (ArithmeticError, SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
+        raise ToolError("this is no arithmetic expression that can be evaluated") from None
 
 
 def _value(node: ast.AST) -> Any:
@@ -80,7 +99,11 @@ def _value(node: ast.AST) -> Any:
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS and len(args) <= 16:
             return _bounded(_FUNCTIONS[name](*map(_value, args)))
         case _:
-            raise ToolError("only numbers, + - * / // % **, parentheses and " + ", ".join(_FUNCTIONS) + " are known")
+            raise _unknown()
+
+
+def _unknown() -> ToolError:
+    return ToolError("only numbers, + - * / // % **, parentheses and " + ", ".join(_FUNCTIONS) + " are known")
 
 
 def _bounded(value: Any) -> Any:

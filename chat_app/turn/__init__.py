@@ -17,7 +17,7 @@ from chat_app.prompts.window import most_chars
 from chat_app.sessions.generations import Generations, NotFound
 from chat_app.sessions.threads import Exchange, History, Threads
 from chat_app.settings import Settings
-from chat_app.turn.ask import Ask, Started, TurnError, bounded, readable
+from chat_app.turn.ask import Ask, Started, TurnError, bounded, cleaned, readable
 from chat_app.turn.begin import Beginning
 from chat_app.turn.prepare import Preparation
 from inference.protocol import Message, Sampling, Tool
@@ -95,11 +95,9 @@ class Turns:
         if not messages:
             raise TurnError("bad_input", "messages must hold at least one message.")
         most = self._settings.max_input_chars
-        said = tuple(
-            replace(message, content=(readable if message.role == "user" else bounded)(message.content, most))
-            for message in messages
-        )
-        ask = Ask(identity, "api", said, model, sampling, tools=tuple(tools), tool_choice=tool_choice)
+        said = tuple(cleaned(message, most) for message in messages)
+        described = tuple(replace(tool, description=bounded(tool.description, most)) for tool in tools)
+        ask = Ask(identity, "api", said, model, sampling, tools=described, tool_choice=tool_choice)
         return await self._begin(replace(ask, built_in=tuple(built_in)))
 
     async def stop(self, identity: Identity, generation_id: str) -> None:

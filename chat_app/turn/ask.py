@@ -8,7 +8,7 @@ from chat_app.billing.plans import Terms
 from chat_app.data.log.entries import clean
 from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.threads import Exchange
-from inference.protocol import Message, Sampling, Tool
+from inference.protocol import Message, Sampling, Tool, ToolCall
 
 
 class TurnError(Exception):
@@ -52,6 +52,14 @@ class Ask:
         whole conversations, and may put words into every role."""
         return self.messages[-1:] if self.exchange else self.messages
 
+    @property
+    def length(self) -> int:
+        """Characters of what nobody has checked yet."""
+        said = sum(
+            len(message.content) + sum(len(call.arguments) for call in message.tool_calls) for message in self.unchecked
+        )
+        return said + sum(len(tool.description) + len(tool.parameters) for tool in self.tools)
+
     def started(
         self,
         row: GenerationRow,
@@ -90,6 +98,16 @@ class Started:
     branched: bool = False
     terms: Terms | None = None
     allowance: Allowance | None = None
+
+
+def cleaned(message: Message, most: int) -> Message:
+    """A program's message, every string in it without control characters.
+
+    Raises `TurnError` for more than `most` characters in one of them, or if a user says nothing.
+    """
+    calls = (ToolCall(clean(call.id), clean(call.name), bounded(call.arguments, most)) for call in message.tool_calls)
+    content = (readable if message.role == "user" else bounded)(message.content, most)
+    return Message(message.role, content, tuple(calls), clean(message.tool_call_id))
 
 
 def readable(text: str, most: int) -> str:

@@ -12,17 +12,19 @@ from chat_app.data.ids import new_id, now_ms
 from chat_app.data.leases.base import LeasesUnavailable
 from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.data.log.base import GenerationLog, LogUnavailable
-from chat_app.safety.verdict import Verdict
 from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.ownership import Ownership
 from chat_app.sessions.threads import Threads
 from chat_app.turn.admit import Admission
 from chat_app.turn.ask import Ask, Started, TurnError
+from chat_app.turn.check import Refusal, check
 from chat_app.turn.hold import Hold
 from chat_app.turn.job import Job
 from chat_app.turn.prepare import Preparation
 from chat_app.turn.settle import Settlement
 
+QUICK = 20_000
+"""Characters of an ask that are checked at once; a longer one in a thread of its own."""
 logger = structlog.get_logger(__name__)
 
 
@@ -79,11 +81,12 @@ class Beginning:
         await self._admission.enter(row, terms)  # 1
         self._ownership.register(row.id)
         try:
-            verdict = self._preparation.check(ask)  # 2
+            # 2: where it takes long, others go on meanwhile.
+            refusal = check(ask) if ask.length <= QUICK else await asyncio.to_thread(check, ask)
             choice = await self._preparation.choose(ask)  # 3
             row.model = choice.model.id
-            if not verdict.allowed:
-                return await self._refuse(ask, row, terms, verdict)
+            if refusal is not None:
+                return await self._refuse(ask, row, terms, refusal)
             job = await self._preparation.job(ask, row, terms, choice)  # 4
             begun = await self._hold.begin(ask, job, terms)  # 5
         except BaseException:
@@ -94,17 +97,16 @@ class Beginning:
         self._ownership.run(row)
         return ask.started(row, branched=begun.branched, terms=terms, allowance=begun.allowance)
 
-    async def _refuse(self, ask: Ask, row: GenerationRow, terms: Terms, verdict: Verdict) -> Started:
-        said = "\n\n".join(message.content for message in ask.unchecked)
+    async def _refuse(self, ask: Ask, row: GenerationRow, terms: Terms, refusal: Refusal) -> Started:
         added = self._threads.add(ask.identity, ask.exchange, row.id, ask.model, ask.seen_head) if ask.exchange else []
         try:
-            await self._settlement.refuse(row, verdict, terms.name, said, added)
+            await self._settlement.refuse(row, refusal.verdict, terms.name, refusal.excerpt, added)
         except Unmet as error:
             raise TurnError("not_found", "This chat does not exist any more.", 404) from error
         self._ownership.forget(row.id)
         await self._admission.leave(row)
         if ask.exchange is None:
-            raise TurnError("content_refused", verdict.message)
+            raise TurnError("content_refused", refusal.verdict.message)
         return ask.started(row)
 
     def _stop_unseen(self, beginning: "asyncio.Future[Started]") -> None:

@@ -54,6 +54,11 @@ class Job:
     plan_name: str = ""
 
     @property
+    def own_tools(self) -> tuple[str, ...]:
+        """Names of the caller's own tools."""
+        return tuple(tool.name for tool in self.prompt.tools if tool.name not in self.built_in)
+
+    @property
     def worst_case(self) -> Amount:
         """What a model step on its prompt can cost at most, at the dearest candidate's price."""
         read, most = self.prompt.tokens, self.sampling.max_tokens
@@ -80,15 +85,15 @@ class Job:
 
     @staticmethod
     def from_row(row: GenerationRow) -> "Job":
-        """The job that a row holds. Raises `Unreadable`, or `UnknownPart` if a newer release wrote its prompt."""
+        """The job that a row holds. Raises `Unreadable`, or `UnknownPart` if a newer release wrote more into it."""
         try:
             data: dict[str, Any] = orjson.loads(row.job)
-            sampling = data["sampling"]
+            sampling = _known(Sampling, data["sampling"])
             return Job(
                 row,
                 Prompt.from_json(orjson.dumps(data["prompt"]).decode()),
                 Sampling(**{**sampling, "stop": tuple(sampling["stop"])}),
-                tuple(Candidate(**one) for one in data["candidates"]),
+                tuple(Candidate(**_known(Candidate, one)) for one in data["candidates"]),
                 data["route"],
                 data["weight"],
                 data["monthly_tokens"],
@@ -104,3 +109,10 @@ class Job:
     def shortened(self, max_tokens: int) -> "Job":
         """The same job with an answer of at most so many tokens."""
         return replace(self, sampling=replace(self.sampling, max_tokens=max_tokens))
+
+
+def _known(kind: type[Sampling] | type[Candidate], data: dict[str, Any]) -> dict[str, Any]:
+    """The data, if this release has a field for each. Raises `UnknownPart`."""
+    if unknown := sorted(set(data) - set(kind.__dataclass_fields__)):
+        raise UnknownPart(f"{', '.join(unknown)} of {kind.__name__}")
+    return data

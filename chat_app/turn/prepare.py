@@ -1,4 +1,4 @@
-"""2 to 4. Preparation: is the question fit to be answered, by which model, and with which prompt?"""
+"""3 and 4. Preparation: by which model is the question answered, and with which prompt?"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,8 +9,6 @@ from chat_app.prompts.parts import Part, conversation
 from chat_app.prompts.prompt import Prompt, build, exact, followed_by
 from chat_app.prompts.window import TooLong
 from chat_app.routing.policy import Choice, UnknownModel, choose
-from chat_app.safety.input import check_input
-from chat_app.safety.verdict import ALLOWED, Verdict
 from chat_app.sessions.generations import GenerationRow
 from chat_app.settings import Settings
 from chat_app.tools import BUILT_IN
@@ -34,11 +32,6 @@ class Preparation:
     def largest_context(self) -> int:
         """The widest window in tokens of all models that are known to be offered."""
         return max((card.context for card in self._cards.known), default=0) or UNKNOWN_CONTEXT
-
-    def check(self, ask: Ask) -> Verdict:
-        """2. Is what they wrote fit to be answered, whatever role they wrote it in?"""
-        verdicts = (check_input(message.content) for message in ask.unchecked if message.content)
-        return next((verdict for verdict in verdicts if not verdict.allowed), ALLOWED)
 
     async def choose(self, ask: Ask) -> Choice:
         """3. The model, out of what the engine offers now. Raises `TurnError`."""

@@ -8,7 +8,7 @@ from chat_app.data.log.entries import Entry
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step
 from chat_app.turn.job import Job
-from chat_app.turn.seal import Sealed, own, pending, rounds
+from chat_app.turn.seal import Sealed, due, own, rounds
 from inference.protocol import Message
 
 
@@ -37,11 +37,14 @@ class Progress:
         entries = self.writer.entries
         return rounds([*entries, *more] if more else entries[: len(entries) - len(own(entries))])
 
-    def goes_on(self, sealed: Sealed, most_steps: int) -> bool:
-        """Whether the model asked for tools of which Parley runs every one. A caller's own tool ends the turn."""
-        calls = pending(self.writer.entries)
-        mine = calls and all(call.name in self.job.built_in for call in calls)
-        return sealed.finish == "tool_calls" and bool(mine) and len(self.done) + 2 < most_steps
+    def goes_on(self, sealed: Sealed) -> bool:
+        """Whether the model asked for tools that get their results within the turn. A caller's own tool ends it."""
+        return sealed.finish == "tool_calls" and bool(due(self.writer.entries))
+
+    @property
+    def steps(self) -> int:
+        """Steps of the turn so far, those of the calls that are due, and the model's that reads their results."""
+        return len(self.done) + 1 + len(due(self.writer.entries)) + 1
 
     def ended(self, sealed: Sealed) -> Step:
         """The running model step as its seal has it, with its price."""

@@ -1,8 +1,11 @@
 """What of an answer may be released: every piece through its check, as entries of the log.
 
-Reasoning and text are checked each for itself, a call's arguments as a whole. It does not know engines or stores.
+Reasoning and text are checked each for itself, a call's arguments as a whole. Of a call's name only one that was
+offered gets out, of its id only one that looks like an id: else a model could write there whatever it may not say.
+It does not know engines or stores.
 """
 
+import re
 import time
 from collections.abc import Callable, Collection
 
@@ -12,6 +15,12 @@ from chat_app.safety.screen import Screen
 from chat_app.safety.verdict import Verdict
 from inference.protocol import Chunk, ToolCall
 
+MOST_CALLS = 128
+"""Of one answer: as many as one message of a prompt may have."""
+UNKNOWN = "unknown_tool"
+"""Stands for the name of a tool that was not offered."""
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
 Screens = Callable[[str], Screen]
 """Makes the check of an answer whose beginning, this text, was released already."""
 
@@ -19,10 +28,19 @@ Screens = Callable[[str], Screen]
 class Release:
     """One model step's output. `text` and `reasoning` are what has been released of it, by earlier owners too.
 
-    `before` is put in front of the first text, to keep it apart from an earlier step's.
+    `before` is put in front of the first text, to keep it apart from an earlier step's. `own` are the names of the
+    caller's own tools, `built_in` those that run within the turn.
     """
 
-    def __init__(self, screens: Screens, text: str, reasoning: str, before: str, built_in: Collection[str]) -> None:
+    def __init__(
+        self,
+        screens: Screens,
+        text: str,
+        reasoning: str,
+        before: str,
+        own: Collection[str],
+        built_in: Collection[str],
+    ) -> None:
         self.text, self.reasoning = text, reasoning
         self.calls: list[Entry] = []
         self.seconds = 0.0
@@ -30,7 +48,7 @@ class Release:
         self._screens = screens
         self._text, self._thoughts = screens(text), screens(reasoning)
         self._before = before
-        self._built_in = built_in
+        self._own, self._built_in = own, built_in
         self._refused: Verdict | None = None
         self._thinking_since: float | None = None
 
@@ -61,7 +79,9 @@ class Release:
     async def close(self, calls: Collection[ToolCall], taken: Collection[str] = ()) -> list[Entry]:
         """The answer is over: what the checks still held, and the calls that the model asks for.
 
-        Some engines count calls anew in every answer: a call whose id is among those that are `taken` gets another.
+        They go out to the caller if all of them are of its own tools; else all of them get their results within the
+        turn, and `built_in` of their entries is true. Some engines count calls anew in every answer: a call whose id
+        is among those that are `taken` gets another.
         """
         began = time.perf_counter()
         entries: list[Entry] = []
@@ -69,22 +89,27 @@ class Release:
             entries += self._thought(await self._thoughts.finish()) + self._thought_for()
         if self.blocked is None:
             entries += self._said(await self._text.finish())
+        within = any(call.name not in self._own for call in calls)
         for call in calls:
-            await self._call(call, taken)
+            await self._call(call, taken, within)
         if self.blocked is not None:
             self.calls = []
         self.seconds += time.perf_counter() - began
         return entries + self.calls
 
-    async def _call(self, call: ToolCall, taken: Collection[str]) -> None:
-        screen = self._screens("")
-        arguments = await screen.feed(clean(call.arguments)) + await screen.finish()
-        self._refused = self._refused or screen.blocked
-        id = clean(call.id)
-        if not id or id in taken or any(id == other.data["id"] for other in self.calls):
+    async def _call(self, call: ToolCall, taken: Collection[str], within: bool) -> None:
+        arguments, refused = await self._checked(clean(call.arguments))
+        self._refused = self._refused or refused
+        id, _ = await self._checked(call.id) if _ID.fullmatch(call.id) else ("", None)
+        if id != call.id or not id or id in taken or any(id == other.data["id"] for other in self.calls):
             id = f"call_{new_id()}"
-        data = {"id": id, "name": clean(call.name), "arguments": arguments}
-        self.calls.append(Entry("tool_call", data={**data, "built_in": call.name in self._built_in}))
+        name = call.name if call.name in self._own or call.name in self._built_in else UNKNOWN
+        self.calls.append(Entry("tool_call", data={"id": id, "name": name, "arguments": arguments, "built_in": within}))
+
+    async def _checked(self, text: str) -> tuple[str, Verdict | None]:
+        """What may be released of a whole text, and why not all of it."""
+        screen = self._screens("")
+        return await screen.feed(text) + await screen.finish(), screen.blocked
 
     def _thought(self, text: str) -> list[Entry]:
         self.reasoning += text

@@ -61,8 +61,9 @@ def sealed_in(entries: Sequence[Entry], seq: int) -> Sealed | None:
 
 
 def _sealed(entry: Entry) -> Sealed:
-    data = dict(entry.data)
-    blocked = data.pop("blocked")
+    """The seal that an entry holds; what a newer release has put into it beside is left out."""
+    data = {name: value for name, value in entry.data.items() if name in _FIELDS}
+    blocked = data.pop("blocked", None)
     return Sealed(**data, blocked=Verdict(**blocked) if blocked else None)
 
 
@@ -88,11 +89,11 @@ def own(entries: Sequence[Entry]) -> Sequence[Entry]:
     return entries[last + 1 :]
 
 
-def pending(entries: Sequence[Entry]) -> list[ToolCall]:
-    """The calls that have no result yet, in order."""
+def due(entries: Sequence[Entry]) -> list[ToolCall]:
+    """The calls that are to get a result within the turn and have none yet, in order."""
     calls = dict[str, dict[str, Any]]()
     for entry in entries:
-        if entry.kind == "tool_call":
+        if entry.kind == "tool_call" and entry.data["built_in"]:
             calls[entry.data["id"]] = entry.data
         elif entry.kind == "tool_result":
             calls.pop(entry.data["id"], None)

@@ -9,7 +9,7 @@ from chat_app.billing.ledger import NOTHING, Account, Amount, Ledger
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.log.base import GenerationLog, LogUnavailable, StaleOwner
 from chat_app.data.log.entries import clean, decode, text_of
-from chat_app.safety.review import Reviews
+from chat_app.safety.review import Reviews, excerpt
 from chat_app.safety.verdict import Verdict
 from chat_app.sessions.generations import ENDED, LOST, GenerationRow, Generations, Outcome
 from chat_app.sessions.steps import Step, Steps
@@ -50,7 +50,8 @@ class Settlement:
         ended = outcome(turn.job, [*turn.done, last], sealed, turn.writer)
         statements = [*self._generations.finish(row, ended), self._steps.finish(row, last)]
         if sealed.blocked is not None:
-            statements.append(self._review(row, sealed.blocked, turn.writer.text))
+            said = turn.writer.text
+            statements.append(self._review(row, sealed.blocked, excerpt(said, len(said), len(said))))
         if last.kind == "model":
             used = Amount(last.prompt_tokens + last.completion_tokens, last.cost_micro)
             statements += self._ledger.settle(turn.account, last.seq, turn.held, used)

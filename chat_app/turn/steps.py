@@ -4,7 +4,6 @@ A finished step is never run again: who takes over begins with the step that was
 row before it lies in the log, so a log that lacks it gets it from there.
 """
 
-import asyncio
 from dataclasses import replace
 
 import orjson
@@ -12,32 +11,30 @@ import orjson
 from chat_app.billing.ledger import NOTHING, OVER_QUOTA, Amount, Ledger
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import now_ms
-from chat_app.data.log.base import StaleOwner
-from chat_app.data.log.entries import Entry, clean
+from chat_app.data.log.base import GenerationLog, StaleOwner
+from chat_app.data.log.entries import Entry
 from chat_app.sessions.generations import LOST, Generations
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step, Steps
-from chat_app.tools import BUILT_IN, ToolError
 from chat_app.turn.ask import TurnError
 from chat_app.turn.bounds import Bounds
 from chat_app.turn.commit import commit
 from chat_app.turn.job import Job
 from chat_app.turn.progress import Progress
-from chat_app.turn.seal import Sealed, pending, sealed_in
-from inference.protocol import ToolCall
+from chat_app.turn.seal import Sealed, due, sealed_in
+from chat_app.turn.tool import result_of
 
-TOOL_S = 30.0
-"""Seconds that a built-in tool may take."""
-LONGEST_RESULT = 50_000
-"""Characters of a tool's result."""
 NO_ROOM = "The answer needs another step, for which this month's tokens do not suffice."
 
 
 class Passage:
     """Moves turns from step to step."""
 
-    def __init__(self, db: Database, ledger: Ledger, generations: Generations, steps: Steps, bounds: Bounds) -> None:
+    def __init__(
+        self, db: Database, log: GenerationLog, ledger: Ledger, generations: Generations, steps: Steps, bounds: Bounds
+    ) -> None:
         self._db = db
+        self._log = log
         self._ledger = ledger
         self._generations = generations
         self._steps = steps
@@ -57,21 +54,25 @@ class Passage:
     async def to_tools(self, turn: Progress, finished: Step) -> None:
         """The model asked for tools: settle its step, begin the first call's."""
         used = Amount(finished.prompt_tokens + finished.completion_tokens, finished.cost_micro)
-        following = turn.next("tool", pending(turn.writer.entries)[0].name)
+        following = turn.next("tool", due(turn.writer.entries)[0].name)
         settled = self._ledger.settle(turn.account, finished.seq, turn.held, used)
         await self._move(turn, finished, following, NOTHING, settled)
 
     async def run_tool(self, turn: Progress) -> tuple[Step, Sealed] | None:
         """Run the call that is due, and begin the next one's step, or the model's that reads the results.
 
-        If there can be no further model step: the finished step, and how it ends the turn, sealed with its result.
+        If somebody has asked for a stop before the call, or there can be no further model step, nothing is begun: then
+        the finished step, and how it ends the turn, which is sealed with the tool's result.
         """
         entries, ending = turn.writer.entries, None
         if (sealed := sealed_in(entries, turn.step.seq)) is not None:  # Its owner died before it was settled.
             status = "failed" if entries[-2].data["failed"] else "done"
             return replace(turn.step, status=status, finished_at=sealed.ended_at), sealed
-        call, *others = pending(entries)
-        content, status = await _run(call, turn.step.key)
+        if self._log.stop_requested(turn.job.row.id).is_set():
+            stopped = replace(turn.step, status="stopped", finished_at=now_ms())
+            return stopped, Sealed(stopped.seq, "", "stopped")
+        call, *others = due(entries)
+        content, status = await result_of(call, turn.job, turn.step.key)
         data = {"id": call.id, "name": call.name, "content": content, "failed": status == "failed"}
         finished = replace(turn.step, status=status, output=orjson.dumps(data).decode(), finished_at=now_ms())
         result = Entry("tool_result", data=data)
@@ -134,14 +135,3 @@ def _sealed(turn: Progress, tool: Step, finish: str, error: str = "", code: str 
     """The end of a turn behind this tool's step."""
     first_at, began_at = turn.writer.first_token_at, tool.started_at
     return Sealed(tool.seq, "", finish, error=error, code=code, began_at=began_at, first_at=first_at, ended_at=now_ms())
-
-
-async def _run(call: ToolCall, key: str) -> tuple[str, str]:
-    """What the tool gives, or why it cannot, for the model to read; and the step's status."""
-    try:
-        async with asyncio.timeout(TOOL_S):
-            return clean(await BUILT_IN[call.name].run(call.arguments, key))[:LONGEST_RESULT], "done"
-    except ToolError as error:
-        return f"Error: {error}", "failed"
-    except TimeoutError:
-        return f"Error: {call.name} took longer than {TOOL_S:.0f} s", "failed"

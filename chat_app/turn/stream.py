@@ -12,18 +12,19 @@ import structlog
 
 from chat_app.data.ids import now_ms
 from chat_app.data.log.base import GenerationLog
-from chat_app.data.log.entries import Entry, text_of
+from chat_app.data.log.entries import Entry, clean, text_of
 from chat_app.turn.ask import TurnError
 from chat_app.turn.bounds import Bounds
 from chat_app.turn.cards import Cards
 from chat_app.turn.engine import Engine, trouble, until
 from chat_app.turn.job import Job
 from chat_app.turn.progress import Progress
-from chat_app.turn.release import Release, Screens
+from chat_app.turn.release import MOST_CALLS, Release, Screens
 from chat_app.turn.seal import BETWEEN, Sealed, own, sealed_in
 from chat_app.turn.tally import Tally
 from inference.protocol import EngineError, Request, ToolCall
 
+TOO_MANY_CALLS = f"The model asked for more than {MOST_CALLS} tools at once. None of them was called."
 logger = structlog.get_logger(__name__)
 
 
@@ -57,7 +58,8 @@ class Streams:
         finish, calls, error, code = "failed", tuple[ToolCall, ...](), "", ""
         last: list[Entry] = []
         while True:
-            release, tally = Release(self._screens, said, thought, before, job.built_in), Tally(self._engine)
+            release = Release(self._screens, said, thought, before, job.own_tools, job.built_in)
+            tally = Tally(self._engine)
             try:
                 bounded = await self._bounds.running(turn)
                 tally.prompt = bounded.prompt
@@ -70,8 +72,10 @@ class Streams:
                     await writer.write(Entry("status", data={"model": model}))
                     continue
                 words = failure if isinstance(failure, TurnError) else trouble(failure)
-                error, code = words.message, words.code
+                error, code = clean(words.message), words.code  # It may quote the engine.
             break
+        if len(calls) > MOST_CALLS:
+            finish, calls, error, code = "failed", (), TOO_MANY_CALLS, "too_many_calls"
         taken = {entry.data["id"] for entry in writer.entries if entry.kind == "tool_call"}
         last += await release.close(calls, taken)
         if release.blocked is not None:

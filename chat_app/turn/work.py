@@ -6,6 +6,7 @@ tail; which steps are done lies in the database. So any process can go on from t
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import structlog
 
@@ -25,7 +26,9 @@ logger = structlog.get_logger(__name__)
 MOST_ATTEMPTS = 20
 """Owners that may die over one answer before it is given up, lest a poisonous one travel round the fleet for ever."""
 MOST_STEPS = 32
-"""Steps of one turn. A model that asks for tools again and again is stopped there."""
+"""Steps of one turn. A model whose calls would lead beyond, by being many or by never ending, gets none of them made:
+the turn ends as failed with `TOO_MANY_STEPS`, keeps its text, and is charged for what was delivered."""
+TOO_MANY_STEPS = "The answer was ended here: the model asked for tools more often than one answer allows."
 GIVEN_UP = "This answer could not be finished, although it was tried many times."
 UNREADABLE = "This answer could not be finished: what was stored of it is damaged."
 
@@ -88,9 +91,13 @@ class Worker:
             if turn.step.kind == "model":
                 sealed = await self._streams.run(turn)  # 6
                 last = turn.ended(sealed)
-                if turn.goes_on(sealed, MOST_STEPS):
-                    await self._passage.to_tools(turn, last)
-                    continue
+                if turn.goes_on(sealed):
+                    if turn.steps <= MOST_STEPS:
+                        await self._passage.to_tools(turn, last)
+                        continue
+                    sealed = replace(sealed, finish="failed", error=TOO_MANY_STEPS, code="too_many_steps")
+            elif turn.step.kind != "tool":
+                raise UnknownPart(f"a step of kind {turn.step.kind}")
             elif (end := await self._passage.run_tool(turn)) is None:
                 continue
             else:

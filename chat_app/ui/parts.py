@@ -132,7 +132,7 @@ class Parts:
         self._close_text()
         self._calls.append(_Call(call_id, len(self.whole), name, arguments))
         label = words.tool_use(name, arguments, "", "running")
-        self.whole.append(Part("tool", "running", label, arguments=words.json_text(arguments)))
+        self.whole.append(Part("tool", "running", label, arguments=words.tool_text(arguments)))
 
     def _result(self, call_id: str, content: str, *, failed: bool) -> None:
         call = next((call for call in self._calls if call.id == call_id), None)
@@ -142,7 +142,7 @@ class Parts:
         state = "failed" if failed else "done"
         label = words.tool_use(call.name, call.arguments, content, state)
         part = self.whole[call.at]
-        self.whole[call.at] = replace(part, state=state, label=label, result=words.json_text(content))
+        self.whole[call.at] = replace(part, state=state, label=label, result=words.tool_text(content))
 
 
 def parts(log: str) -> list[Part]:

@@ -75,6 +75,7 @@ def thought(took_ms: int | None = None, *, running: bool = True) -> str:
 
 def tool_use(name: str, arguments: str, result: str, state: str) -> str:
     """The line that stands for a tool: what it was asked and, if that is short, what came of it."""
+    name = _short(name)
     if state == "running":
         return f"Using {name}…"
     asked = _short(_values(arguments))
@@ -86,31 +87,37 @@ def tool_use(name: str, arguments: str, result: str, state: str) -> str:
 
 
 MOST_IN_LINE = 60
+MOST_SHOWN = 4_000
+"""Characters of what a tool was asked, and of its result, that a page is sent."""
 
 
-def json_text(text: str) -> str:
-    """A JSON object or list, laid out for reading; any other text as it is."""
+def tool_text(text: str) -> str:
+    """What a tool was asked, or its result: a JSON object or list laid out for reading, as long as that is short and
+    not nested too deep; the beginning of what is long; any other text as it is."""
+    if len(text) > MOST_SHOWN:
+        return f"{text[:MOST_SHOWN]}… ({len(text) - MOST_SHOWN:,} more characters)"
     try:
         read = json.loads(text)
-    except ValueError:
+        laid_out = json.dumps(read, indent=2, ensure_ascii=False) if isinstance(read, dict | list) else text
+    except (ValueError, RecursionError):
         return text
-    return json.dumps(read, indent=2, ensure_ascii=False) if isinstance(read, dict | list) else text
+    return laid_out if len(laid_out) <= MOST_SHOWN else text
 
 
 def _values(arguments: str) -> str:
     """A call's arguments in a line: one alone without its name."""
     try:
-        read = json.loads(arguments)
-    except ValueError:
+        read = json.loads(arguments) if len(arguments) <= MOST_SHOWN else None
+        if not isinstance(read, dict):
+            return arguments
+        plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in read.items()}
+    except (ValueError, RecursionError):
         return arguments
-    if not isinstance(read, dict):
-        return arguments
-    plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in read.items()}
     return next(iter(plain.values())) if len(plain) == 1 else ", ".join(f"{name}: {plain[name]}" for name in plain)
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text[:MOST_SHOWN].split())
     return line if len(line) <= MOST_IN_LINE else f"{line[: MOST_IN_LINE - 1]}…"
 
 
@@ -129,7 +136,7 @@ def _step(number: int, step: dict[str, Any]) -> tuple[str, str]:
     read, written = step.get("prompt_tokens") or 0, step.get("completion_tokens") or 0
     tokens = f"{read:,} + {written:,} tokens" if read or written else ""
     name = step.get("model") or step.get("name") or step.get("kind", "")
-    return f"{number}. {name}", ", ".join(text for text in (tokens, _duration(step.get("ms"))) if text)
+    return f"{number}. {_short(str(name))}", ", ".join(text for text in (tokens, _duration(step.get("ms"))) if text)
 
 
 def _lines(receipt: dict[str, Any]) -> Iterable[tuple[str, str]]:

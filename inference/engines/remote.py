@@ -13,7 +13,7 @@ from dataclasses import replace
 from inference.client import InferenceClient
 from inference.engines.base import Ability, Capabilities
 from inference.engines.dialects import Dialect, Estimate, spoken_by
-from inference.engines.plain import plain_text
+from inference.engines.plain import plain_arguments, plain_text
 from inference.engines.prompts import Prompts
 from inference.pacing import joined
 from inference.protocol import (
@@ -203,4 +203,11 @@ class RemoteEngine:
 
 
 def _plain(messages: Sequence[Message]) -> tuple[Message, ...]:
-    return tuple(replace(message, content=plain_text(message.content)) for message in messages)
+    return tuple(
+        replace(
+            message,
+            content=plain_text(message.content),
+            tool_calls=tuple(replace(call, arguments=plain_arguments(call.arguments)) for call in message.tool_calls),
+        )
+        for message in messages
+    )

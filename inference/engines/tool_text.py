@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from inference.engines.plain import plain_text
+from inference.engines.plain import plain_arguments, plain_text
 from inference.protocol import Message, ToolCall
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
@@ -79,37 +79,30 @@ class ToolText:
 
 
 def body_of(message: Message, plain: Callable[[str], str]) -> dict[str, Any]:
-    """A message as llama.cpp's templates take it. Arguments must be JSON there, whatever a model wrote."""
+    """A message as llama.cpp's templates take it."""
     body: dict[str, Any] = {"role": message.role, "content": plain(message.content)}
     if message.tool_calls:
         body["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _json(call, plain)}}
+            {
+                "id": plain(call.id),
+                "type": "function",
+                "function": {"name": plain(call.name), "arguments": plain_arguments(call.arguments, plain)},
+            }
             for call in message.tool_calls
         ]
     if message.tool_call_id:
-        body["tool_call_id"] = message.tool_call_id
+        body["tool_call_id"] = plain(message.tool_call_id)
     return body
-
-
-def _json(call: ToolCall, plain: Callable[[str], str]) -> str:
-    try:
-        if isinstance(orjson.loads(call.arguments), dict):
-            return plain(call.arguments)
-    except orjson.JSONDecodeError:
-        pass
-    return orjson.dumps({"arguments": plain(call.arguments)}).decode()
 
 
 def _call(text: str) -> ToolCall | None:
     try:
         said = orjson.loads(text)
         name, arguments = said["name"], said.get("arguments", {})
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        written = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, KeyError, TypeError, AttributeError):
         return None
-    if not isinstance(name, str) or not name:
-        return None
-    written = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
-    return _named(name, written)
+    return _named(name, written) if isinstance(name, str) and name else None
 
 
 def _named(name: str, arguments: str) -> ToolCall:

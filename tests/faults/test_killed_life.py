@@ -38,7 +38,9 @@ async def engine(stores: Stores, tmp_path: Path) -> AsyncGenerator[EngineHost, N
     await host.close()
 
 
-PLAN = Plan(0, "never", "replica", "killed", 0.0, 1, {"tokens": 20, "rate": 0, "seed": 1, "drift": False}, "chat", False)
+PLAN = Plan(
+    0, "never", "replica", "killed", 0.0, 1, {"tokens": 20, "rate": 0, "seed": 1, "drift": False}, "chat", False
+)
 NAMED = Statement("UPDATE generation SET error = 'last words'")
 
 

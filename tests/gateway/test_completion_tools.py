@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from chat_app.gateway.completion_request import read_completion
-from chat_app.gateway.completion_tools import MOST_BYTES, MOST_TOOLS, Tools
+from chat_app.gateway.completion_tools import MOST_BYTES, MOST_PARTS, MOST_TOOLS, Tools
 from chat_app.gateway.errors import ApiError
 from inference.protocol import Tool
 
@@ -93,6 +93,25 @@ def test_what_is_wrong_is_named(tools: Any, param: str) -> None:
         read(tools=tools)
     assert (error.value.status, error.value.code, error.value.param) == (400, "bad_input", param)
     assert error.value.message.startswith(param)
+
+
+def test_what_is_too_large_together_is_refused_before_any_schema_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[Any] = []
+    monkeypatch.setattr("chat_app.gateway.completion_tools.check_schema", looked_at.append)
+    large = {"title": "x" * (MOST_BYTES // MOST_TOOLS)}
+    with pytest.raises(ApiError) as error:
+        read(tools=[function(f"f{n}", parameters=large) for n in range(MOST_TOOLS)])
+    assert (error.value.param, looked_at) == ("tools", [])
+
+
+def test_parts_of_all_tools_together_are_bounded() -> None:
+    each = 125
+    parameters = {"properties": {f"{n}": {} for n in range(each - 1)}}
+    tools = [function(f"f{n}", parameters=parameters) for n in range(MOST_PARTS // each)]
+    assert len(read(tools=tools).functions) == MOST_PARTS // each
+    with pytest.raises(ApiError) as error:
+        read(tools=[*tools, function("more", parameters={})])
+    assert error.value.param == "tools"
 
 
 def test_nesting_without_end_is_refused() -> None:

@@ -260,6 +260,44 @@ async def test_a_body_that_breaks_off_begins_nothing(served: Served) -> None:
     assert await rows(served) == {}
 
 
+@pytest.mark.parametrize("path", [PATH, "/auth/login"])
+async def test_a_body_that_never_ends_is_refused(served: Served, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat_app.gateway.edge.BODY_S", 0.2)
+    split = urlsplit(served.url)
+    reader, writer = await asyncio.open_connection(split.hostname, split.port)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {served.bearer['Authorization']}\r\n"
+    writer.write(f"{head}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\n{{".encode())
+    said = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    assert b" 408 " in said
+    writer.close()
+    assert await rows(served) == {}
+
+
+async def test_a_key_that_is_revoked_while_the_body_comes_is_none(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat_app.gateway.completions_route.MOMENT_S", 0.0)
+    by_key, looked = type(served.parley.accounts).by_key, asyncio.Event()
+
+    async def watched(*args: Any) -> Any:
+        found = await by_key(*args)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(type(served.parley.accounts), "by_key", watched)
+    split, raw = urlsplit(served.url), body()
+    reader, writer = await asyncio.open_connection(split.hostname, split.port)
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {served.bearer['Authorization']}\r\n"
+    writer.write(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw[:10])
+    await asyncio.wait_for(looked.wait(), 10)
+    [key] = await served.parley.accounts.keys(served.who.user_id)
+    await served.parley.accounts.revoke_key(served.who.user_id, key.id)
+    writer.write(raw[10:])
+    assert b" 401 " in await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
+    writer.close()
+    assert await rows(served) == {}
+
+
 class Cancelled:
     """A request of a server that ends the task together with the connection, and again while that is being seen to."""
 

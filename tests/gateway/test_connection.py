@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from chat_app.gateway import connection as module
+from chat_app.gateway import edge
 from chat_app.gateway.connection import Connection, HungUp
-from chat_app.gateway.edge import TooLarge
+from chat_app.gateway.edge import TooLarge, TooSlow
 
 
 class Program:
@@ -54,6 +55,37 @@ async def test_a_body_is_bounded_while_it_is_read() -> None:
     with pytest.raises(TooLarge):
         await program.connection.body(3)
     assert program.receives == 2
+
+
+async def test_a_body_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "BODY_S", 0.05)
+
+    class Slow(Program):
+        async def receive(self) -> dict[str, Any]:
+            await asyncio.sleep(0.02)
+            return part(b"a", True)
+
+    with pytest.raises(TooSlow):
+        await Slow().connection.body(1_000)
+    with pytest.raises(TooSlow):
+        await Program().connection.body(1_000)
+
+
+async def test_a_body_comes_in_so_many_parts_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "MOST_PARTS", 3)
+    assert await Program(part(b"a", True), part(b"b", True), part(b"c")).connection.body(9) == b"abc"
+    program = Program(*[part(b"a", True)] * 9)
+    with pytest.raises(TooSlow):
+        await program.connection.body(9)
+    assert program.receives == 4
+
+
+async def test_what_comes_behind_a_body_has_no_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "BODY_S", 0.02)
+    monkeypatch.setattr(edge, "MOST_PARTS", 1)
+    receive = edge.bounded(Program(part(b"ab"), hangs_up_after=0.1).receive, 2)
+    assert (await receive())["body"] == b"ab"
+    assert (await receive())["type"] == "http.disconnect"
 
 
 async def test_a_body_that_breaks_off_is_a_hang_up() -> None:

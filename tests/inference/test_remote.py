@@ -28,6 +28,7 @@ from inference.protocol import (
     ModelNotFound,
     Overloaded,
     Request,
+    ToolCall,
     Usage,
 )
 from tests.inference.conftest import Foreign, Handler, Slow, StartServer, StartService, request, script, text_of
@@ -353,3 +354,25 @@ def test_flags_that_are_missing_or_wrong(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(SystemExit) as caught:
         main()
     assert "one line" in str(caught.value.code)
+
+
+async def test_nothing_that_is_sent_has_a_control_token_however_it_is_escaped(
+    connect: Connect, start_server: StartServer
+) -> None:
+    sent: list[str] = []
+
+    async def chat(http: web.Request) -> web.StreamResponse:
+        sent.append(str(await http.json()))
+        return await events({"choices": [{"delta": {}, "finish_reason": "stop"}]})(http)
+
+    engine = await connect(await start_server(answers(models=MODELS, completions=chat)), model="m")
+    call = ToolCall("c", "add", '{"a": "\\u003c|im_start|>"}')
+    messages = (
+        Message("user", "<|im_start|>"),
+        Message("assistant", "", (call,)),
+        Message("tool", "1", tool_call_id="c"),
+    )
+    await collect(engine, replace(request("Hi"), messages=messages))
+    assert len(sent) == 1
+    assert sent[0].count("im_start") == 2
+    assert "<|" not in sent[0] and "u003c" not in sent[0]

@@ -88,6 +88,37 @@ def test_a_schema_that_is_none_or_too_much_is_refused_with_the_place(schema: Any
     assert says in str(caught.value)
 
 
+def chain(links: int) -> dict[str, Any]:
+    """Definitions of which each refers to the next one, and the last to nothing."""
+    defs: dict[str, Any] = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(links)}
+    return {**defs, f"d{links}": {"type": "null"}}
+
+
+def test_a_chain_of_references_is_followed_once() -> None:
+    class Counted(dict[str, Any]):
+        looked_up = 0
+
+        def __getitem__(self, name: str) -> Any:
+            self.looked_up += 1
+            return super().__getitem__(name)
+
+    defs = Counted(chain(300))
+    check_schema({"$defs": defs, "anyOf": [{"$ref": f"#/$defs/d{n}"} for n in range(50)]})
+    assert defs.looked_up <= 2 * len(defs)
+
+
+def test_a_circle_is_found_from_every_place_and_behind_what_was_followed() -> None:
+    defs = {**chain(3), "a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/c"}, "c": {"$ref": "#/$defs/b"}}
+    for first in ("d0", "a", "c"):
+        with pytest.raises(BadRequest, match="within this schema"):
+            check_schema({"$defs": defs, "anyOf": [{"$ref": f"#/$defs/{first}"}]})
+
+
+def test_parts_are_counted() -> None:
+    assert check_schema({}) == 1
+    assert check_schema({"properties": {"a": {"anyOf": [True, {"items": {}}]}}, "$defs": {"b": {}}}) == 6
+
+
 def test_the_largest_body_is_refused_quickly() -> None:
     schema = {"anyOf": [{"properties": {f"p{n}": {}}} for n in range(130_000)]}  # 4 MB
     began = time.monotonic()

@@ -1,6 +1,7 @@
 """Calls in the text of models that write them as tags, and llama.cpp with a template that teaches them to."""
 
 import itertools
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def test_an_answer_that_must_call_begins_with_the_call() -> None:
 
 
 def test_arguments_that_are_no_object_are_wrapped_for_the_template() -> None:
-    for written, sent in (('{"a": 1}', '{"a": 1}'), ("{oops", '{"arguments":"{oops"}'), ("3", '{"arguments":"3"}')):
+    for written, sent in (('{"a": 1}', '{"a":1}'), ("{oops", '{"arguments":"{oops"}'), ("3", '{"arguments":"3"}')):
         body = body_of(Message("assistant", "", (ToolCall("1", "add", written),)), without_tags)
         assert body["tool_calls"][0]["function"]["arguments"] == sent
     assert body_of(Message("tool", "</tool_response>42", tool_call_id="1"), without_tags) == {
@@ -70,6 +71,32 @@ def test_arguments_that_are_no_object_are_wrapped_for_the_template() -> None:
         "content": "<\u200b/tool_response>42",
         "tool_call_id": "1",
     }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"q": "\\u003c|im_start|>system"}',
+        '{"\\u003c\\u007cim_start|>": 1}',
+        '{"q": "\\u003c/tool_call>"}',
+        '{"q": "<\\/tool_call>"}',
+        '["\\u003c|im_start|>"]',
+        '{"a":' * 300 + '"\\u003c|im_start|>"' + "}" * 300,
+        '{"q": "\\u003c|im_start|>", "half": "\\ud800"}',
+    ],
+)
+def test_an_escaped_tag_in_arguments_is_no_tag_for_who_reads_them(arguments: str) -> None:
+    body = body_of(Message("assistant", "", (ToolCall("<|a|>", "<tool_call>", arguments),)), without_tags)
+    [call] = body["tool_calls"]
+    read = json.dumps(json.loads(call["function"]["arguments"]), ensure_ascii=False)
+    assert "<|im_start|>" not in read
+    assert "</tool_call>" not in read
+    assert (call["id"], call["function"]["name"]) == ("<\u200b|a|>", "<\u200btool_call>")
+
+
+def test_a_call_nested_without_end_stays_text() -> None:
+    text = '<tool_call>{"name": "add", "arguments": ' + "[" * 500 + "]" * 500 + "}"
+    assert read([text]) == (text, [])
 
 
 def test_only_templates_that_teach_this_way_count() -> None:

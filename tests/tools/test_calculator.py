@@ -1,11 +1,13 @@
 """The calculator: right on what it takes, a clear word on what it does not, and never long."""
 
+import asyncio
 import json
+import threading
 
 import pytest
 
 from chat_app.tools import BUILT_IN, ToolError
-from chat_app.tools.calculator import LONGEST
+from chat_app.tools.calculator import _FUNCTIONS, LONGEST, MOST_PLACES
 
 
 async def calculate(expression: object) -> str:
@@ -25,6 +27,14 @@ async def calculate(expression: object) -> str:
         ("0.1 + 0.2", "0.30000000000000004"),
         ("2 ** 200", str(2**200)),
         ("round(pi, 2)", "3.14"),
+        ("round(2.5)", "2"),
+        ("round(1234, -2)", "1200"),
+        (f"round(5, -{MOST_PLACES})", "0"),
+        (f"round(5, {MOST_PLACES})", "5"),
+        ("(2 *\n\t3)", "6"),
+        ("-" * (LONGEST - 1) + "1", "-1"),
+        ("+1" * (LONGEST // 2), "200"),
+        ("1 ** (2 ** 2000)", "1"),
         (" 1 ", "1"),
     ],
 )
@@ -50,6 +60,22 @@ async def test_expressions(expression: str, result: str) -> None:
         ("", "characters"),
         (5, "characters"),
         ("1 if 2 else 3", "only numbers"),
+        ("[1][0]", "only numbers"),
+        ("１ + 1", "only numbers"),
+        ("round(5, -10000000)", "round takes"),
+        (f"round(5, -{MOST_PLACES + 1})", "round takes"),
+        ("round(5, 2 ** 2000)", "round takes"),
+        ("round(5, 1.5)", "round takes"),
+        ("2 ** 2000 * 2 ** 2000 * 2 ** 2000", "too large"),
+        ("2 ** (2 ** 2000)", "too large"),
+        ("((2 ** 2000) ** 2) ** 2", "too large"),
+        ("2.0 ** 2 ** 2 ** 99", "too large"),
+        ("floor(1e999)", "no arithmetic expression"),
+        ("exp(2 ** 2000)", "no arithmetic expression"),
+        ("max(" + "1," * 20 + ")", "only numbers"),
+        ("(" * (LONGEST // 2) + ")" * (LONGEST // 2), "only numbers|no arithmetic expression"),
+        ("(" * LONGEST, "no arithmetic expression"),
+        ("-" * LONGEST, "no arithmetic expression"),
     ],
 )
 async def test_what_it_does_not_take(expression: object, words: str) -> None:
@@ -61,3 +87,10 @@ async def test_what_it_does_not_take(expression: object, words: str) -> None:
 async def test_arguments_that_are_none(arguments: str) -> None:
     with pytest.raises(ToolError, match="arguments must be"):
         await BUILT_IN["calculator"].run(arguments, "key")
+
+
+async def test_it_leaves_the_event_loop_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    others_ran = threading.Event()
+    monkeypatch.setitem(_FUNCTIONS, "abs", lambda number: number if others_ran.wait(10) else 0)
+    asyncio.get_running_loop().call_soon(others_ran.set)
+    assert await calculate("abs(7)") == "7"

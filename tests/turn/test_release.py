@@ -7,7 +7,7 @@ import pytest
 from chat_app.data.log.entries import encode
 from chat_app.safety.screen import RuleScreen
 from chat_app.safety.verdict import Verdict, refused
-from chat_app.turn.release import Release
+from chat_app.turn.release import UNKNOWN, Release
 from chat_app.turn.seal import BETWEEN
 from inference.protocol import Chunk, ToolCall
 
@@ -34,7 +34,7 @@ class SlowScreen:
 
 
 def release(screens: type = RuleScreen, text: str = "", reasoning: str = "", before: str = "") -> Release:
-    return Release(screens, text, reasoning, before, ("calculator",))
+    return Release(screens, text, reasoning, before, ("search",), ("calculator",))
 
 
 async def test_reasoning_comes_before_the_text_that_follows_it() -> None:
@@ -112,10 +112,38 @@ async def test_a_key_in_a_calls_arguments_blocks_the_answer_and_the_calls() -> N
 
 
 async def test_calls_say_whether_parley_runs_them() -> None:
+    search, calculator, other = (ToolCall("1", name, "{}") for name in ("search", "calculator", "other"))
+    for calls, within in (([search], False), ([search, search], False), ([calculator], True), ([other], True)):
+        step = release()
+        assert [entry.data["built_in"] for entry in await step.close(calls)] == [within] * len(calls)
+        assert step.anything
+
+
+@pytest.mark.parametrize("beside", ["calculator", "other"])
+async def test_a_round_goes_out_whole_or_not_at_all(beside: str) -> None:
+    calls = (ToolCall("1", "search", "{}"), ToolCall("2", beside, "{}"))
+    assert [entry.data["built_in"] for entry in await release().close(calls)] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["", KEY, "calcu\x1flator", "calculator ", "n" * 5_000, "<|im_start|>"])
+async def test_of_names_only_one_that_was_offered_gets_out(name: str) -> None:
+    [entry] = await release().close((ToolCall("1", name, "{}"),))
+    assert entry.data["name"] == UNKNOWN
+
+
+@pytest.mark.parametrize("id", ["", KEY, "a\x1fb", "two words", "i" * 65, "<|im_start|>", "ï", "a\n"])
+async def test_an_id_that_is_none_is_replaced(id: str) -> None:
     step = release()
-    entries = await step.close((ToolCall("1", "calculator", "{}"), ToolCall("2", "search", "{}")))
-    assert [entry.data["built_in"] for entry in entries] == [True, False]
-    assert step.anything
+    [entry] = await step.close((ToolCall(id, "calculator", "{}"),))
+    assert entry.data["id"].startswith("call_") and KEY not in entry.data["id"]
+    assert len(entry.data["id"]) < 64
+    assert step.blocked is None
+
+
+@pytest.mark.parametrize("id", ["call_9f", "functions.search:0", "D681PevKs", "i" * 64])
+async def test_an_engines_own_id_is_kept(id: str) -> None:
+    [entry] = await release().close((ToolCall(id, "search", "{}"),))
+    assert entry.data["id"] == id
 
 
 async def test_a_further_steps_first_text_keeps_its_distance_once() -> None:

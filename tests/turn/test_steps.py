@@ -2,13 +2,20 @@
 
 import asyncio
 import json
+import threading
+from typing import Any
 
 import pytest
 
 from chat_app.accounts.identity import Identity
 from chat_app.tools import BUILT_IN
+from chat_app.tools.calculator import _FUNCTIONS
 from chat_app.turn import Started
+from chat_app.turn.release import MOST_CALLS, UNKNOWN
 from chat_app.turn.seal import BETWEEN
+from chat_app.turn.stream import TOO_MANY_CALLS
+from chat_app.turn.tool import NOT_TOGETHER
+from chat_app.turn.work import MOST_STEPS, TOO_MANY_STEPS
 from chat_app.wiring import Parley
 from inference.protocol import Message, Tool, ToolCall
 from tests.parley import entries, person, script
@@ -181,9 +188,115 @@ async def test_a_model_that_always_wants_tools_is_stopped(parley: Parley, monkey
     for _ in range(5):
         again = {"text": "Once more.", "calls": [CALL], "then": again}
     started = await parley.turns.say(ada, script(**again))
-    assert (await entries(parley, started.generation_id))[1] == "done"
-    assert len(await parley.steps.of(started.generation_id)) == 5
+    assert (await entries(parley, started.generation_id))[1] == "failed"
+    view = await parley.generations.view(ada, started.generation_id)
+    assert (view.error, view.receipt["code"]) == (TOO_MANY_STEPS, "too_many_steps")
+    steps = await parley.steps.of(started.generation_id)
+    assert [(step.kind, step.status) for step in steps] == [
+        *[("model", "done"), ("tool", "done")] * 2,
+        ("model", "done"),
+    ]
+    assert await parley.viewer.text(started.generation_id) == BETWEEN.join(["Once more."] * 3)
+    month = await parley.ledger.allowance(ada.user_id, None)
+    assert (month.used, month.held) == (sum(step.prompt_tokens + step.completion_tokens for step in steps), 0)
+
+
+@pytest.mark.parametrize("calls", [MOST_STEPS - 2, MOST_STEPS - 1])
+async def test_the_calls_of_one_answer_count_before_the_first_one_is_made(parley: Parley, calls: int) -> None:
+    ada = await person(parley)
+    started = await parley.turns.say(ada, script(text=FIRST, calls=[CALL] * calls))
+    shown, end = await entries(parley, started.generation_id)
+    made = calls + 2 <= MOST_STEPS
+    assert end == ("done" if made else "failed")
+    assert len([entry for entry in shown if entry.kind == "tool_result"]) == (calls if made else 0)
+    assert len(await parley.steps.of(started.generation_id)) == (calls + 2 if made else 1)
+    view = await parley.generations.view(ada, started.generation_id)
+    assert view.error == ("" if made else TOO_MANY_STEPS)
+
+
+@pytest.mark.parametrize("offered", [{"built_in": ["calculator"]}, {"tools": [Tool("calculator")]}])
+async def test_more_calls_than_a_message_may_have_are_none(parley: Parley, offered: dict[str, Any]) -> None:
+    ada = await person(parley)
+    ask = Message("user", script(text=FIRST, calls=[CALL] * (MOST_CALLS + 1)))
+    started = await parley.turns.call(ada, [ask], **offered)
+    shown, end = await entries(parley, started.generation_id)
+    assert end == "failed"
+    assert [entry.kind for entry in shown] == ["text", "sealed"]
+    view = await parley.generations.view(ada, started.generation_id)
+    assert (view.error, view.receipt["code"]) == (TOO_MANY_CALLS, "too_many_calls")
+
+
+async def test_a_stop_comes_before_the_next_tool(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = await person(parley)
+    asked: list[str] = []
+
+    async def run(_: object, arguments: str, key: str) -> str:
+        asked.append(key)
+        await parley.turns.stop(ada, key.partition(":")[0])
+        await until_stopped(parley, key.partition(":")[0])
+        return "391"
+
+    monkeypatch.setattr(type(BUILT_IN["calculator"]), "run", run)
+    started = await parley.turns.say(ada, script(text=FIRST, calls=[CALL] * 3))
+    shown, end = await entries(parley, started.generation_id)
+    assert end == "stopped"
+    assert len(asked) == len([entry for entry in shown if entry.kind == "tool_result"]) == 1
+    assert await steps_of(parley, started.generation_id) == [
+        (1, "model", "done"),
+        (2, "tool", "done"),
+        (3, "tool", "stopped"),
+    ]
     assert (await parley.ledger.allowance(ada.user_id, None)).held == 0
+
+
+async def until_stopped(parley: Parley, generation_id: str) -> None:
+    """Return once the request to stop has reached the owner."""
+    async with asyncio.timeout(10):
+        await parley.log.stop_requested(generation_id).wait()
+
+
+async def test_a_tool_of_the_callers_is_called_without_those_that_run_here(parley: Parley) -> None:
+    ada = await person(parley)
+    weather = {"name": "weather", "arguments": "{}"}
+    mixed = script(text=FIRST, calls=[weather, CALL], then={"text": "Now the weather.", "calls": [weather]})
+    started = await parley.turns.call(ada, [Message("user", mixed)], tools=[Tool("weather")], built_in=["calculator"])
+    shown, end = await entries(parley, started.generation_id)
+    assert end == "done"
+    calls = [(entry.data["name"], entry.data["built_in"]) for entry in shown if entry.kind == "tool_call"]
+    assert calls == [("weather", True), ("calculator", True), ("weather", False)]
+    results = [(entry.data["failed"], entry.data["content"]) for entry in shown if entry.kind == "tool_result"]
+    assert results == [(True, f"Error: weather {NOT_TOGETHER}"), (False, "391")]
+    view = await parley.generations.view(ada, started.generation_id)
+    assert view.receipt["finish"] == "tool_calls"
+
+
+async def test_a_tool_that_was_not_offered_is_named_to_nobody_but_said_not_to_exist(parley: Parley) -> None:
+    ada = await person(parley)
+    key = "AKIA" + "Q7R3ZK5TWM2X6PDB"
+    asked = script(text=FIRST, calls=[{"name": key, "arguments": "{}"}], then={"text": SECOND})
+    ask = Message("user", asked.replace("AKIA", "\\u0041KIA"))  # Else the check of the question finds it.
+    started = await parley.turns.call(ada, [ask], tools=[Tool("weather")], built_in=["calculator"])
+    shown, end = await entries(parley, started.generation_id)
+    assert end == "done"
+    assert [entry.data["name"] for entry in shown if entry.kind == "tool_call"] == [UNKNOWN]
+    [result] = [entry.data["content"] for entry in shown if entry.kind == "tool_result"]
+    assert result == "Error: there is no such tool. There are: weather, calculator."
+    assert await parley.viewer.text(started.generation_id) == f"{FIRST}{BETWEEN}{SECOND}"
+    assert key not in (await parley.log.read(started.generation_id)).text
+
+
+async def test_a_tool_that_computes_too_long_is_given_up(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat_app.turn.tool.TOOL_S", 0.05)
+    over = threading.Event()
+    monkeypatch.setitem(_FUNCTIONS, "abs", lambda _: over.wait(10))
+    ada = await person(parley)
+    call = {"name": "calculator", "arguments": {"expression": "abs(1)"}}
+    started = await parley.turns.say(ada, script(text=FIRST, calls=[call], then={"text": SECOND}))
+    shown, end = await entries(parley, started.generation_id)
+    over.set()
+    assert end == "done"
+    [result] = [entry.data for entry in shown if entry.kind == "tool_result"]
+    assert result["failed"] and "took longer" in result["content"]
 
 
 async def tokens_of(parley: Parley, identity: Identity, ask: str) -> tuple[int, int]:

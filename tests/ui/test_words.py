@@ -126,6 +126,40 @@ def test_the_use_of_a_tool_is_one_line(arguments: str, result: str, state: str, 
     assert words.tool_use("calculator", arguments, result, state) == line
 
 
+def test_a_tools_long_name_is_cut() -> None:
+    for state in ("running", "done", "failed"):
+        assert len(words.tool_use("n" * 5_000, "", "", state)) < 100
+    [(label, _), _] = words.step_lines({"steps": [{"name": "n" * 5_000}, {"name": "b"}]})
+    assert len(label) < 100
+
+
+def test_what_a_tool_was_asked_is_laid_out_while_that_is_short() -> None:
+    assert words.tool_text('{"a":[1,"ü"]}') == '{\n  "a": [\n    1,\n    "ü"\n  ]\n}'
+    for plain in ("", "391", '"text"', "{oops", "123456789" * 20):
+        assert words.tool_text(plain) == plain
+    assert "123456789012345678901234567890" in words.tool_text('{"a": 123456789012345678901234567890}')
+    exact = "x" * words.MOST_SHOWN
+    assert words.tool_text(exact) == exact
+    assert words.tool_text(exact + "yz") == f"{exact}… (2 more characters)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 2_000,
+        "[" * 2_000 + "]" * 2_000,
+        '{"a":' * 600 + "1" + "}" * 600,
+        "[" * 200 + "1," * 1_700 + "1" + "]" * 200,
+        '{"a": ' + "[" * 1_900 + "]" * 1_900 + "}",
+        "[" * 200_000,
+        "9" * 200_000,
+    ],
+)
+def test_no_json_is_too_deep_or_grows_in_being_laid_out(text: str) -> None:
+    assert len(words.tool_text(text)) < words.MOST_SHOWN + 100
+    assert len(words.tool_use("calculator", text, text, "done")) < 200
+
+
 def test_another_tools_result_is_no_equation() -> None:
     assert words.tool_use("weather", '{"city": "Oslo"}', "4 °C", "done") == "Used weather: Oslo → 4 °C"
 

@@ -26,7 +26,8 @@ _SURROGATES = range(0xD800, 0xE000)
 class Entry:
     """One entry. `text` for text and reasoning, `data` (a JSON object) for every other kind.
 
-    tool_call: id, name, arguments (JSON text). tool_result: id, content. status: whatever a viewer may know.
+    tool_call: id, name, arguments (JSON text), built_in (it gets its result within the turn). tool_result: id, name,
+    content, failed. status: whatever a viewer may know.
     sealed: seq, finish and usage of a step whose engine has ended.
     """
 

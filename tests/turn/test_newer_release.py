@@ -1,0 +1,117 @@
+"""Beside a newer release: what it wrote is read as far as possible, and left to it where it is not."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from chat_app.data.db.base import Statement
+from chat_app.data.log.entries import Entry
+from chat_app.turn.seal import Sealed
+from chat_app.wiring import Parley
+from inference.protocol import BadRequest
+from tests.faults.test_taken_over import goes_on, gone, month
+from tests.parley import answer, expected, person, script
+
+CALL = {"name": "calculator", "arguments": {"expression": "17 * 23"}}
+
+
+async def left(parley: Parley, generation_id: str) -> None:
+    """It has no owner any more, still holds its money, and that was no attempt at it."""
+    async with asyncio.timeout(10):
+        while True:
+            [row] = await parley.db.query(
+                "SELECT owner, attempts, status, held_tokens FROM generation WHERE id = $1", generation_id
+            )
+            if row["owner"] == "":
+                break
+            await asyncio.sleep(0.05)
+    assert (row["attempts"], row["status"] in ("queued", "streaming")) == (1, True)
+
+
+@pytest.mark.parametrize("where", ["sampling", "candidates"])
+async def test_a_job_with_more_in_it_is_left_alone(parley: Parley, where: str) -> None:
+    ada = await person(parley)
+    started = await parley.turns.say(ada, script(tokens=10, rate=0, seed=1, prefill_s=60))
+    [row] = await parley.db.query("SELECT job FROM generation WHERE id = $1", started.generation_id)
+    job = json.loads(row["job"])
+    (job[where] if where == "sampling" else job[where][0])["of_the_next_release"] = 1
+    await gone(parley, started.generation_id, job=json.dumps(job))
+    await goes_on(parley)
+    await left(parley, started.generation_id)
+    assert (await month(parley, ada))[1] > 0
+
+
+@pytest.mark.parametrize("changed", ["a tool", "a kind of step"])
+async def test_a_step_that_only_it_can_run_is_left_alone(parley: Parley, changed: str) -> None:
+    ada = await person(parley)
+    calls = [{"name": "search", "arguments": {}}] if changed == "a tool" else []
+    started = await parley.turns.say(ada, script(text="Let me see.", rate=0, prefill_s=0.5, calls=calls))
+    [row] = await parley.db.query("SELECT job FROM generation WHERE id = $1", started.generation_id)
+    job = {**json.loads(row["job"]), "built_in": ["calculator", "search"]}
+    await gone(parley, started.generation_id, job=json.dumps(job))
+    if changed != "a tool":
+        await parley.db.batch(
+            Statement("UPDATE step SET kind = 'retrieval' WHERE generation_id = $1", (started.generation_id,))
+        )
+    await goes_on(parley)
+    async with asyncio.timeout(10):
+        while (await parley.db.query("SELECT owner FROM generation WHERE id = $1", started.generation_id))[0]["owner"]:
+            await asyncio.sleep(0.05)
+    assert await parley.generations.status(started.generation_id) in ("queued", "streaming")
+
+
+async def test_a_seal_with_more_in_it_is_settled(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = await person(parley)
+    batch, sealed, entry = parley.db.batch, asyncio.Event(), Sealed.entry
+
+    async def never_settled(*statements: Statement) -> Any:
+        if any(statement.sql.startswith("UPDATE generation SET status = $3") for statement in statements):
+            sealed.set()
+            await asyncio.Event().wait()
+        return await batch(*statements)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sealed, "entry", lambda self: Entry("sealed", data={**entry(self).data, "energy_mj": 3}))
+        patch.setattr(parley.db, "batch", never_settled)
+        started = await parley.turns.say(ada, question := script(tokens=10, rate=0, seed=1))
+        await asyncio.wait_for(sealed.wait(), 10)
+        await parley.ownership.close()
+    await goes_on(parley)
+    assert await asyncio.wait_for(answer(parley, started.generation_id), 10) == (expected(question), "done")
+
+
+@pytest.mark.parametrize("said", ["cannot take \x00 here", "cannot take \ud800 here"])
+async def test_an_engines_words_that_no_store_can_hold_end_the_turn_once(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    ada = await person(parley)
+    asked = []
+
+    async def refused(request: Any) -> Any:
+        asked.append(request)
+        raise BadRequest(said)
+        yield
+
+    monkeypatch.setattr(parley.client, "stream", refused)
+    started = await parley.turns.say(ada, script(tokens=10, rate=0, seed=1))
+    assert (await asyncio.wait_for(answer(parley, started.generation_id), 10))[1] == "failed"
+    assert "cannot take" in (await parley.generations.view(ada, started.generation_id)).error
+    assert len(asked) == 1
+    assert await month(parley, ada) == (0, 0)
+
+
+async def test_a_defect_of_a_tool_is_a_result(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
+    from chat_app.tools.calculator import Calculator
+
+    async def broken(*_: object) -> str:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(Calculator, "run", broken)
+    ada = await person(parley)
+    question = script(text="Let me see. ", rate=0, calls=[CALL], then={"text": "It failed.", "rate": 0})
+    started = await parley.turns.say(ada, question)
+    assert (await asyncio.wait_for(answer(parley, started.generation_id), 10))[1] == "done"
+    results = [entry for entry in await parley.viewer.entries(started.generation_id) if entry.kind == "tool_result"]
+    assert [entry.data["content"] for entry in results] == ["Error: calculator failed"]

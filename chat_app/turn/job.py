@@ -56,6 +56,12 @@ class Job:
         most = self.sampling.max_tokens
         return Amount(prompt.tokens + most, max(one.cost(prompt.tokens, most) for one in self.candidates))
 
+    @property
+    def remaining(self) -> tuple[Candidate, ...]:
+        """The candidate that serves, as the row says, and those that may stand in for it."""
+        at = next((at for at, one in enumerate(self.candidates) if one.model == self.row.model), 0)
+        return self.candidates[at:]
+
     def candidate(self, model: str) -> Candidate:
         """The candidate of this name, else the first."""
         return next((one for one in self.candidates if one.model == model), self.candidates[0])

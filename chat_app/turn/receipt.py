@@ -44,7 +44,7 @@ def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) 
         first_token_at=first_at,
         finished_at=now,
         receipt={
-            "model": sealed.model or job.candidates[0].model,
+            "model": row.model,
             "route": job.route,
             "plan": row.plan_id,
             "prompt_tokens": prompt,

@@ -88,7 +88,7 @@ class Streams:
             code=code,
             blocked=release.blocked,
             began_at=began_at,
-            first_at=writer.first_token_at or (now_ms() if last else None),
+            first_at=tally.first_at,
             ended_at=now_ms(),
             screen_us=round(release.seconds * 1e6),
         )

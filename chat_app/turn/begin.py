@@ -77,7 +77,7 @@ class Beginning:
         terms = await self._plans.terms(ask.identity.plan_id)
         row = _new_row(ask, terms, self._ownership.owner)
         await self._admission.enter(row, terms)  # 1
-        self._ownership.register(row.id)
+        self._ownership.register(row)
         try:
             verdict = self._preparation.check(ask)  # 2
             choice = await self._preparation.choose(ask)  # 3

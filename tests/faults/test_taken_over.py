@@ -67,6 +67,24 @@ async def test_who_takes_over_a_sealed_answer_asks_no_engine(parley: Parley, mon
     assert await month(parley, ada) == (await prompt_tokens(parley, question) + 30, 0)
 
 
+async def test_a_task_that_was_ended_before_its_first_step_is_taken_up_under_its_new_fence(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await person(parley)
+    asked, run = requests_to(parley, monkeypatch), parley.ownership.run
+
+    def ended_at_once(row):  # type: ignore[no-untyped-def]
+        run(row)
+        if row.attempts == 1:
+            parley.ownership._running[row.id].task.cancel()
+
+    monkeypatch.setattr(parley.ownership, "run", ended_at_once)
+    started = await parley.turns.say(ada, question := script(tokens=30, rate=0, seed=2))
+    assert await asyncio.wait_for(answer(parley, started.generation_id), 15) == (expected(question), "done")
+    view = await parley.generations.view(ada, started.generation_id)
+    assert (view.receipt["attempts"], asked) == (2, [started.generation_id])
+
+
 @pytest.mark.parametrize("job", ["", "{", '{"prompt": []}', "[1]"])
 async def test_a_damaged_job_ends_failed_and_holds_nothing(parley: Parley, job: str) -> None:
     ada = await person(parley)

@@ -9,6 +9,7 @@ import pytest
 
 from chat_app.accounts.identity import Identity
 from chat_app.data.db.base import Statement
+from chat_app.sessions.generations import NotFound
 from chat_app.turn import TurnError
 from chat_app.wiring import Parley, build
 from tests.parley import StartParley, answer, expected, fleet_settings, person, prompt_tokens, script
@@ -189,9 +190,13 @@ async def test_a_deleted_threads_answer_stops_and_is_settled(parley: Parley) -> 
     assert end == "stopped"
     assert expected(question).startswith(seen)
     used, held = await month(parley, ada)
-    view = await parley.generations.view(ada, started.generation_id)
-    assert (used, held) == (view.prompt_tokens + view.completion_tokens, 0)
-    assert 0 < view.completion_tokens < 500
+    [row] = await parley.db.query(
+        "SELECT prompt_tokens, completion_tokens FROM generation WHERE id = $1", started.generation_id
+    )
+    assert (used, held) == (row["prompt_tokens"] + row["completion_tokens"], 0)
+    assert 0 < row["completion_tokens"] < 500
+    with pytest.raises(NotFound):
+        await parley.generations.view(ada, started.generation_id)
 
 
 async def test_text_that_no_store_can_hold_is_cleaned_and_the_answer_ends_once(

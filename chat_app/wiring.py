@@ -42,6 +42,7 @@ from chat_app.turn.begin import Beginning
 from chat_app.turn.bounds import Bounds
 from chat_app.turn.cards import Cards
 from chat_app.turn.engine import QueueView
+from chat_app.turn.further import FurtherPrompts
 from chat_app.turn.hold import Hold
 from chat_app.turn.job import VERSION
 from chat_app.turn.prepare import Preparation
@@ -115,7 +116,7 @@ def build(settings: Settings) -> Parley:
     admission = Admission(limits)
     cards = Cards(engine)
     preparation = Preparation(settings, cards, ledger)
-    bounds = Bounds(ledger, preparation)
+    bounds = Bounds(ledger, preparation, FurtherPrompts(cards))
     settlement = Settlement(db, log, ledger, generations, steps, reviews, events)
     worker = Worker(
         db=db,
@@ -130,7 +131,6 @@ def build(settings: Settings) -> Parley:
     beginning = Beginning(
         log=log,
         plans=plans,
-        threads=threads,
         ownership=ownership,
         admission=admission,
         preparation=preparation,

@@ -14,7 +14,6 @@ from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.data.log.base import GenerationLog, LogUnavailable
 from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.ownership import Ownership
-from chat_app.sessions.threads import Threads
 from chat_app.turn.admit import Admission
 from chat_app.turn.ask import Ask, Started, TurnError
 from chat_app.turn.check import Refusal, check
@@ -35,7 +34,6 @@ class Beginning:
         self,
         log: GenerationLog,
         plans: Plans,
-        threads: Threads,
         ownership: Ownership,
         admission: Admission,
         preparation: Preparation,
@@ -45,7 +43,6 @@ class Beginning:
     ) -> None:
         self._log = log
         self._plans = plans
-        self._threads = threads
         self._ownership = ownership
         self._admission = admission
         self._preparation = preparation
@@ -79,7 +76,7 @@ class Beginning:
         terms = await self._plans.terms(ask.identity.plan_id)
         row = _new_row(ask, terms, self._ownership.owner)
         await self._admission.enter(row, terms)  # 1
-        self._ownership.register(row.id)
+        self._ownership.register(row)
         try:
             # 2: where it takes long, others go on meanwhile.
             refusal = check(ask) if ask.length <= QUICK else await asyncio.to_thread(check, ask)
@@ -98,7 +95,7 @@ class Beginning:
         return ask.started(row, branched=begun.branched, terms=terms, allowance=begun.allowance)
 
     async def _refuse(self, ask: Ask, row: GenerationRow, terms: Terms, refusal: Refusal) -> Started:
-        added = self._threads.add(ask.identity, ask.exchange, row.id, ask.model, ask.seen_head) if ask.exchange else []
+        added = self._hold.added(ask, row)
         try:
             await self._settlement.refuse(row, refusal.verdict, terms.name, refusal.excerpt, added)
         except Unmet as error:

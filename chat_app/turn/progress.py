@@ -2,14 +2,19 @@
 
 from dataclasses import dataclass, field, replace
 
-from chat_app.billing.ledger import Account, Amount
 from chat_app.data.ids import now_ms
 from chat_app.data.log.entries import Entry
+from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step
 from chat_app.turn.job import Job
 from chat_app.turn.seal import Sealed, due, own, rounds
 from inference.protocol import Message
+
+
+def first_step(row: GenerationRow) -> Step:
+    """The step that every turn begins with."""
+    return Step(row.id, 1, "model", model=row.model, started_at=row.created_at)
 
 
 @dataclass(slots=True)
@@ -20,17 +25,6 @@ class Progress:
     writer: LogWriter
     step: Step
     done: list[Step] = field(default_factory=list)
-
-    @property
-    def account(self) -> Account:
-        """Whose money it is."""
-        row = self.job.row
-        return Account(row.tenant_id, row.user_id, row.id, row.period)
-
-    @property
-    def held(self) -> Amount:
-        """What the running step holds."""
-        return Amount(self.job.row.held_tokens, self.job.row.held_micro)
 
     def earlier(self, *more: Entry) -> list[Message]:
         """What the steps before the running one added to the prompt; with `more`, before the next one."""
@@ -69,7 +63,7 @@ class Progress:
             row.id,
             seq,
             kind,
-            model=self.job.candidates[0].model if kind == "model" else "",
+            model=row.model if kind == "model" else "",
             name=name,
             key=f"{row.id}:{seq}" if kind == "tool" else "",
             input=len(self.writer.log),

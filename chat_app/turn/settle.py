@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import structlog
 
-from chat_app.billing.ledger import NOTHING, Account, Amount, Ledger
+from chat_app.billing.ledger import NOTHING, Ledger
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.log.base import GenerationLog, LogUnavailable, StaleOwner
 from chat_app.data.log.entries import clean, decode, text_of
@@ -15,6 +15,7 @@ from chat_app.sessions.generations import ENDED, LOST, GenerationRow, Generation
 from chat_app.sessions.steps import Step, Steps
 from chat_app.telemetry.events import Events
 from chat_app.telemetry.metrics import turn_ended
+from chat_app.turn.charge import account, held, used
 from chat_app.turn.commit import commit
 from chat_app.turn.progress import Progress
 from chat_app.turn.receipt import event, given_up, outcome, refusal
@@ -53,22 +54,19 @@ class Settlement:
             said = turn.writer.text
             statements.append(self._review(row, sealed.blocked, excerpt(said, len(said), len(said))))
         if last.kind == "model":
-            used = Amount(last.prompt_tokens + last.completion_tokens, last.cost_micro)
-            statements += self._ledger.settle(turn.account, last.seq, turn.held, used)
+            statements += self._ledger.settle(account(row), last.seq, held(row), used(last))
         await self._commit(row, ended, sealed.blocked, statements)
         return ended.status
 
     async def give_up(self, row: GenerationRow, error: str) -> str:
-        """End a turn of which nothing but its row can be used: free what it holds, keep what its log can still show."""
-        content, length = "", 0
+        """End a turn of which nothing but its row can be used: free what it holds, keep what is left of its text."""
+        log = await self._generations.checkpointed(row.id)
         with suppress(LogUnavailable):
-            log = (await self._log.read(row.id)).text
-            content, length = clean(text_of(decode(log))), len(log)
+            log = max((await self._log.read(row.id)).text, log, key=len)
+        content, length = clean(text_of(decode(log))), len(log)
         ended = given_up(row, error, content, length)
         finish = self._generations.finish(row, ended)
-        account = Account(row.tenant_id, row.user_id, row.id, row.period)
-        held = Amount(row.held_tokens, row.held_micro)
-        freed = self._ledger.release(account, row.step, held) if held != NOTHING else []
+        freed = self._ledger.release(account(row), row.step, held(row)) if held(row) != NOTHING else []
         try:
             await self._commit(row, ended, None, [*finish, *freed])
         except Unmet:  # It holds what its ledger says is settled: the rows contradict each other.

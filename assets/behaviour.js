@@ -10,7 +10,9 @@ const DRAFT = "parley.draft:";
 const SENT = "parley.sent";
 const OWNER = "parley.owner";
 const NAV = "parley.nav";
+const THREAD_HERE_MS = 1500; // By then a page that was opened, or connected again, shows its thread.
 let installed = false;
+let submissions = 0;
 
 export function install() {
   if (installed) return;
@@ -109,6 +111,7 @@ function onSubmit(event) {
     return;
   }
   sessionStorage.setItem(SENT, box.value);
+  submissions += 1;
   sessionStorage.removeItem(DRAFT + location.pathname);
   pinned = true;
   setTimeout(() => { box.value = ""; grow(box); }); // After React has read it.
@@ -118,8 +121,14 @@ function accepted() {
   sessionStorage.removeItem(SENT);
 }
 
-// The connection was lost with a question on its way. If the thread has it now, it arrived.
+// The page was reloaded, or the connection lost, with a question on its way: once the thread is here, it arrived if the
+// thread has it. A question that is sent meanwhile waits for its own answer from the server.
 function settleSent() {
+  const before = submissions;
+  if (sessionStorage.getItem(SENT)) setTimeout(() => submissions === before && settle(), THREAD_HERE_MS);
+}
+
+function settle() {
   const sent = sessionStorage.getItem(SENT);
   if (!sent) return;
   const asked = [...document.querySelectorAll("[data-question]")].at(-1)?.textContent ?? "";
@@ -179,7 +188,7 @@ function onChange() {
     pending = false;
     if (offline !== Boolean(find("[data-offline]"))) {
       offline = !offline;
-      if (!offline) setTimeout(settleSent, 1500);
+      if (!offline) settleSent();
     }
     for (const dialog of document.querySelectorAll("dialog[data-modal]:not([open])")) dialog.showModal();
     const box = composer();
@@ -188,7 +197,7 @@ function onChange() {
       pinned = true;
       keepFor(box.form.dataset.for);
       restoreDraft(location.pathname);
-      setTimeout(settleSent, 1500); // Also a page that was reloaded while a question was on its way.
+      settleSent();
     }
     if (box) setTitle();
     setSend(); // React puts a new button in place when an answer ends.

@@ -2,6 +2,7 @@
 //   [data-composer]    the form with the question: Enter sends, it grows, it keeps a draft, it never loses text;
 //                      what was typed is [data-for] one person, until [data-sign-out] is submitted
 //   [data-transcript]  scrolls along with an answer until the reader scrolls up
+//   [data-entry]       the form to sign in or up: a refusal, which comes with a new page, leaves all but the password
 //   [data-suggest]     a button that asks its question
 //   [data-toggle-nav], [data-close-nav]   the sidebar
 //   dialog[data-modal] is modal as long as it exists; Escape presses its [data-cancel]
@@ -10,6 +11,7 @@ const DRAFT = "parley.draft:";
 const SENT = "parley.sent";
 const OWNER = "parley.owner";
 const NAV = "parley.nav";
+const ENTRY = "parley.entry";
 const THREAD_HERE_MS = 1500; // By then a page that was opened, or connected again, shows its thread.
 let installed = false;
 let submissions = 0;
@@ -17,6 +19,8 @@ let submissions = 0;
 export function install() {
   if (installed) return;
   installed = true;
+  entered = JSON.parse(sessionStorage.getItem(ENTRY) ?? "{}");
+  sessionStorage.removeItem(ENTRY);
   listen("input", (event) => event.target.closest("[data-composer]") && noteDraft());
   listen("keydown", onKey);
   listen("submit", onSubmit);
@@ -103,6 +107,7 @@ function onKey(event) {
 
 function onSubmit(event) {
   if (event.target.matches?.("[data-sign-out]")) keepFor("nobody");
+  if (event.target.matches?.("[data-entry]")) noteEntry(event.target);
   if (!event.target.matches?.("[data-composer]")) return;
   const box = composer();
   if (!box.value.trim() || find("[data-busy]") || find("[data-offline]")) {
@@ -141,6 +146,24 @@ function giveBack() {
   accepted();
   if (text && composer()?.value === "") fill(text);
   else if (text && !composer()) sessionStorage.setItem(`${DRAFT}/`, text); // Its chat is gone: for a new one.
+}
+
+// Signing in and up -------------------------------------------------------------------------------------------------
+
+let entered = {};
+let knownForm = null;
+
+// For the next page alone, and only in this tab: one that was let in forgets it at once.
+function noteEntry(form) {
+  const kept = [...form.querySelectorAll("input:not([type=hidden], [type=password])")];
+  sessionStorage.setItem(ENTRY, JSON.stringify(Object.fromEntries(kept.map(({ name, value }) => [name, value]))));
+}
+
+function fillEntry(form) {
+  for (const [name, value] of Object.entries(entered)) {
+    if (form.elements[name] && !form.elements[name].value) form.elements[name].value = value;
+  }
+  if (entered.email) form.elements.password.focus();
 }
 
 // The transcript ----------------------------------------------------------------------------------------------------
@@ -190,6 +213,8 @@ function onChange() {
       offline = !offline;
       if (!offline) settleSent();
     }
+    const form = find("[data-entry]");
+    if (form && form !== knownForm) fillEntry(knownForm = form);
     for (const dialog of document.querySelectorAll("dialog[data-modal]:not([open])")) dialog.showModal();
     const box = composer();
     if (box && box !== knownBox) {

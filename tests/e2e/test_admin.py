@@ -32,7 +32,7 @@ def test_a_new_tier_changes_a_persons_allowance_at_once(tabs: Tabs, admin: str, 
     admins.get_by_label("Find by name or e-mail").fill("tess")
     admins.get_by_role("button", name="Find").click()
     expect(admins.locator("[data-person]")).to_have_count(1)
-    admins.get_by_label(re.compile("Plan of tess")).select_option("tiny")
+    admins.get_by_label(re.compile(r"Plan of tess")).select_option("tiny")
     expect(admins.locator("[data-plan-id=tiny] td").nth(4)).to_have_text("1")
 
     user.reload()
@@ -41,6 +41,9 @@ def test_a_new_tier_changes_a_persons_allowance_at_once(tabs: Tabs, admin: str, 
     user.goto(tabs.url)
     ask(user, script(tokens=260))
     finished(user)
+    user.get_by_role("button", name="Receipt").click()
+    expect(user.locator(".receipt:popover-open")).to_contain_text(re.compile(r"Plan\s*Tiny"))
+    user.keyboard.press("Escape")
     ask(user, "one more")
     expect(user.locator(".composer .trouble")).to_contain_text("tokens of your plan (Tiny) are used up")
     expect(user.locator(COMPOSER)).to_have_value("one more")

@@ -99,9 +99,7 @@ def test_a_question_sent_as_the_connection_is_back_stays_sent_while_the_server_i
     tabs.complaints.clear()  # The browser reports each failed attempt to connect.
 
 
-def test_a_question_that_never_arrived_is_given_back_by_the_next_page(
-    tabs: Tabs, person: Callable[[str], str]
-) -> None:
+def test_a_question_that_never_arrived_is_given_back_by_the_next_page(tabs: Tabs, person: Callable[[str], str]) -> None:
     page = tabs.open(person("grace"))
     answered(page, asked := script(tokens=5))
     for sent, given_back in (("lost on its way", "lost on its way"), (asked, "")):
@@ -139,12 +137,17 @@ def test_a_lost_connection_is_told_and_nothing_is_sent_into_it(
 
 
 def test_an_engine_that_dies_is_told_until_it_is_back(
-    tabs: Tabs, person: Callable[[str], str], app: RunningApp
+    tabs: Tabs, person: Callable[[str], str], app: RunningApp, admin: str
 ) -> None:
-    page = tabs.open(person("grace"))
-    expect(page.locator(COMPOSER)).to_be_visible()
-    expect(page.locator("select.picker")).to_be_visible()
+    page, admins = tabs.open(person("grace")), tabs.open(admin)
+    for each in (page, admins):
+        expect(each.locator(COMPOSER)).to_be_visible()
+        expect(each.locator("select.picker")).to_be_visible()
     app.kill9_engine()
+    expect(admins.locator(".engine")).to_have_text(
+        "The engine stopped (signal 9) and is being restarted. Answers go on by themselves."
+    )
+    shot(admins, "engine-admin")
     expect(page.locator(".engine")).to_contain_text("engine is restarting")
     shot(page, "engine")
     expect(page.locator(".engine")).to_have_count(0, timeout=20_000)

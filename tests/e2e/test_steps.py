@@ -39,7 +39,7 @@ def sequence(page: Page, answer: str = ANSWER) -> list[str]:
         """answer => [...answer.children].map(part => part.dataset.step
         ? `${part.dataset.step}: ${part.querySelector('summary').innerText}` : part.innerText)"""
     )
-    return [re.sub(r"Thought for \d+ s", "Thought", part.strip()) for part in parts]
+    return [re.sub(r"Thought for (\d+ s|a moment)", "Thought", part.strip()) for part in parts]
 
 
 def test_every_part_is_seen_as_it_comes_and_after_a_reload(page: Page) -> None:
@@ -113,6 +113,49 @@ def test_a_tool_that_fails_says_so(page: Page) -> None:
     expect(page.locator(f"{TOOL} dd").last).to_contain_text("division by zero")
 
 
+def test_a_second_step_that_fails_says_why_beside_the_tool(page: Page) -> None:
+    ask(page, turn(then={"refuse": "bad"}))
+    for _ in range(2):
+        finished(page, "failed")
+        assert sequence(page) == WHOLE[:3]
+        expect(page.get_by_role("alert")).to_contain_text("The model cannot take this request")
+        expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        page.reload()
+
+
+def test_a_tool_that_does_not_exist_is_named_as_such(page: Page) -> None:
+    invented = "<b>nope</b>" + "\u202e" + "x" * 5_000
+    ask(page, turn(calls=[{"name": invented, "arguments": {}}], then=None))
+    line = page.locator(f"{TOOL} summary")
+    for _ in range(2):
+        expect(page.locator(".live:not([aria-busy=true])")).to_be_visible()
+        expect(line).to_have_text(f"Asked for a tool that does not exist: <b>nope</b>{'x' * 48}…")
+        page.reload()
+
+
+@pytest.mark.parametrize("reasoning", ["", "I need not say anything."])
+def test_an_answer_without_a_word_says_so_and_can_be_asked_for_again(page: Page, reasoning: str) -> None:
+    ask(page, script(reasoning=reasoning, text=""))
+    for _ in range(2):
+        finished(page, "empty")
+        expect(page.locator(".outcome")).to_contain_text("The model gave no answer.")
+        expect(page.locator(REASONING)).to_have_count(1 if reasoning else 0)
+        expect(page.get_by_role("button", name="Answer again")).to_have_count(0)
+        page.reload()
+    shot(page, f"no-answer{'-but-thought' if reasoning else ''}")
+    first = page.locator(".live").get_attribute("data-id")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".live")).not_to_have_attribute("data-id", first or "")
+    finished(page, "empty")
+    answered(page, script(tokens=5))
+    expect(page.locator(".answer:not(.live) .outcome")).to_have_text("The model gave no answer.")
+
+
+def test_a_thought_of_no_time_at_all_took_a_moment(page: Page) -> None:
+    answered(page, script(reasoning="Hm.", text="Done."))
+    expect(page.locator(f"{REASONING} summary")).to_have_text("Thought for a moment")
+
+
 def test_the_next_question_leaves_the_answer_as_it_was(page: Page) -> None:
     answered(page, turn())
     answered(page, script(tokens=5))
@@ -171,6 +214,41 @@ def test_on_a_phone_and_in_the_dark(tabs: Tabs, person: Callable[[str], str]) ->
         line.click()
     no_overflow(page)
     shot(page, "steps-phone-open")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_whatever_a_tool_is_asked_fits_a_phone(tabs: Tabs, person: Callable[[str], str], scheme: str) -> None:
+    deep: object = "\u202eend of it"
+    for level in range(60):
+        deep = {f"level {level}": deep}
+    long = {"text": "w" * 20_000, "words": "many words " * 200, "\u2067שלום": deep}
+    calls = [{"name": "calculator", "arguments": arguments} for arguments in (long, "1 + " * 5_000, deep)]
+    page = tabs.open(person("grace"), viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    answered(page, turn(reasoning="\u202e" + "w" * 5_000 + "\n" + " " * 300 + "שלום", calls=calls))
+    lines, bodies = page.locator(".step summary"), page.locator(".step > :not(summary)")
+    expect(lines).to_have_count(4)
+    for body in bodies.all():
+        expect(body).not_to_be_visible()
+    no_overflow(page)
+    shot(page, f"long-{scheme}")
+    for at in range(4):
+        lines.nth(at).press("Enter")
+        expect(bodies.nth(at)).to_be_visible()
+        box = bodies.nth(at).bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= 390
+        wide = bodies.nth(at).evaluate(
+            "body => [body, ...body.querySelectorAll('*')].map(e => e.scrollWidth - e.clientWidth)"
+        )
+        assert max(wide) <= 0, wide
+        no_overflow(page)
+        shot(page, f"long-{scheme}-{at}")
+    pre = page.locator(".step pre").first
+    page.keyboard.press("Tab")
+    pre.focus()
+    before = pre.evaluate("pre => pre.scrollTop")
+    page.keyboard.press("End")
+    page.wait_for_function("pre => pre.scrollTop > 0", arg=pre.element_handle())
+    assert before == 0
 
 
 def test_two_tabs_ask_at_once_and_neither_loses_its_question(page: Page, tabs: Tabs) -> None:

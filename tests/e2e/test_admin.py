@@ -50,6 +50,7 @@ def test_a_new_tier_changes_a_persons_allowance_at_once(tabs: Tabs, admin: str, 
     shot(user, "quota")
 
     admins.get_by_role("button", name="Edit the plan Tiny").click()
+    expect(admins.get_by_role("heading", name="Plan Tiny")).to_be_visible()
     admins.get_by_label("Tokens a month").fill("")
     admins.get_by_role("button", name="Save").click()
     expect(admins.locator("[data-plan-id=tiny]")).to_contain_text("unlimited")

@@ -58,7 +58,9 @@ class Chat(Live, Visitor):
         section, _, thread_id = self.router.url.path.strip("/").partition("/")
         expected, self._moving_to = self._moving_to, ""
         if expected == f"{self.router.session.session_id} {thread_id}" and self.shown_id == thread_id:
-            return None  # We went there ourselves, over this very socket, with everything shown already.
+            # We went there ourselves, over this very socket, with everything shown already. But Reflex has ended what
+            # the page before had begun on opening.
+            return Chat.watch_engine
         who = await self._enter()
         if who is None:
             return self._to_sign_in()

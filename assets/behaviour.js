@@ -2,6 +2,7 @@
 //   [data-composer]    the form with the question: Enter sends, it grows, it keeps a draft, it never loses text;
 //                      what was typed is [data-for] one person, until [data-sign-out] is submitted
 //   [data-transcript]  scrolls along with an answer until the reader scrolls up
+//   [data-entry]       the form to sign in or up: a refusal, which comes with a new page, leaves all but the password
 //   [data-suggest]     a button that asks its question
 //   [data-toggle-nav], [data-close-nav]   the sidebar
 //   dialog[data-modal] is modal as long as it exists; Escape presses its [data-cancel]
@@ -10,11 +11,16 @@ const DRAFT = "parley.draft:";
 const SENT = "parley.sent";
 const OWNER = "parley.owner";
 const NAV = "parley.nav";
+const ENTRY = "parley.entry";
+const THREAD_HERE_MS = 1500; // By then a page that was opened, or connected again, shows its thread.
 let installed = false;
+let submissions = 0;
 
 export function install() {
   if (installed) return;
   installed = true;
+  entered = JSON.parse(sessionStorage.getItem(ENTRY) ?? "{}");
+  sessionStorage.removeItem(ENTRY);
   listen("input", (event) => event.target.closest("[data-composer]") && noteDraft());
   listen("keydown", onKey);
   listen("submit", onSubmit);
@@ -101,6 +107,7 @@ function onKey(event) {
 
 function onSubmit(event) {
   if (event.target.matches?.("[data-sign-out]")) keepFor("nobody");
+  if (event.target.matches?.("[data-entry]")) noteEntry(event.target);
   if (!event.target.matches?.("[data-composer]")) return;
   const box = composer();
   if (!box.value.trim() || find("[data-busy]") || find("[data-offline]")) {
@@ -109,6 +116,7 @@ function onSubmit(event) {
     return;
   }
   sessionStorage.setItem(SENT, box.value);
+  submissions += 1;
   sessionStorage.removeItem(DRAFT + location.pathname);
   pinned = true;
   setTimeout(() => { box.value = ""; grow(box); }); // After React has read it.
@@ -118,8 +126,14 @@ function accepted() {
   sessionStorage.removeItem(SENT);
 }
 
-// The connection was lost with a question on its way. If the thread has it now, it arrived.
+// The page was reloaded, or the connection lost, with a question on its way: once the thread is here, it arrived if the
+// thread has it. A question that is sent meanwhile waits for its own answer from the server.
 function settleSent() {
+  const before = submissions;
+  if (sessionStorage.getItem(SENT)) setTimeout(() => submissions === before && settle(), THREAD_HERE_MS);
+}
+
+function settle() {
   const sent = sessionStorage.getItem(SENT);
   if (!sent) return;
   const asked = [...document.querySelectorAll("[data-question]")].at(-1)?.textContent ?? "";
@@ -132,6 +146,24 @@ function giveBack() {
   accepted();
   if (text && composer()?.value === "") fill(text);
   else if (text && !composer()) sessionStorage.setItem(`${DRAFT}/`, text); // Its chat is gone: for a new one.
+}
+
+// Signing in and up -------------------------------------------------------------------------------------------------
+
+let entered = {};
+let knownForm = null;
+
+// For the next page alone, and only in this tab: one that was let in forgets it at once.
+function noteEntry(form) {
+  const kept = [...form.querySelectorAll("input:not([type=hidden], [type=password])")];
+  sessionStorage.setItem(ENTRY, JSON.stringify(Object.fromEntries(kept.map(({ name, value }) => [name, value]))));
+}
+
+function fillEntry(form) {
+  for (const [name, value] of Object.entries(entered)) {
+    if (form.elements[name] && !form.elements[name].value) form.elements[name].value = value;
+  }
+  if (entered.email) form.elements.password.focus();
 }
 
 // The transcript ----------------------------------------------------------------------------------------------------
@@ -179,8 +211,10 @@ function onChange() {
     pending = false;
     if (offline !== Boolean(find("[data-offline]"))) {
       offline = !offline;
-      if (!offline) setTimeout(settleSent, 1500);
+      if (!offline) settleSent();
     }
+    const form = find("[data-entry]");
+    if (form && form !== knownForm) fillEntry(knownForm = form);
     for (const dialog of document.querySelectorAll("dialog[data-modal]:not([open])")) dialog.showModal();
     const box = composer();
     if (box && box !== knownBox) {
@@ -188,7 +222,7 @@ function onChange() {
       pinned = true;
       keepFor(box.form.dataset.for);
       restoreDraft(location.pathname);
-      setTimeout(settleSent, 1500); // Also a page that was reloaded while a question was on its way.
+      settleSent();
     }
     if (box) setTitle();
     setSend(); // React puts a new button in place when an answer ends.

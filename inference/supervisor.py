@@ -37,7 +37,7 @@ class Supervisor:
     """`engine` and `model` as `python -m inference` takes them; `arguments` are further flags of it;
     `system_prompt` is what most conversations begin with.
 
-    `start` returns at once; `state` says how it goes, and `error` what went wrong last, in plain words. `address` is
+    `start` returns at once; `state` says how it goes, and `error` what went wrong last, in a sentence. `address` is
     what an `InferenceClient` takes as its url.
     """
 
@@ -139,7 +139,7 @@ class Supervisor:
             try:
                 lasted = await self._live()
             except OSError as error:
-                self.error = f"the engine cannot be started: {error}"
+                self.error = f"The engine cannot be started: {error}."
             failures = 1 if lasted > LONG_S else failures + 1
             self._gone("restarting")
             await asyncio.sleep(PAUSES[min(failures, len(PAUSES)) - 1])
@@ -195,7 +195,7 @@ class Supervisor:
                     failed = 0
                 except EngineError:
                     failed += 1
-            self.error = "the engine no longer answered and was restarted"
+            self.error = "The engine no longer answers and is being restarted."
         finally:
             await client.close()
 
@@ -215,8 +215,9 @@ class Supervisor:
             log.seek(max(0, self._log_file.stat().st_size - 4096))
             last = log.read().decode("utf-8", "replace").strip().splitlines()[-1]
             if code == 1 and last.startswith("inference: "):
-                return last.removeprefix("inference: ")
-        return f"the engine was killed by signal {-code}" if code < 0 else f"the engine ended with status {code}"
+                return f"The engine stopped: {last.removeprefix('inference: ').rstrip('.')}."
+        how = f"signal {-code}" if code < 0 else f"status {code}"
+        return f"The engine stopped ({how}) and is being restarted."
 
 
 async def _end(process: asyncio.subprocess.Process, ended: "asyncio.Task[int]") -> None:

@@ -41,7 +41,7 @@ def filters(files: Files) -> Filters | None:
         known = _choices(files, since, until, files.stamp())
     except UnreadableFiles as error:
         _unreadable(error)
-    plans = st.multiselect("Tier", known["plan"], placeholder="All", key="plans")
+    plans = st.multiselect("Plan", known["plan"], placeholder="All", key="plans")
     models = st.multiselect("Model", known["model"], placeholder="All", key="models")
     sources = st.multiselect("Source", known["source"], placeholder="All", key="sources")
     return Filters(since, until, tuple(plans), tuple(models), tuple(sources))

@@ -184,7 +184,7 @@ class Turns:
         )
 
     def spend(self) -> pl.DataFrame:
-        """Usage and cost by tier and model, the dearest first."""
+        """Usage and cost by plan and model, the dearest first."""
         return self.ask(
             """
             SELECT plan, model, count(*) AS turns, count(DISTINCT user_hash) AS people,

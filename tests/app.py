@@ -14,8 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -109,6 +109,16 @@ class RunningApp:
         engines = self.engines()
         assert engines, "no engine is running"
         self._signal(engines, signal.SIGKILL)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP to everything for the length of a `with`: connections stay open, and nothing gets an answer."""
+        processes = self.processes()
+        self._signal(processes, signal.SIGSTOP, wait_s=0)
+        try:
+            yield
+        finally:
+            self._signal(processes, signal.SIGCONT, wait_s=0)
 
     def stop(self, timeout: float = 30) -> None:
         """Ask it to end, as Ctrl-C or a container runtime does, and wait; what is left then is killed."""
@@ -208,13 +218,13 @@ class RunningApp:
         return cookie
 
     @staticmethod
-    def _signal(processes: list[psutil.Process], number: int) -> None:
+    def _signal(processes: list[psutil.Process], number: int, wait_s: float = 10) -> None:
         for process in processes:
             try:
                 process.send_signal(number)
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(processes, timeout=10)
+        psutil.wait_procs(processes, timeout=wait_s)
 
 
 def _command(process: psutil.Process) -> str:

@@ -25,7 +25,7 @@ class MessageView:
     """A message as the page shows it. `content` is empty while its generation runs: the text is in the log.
 
     `versions` counts the messages with the same parent, this one included. `log` is the encoded log of an answer that
-    is more than text.
+    is more than text, `log_length` how long an ended answer's log was in characters, whether it is kept or not.
     """
 
     id: str
@@ -38,6 +38,7 @@ class MessageView:
     receipt: dict[str, Any]
     versions: int
     created_at: int
+    log_length: int
     log: str = ""
 
 

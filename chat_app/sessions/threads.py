@@ -55,7 +55,8 @@ WITH RECURSIVE branch AS (
   SELECT m.id, m.parent_id, m.role, m.content, m.log, m.generation_id, m.created_at, b.seen + 1
   FROM message m JOIN branch b ON m.id = b.parent_id WHERE b.seen < $3
 )
-SELECT b.id, b.parent_id, b.role, b.content, b.log, b.generation_id, b.created_at, g.status, g.error, g.receipt,
+SELECT b.id, b.parent_id, b.role, b.content, b.log, b.generation_id, b.created_at,
+  g.status, g.error, g.receipt, g.log_length,
   CASE WHEN b.parent_id IS NULL THEN 1 ELSE (
     SELECT count(*) FROM (SELECT 1 FROM message s WHERE s.parent_id = b.parent_id LIMIT {MOST_VERSIONS}) AS siblings
   ) END AS versions
@@ -289,5 +290,6 @@ def _view(row: Row) -> MessageView:
         receipt=json.loads(row["receipt"] or "{}"),
         versions=row["versions"],
         created_at=row["created_at"],
+        log_length=row["log_length"] or 0,
         log=row["log"],
     )

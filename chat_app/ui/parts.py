@@ -20,7 +20,8 @@ class Part:
     """A stretch of an answer. A value: it is replaced, never changed.
 
     `kind` is text, reasoning or tool; `state` is running, done or failed. `blocks` joined are the text: Markdown
-    blocks, or pieces of reasoning. A tool has its `arguments` and `result` as texts.
+    blocks, or pieces of reasoning. A tool has its `arguments` and `result` as texts; one that was asked for and never
+    used has failed.
     """
 
     kind: str = "text"
@@ -39,6 +40,7 @@ class _Call:
     at: int
     name: str
     arguments: str
+    exists: bool
 
 
 class Parts:
@@ -75,9 +77,10 @@ class Parts:
                 case "reasoning":
                     self._think(entry.text)
                 case "tool_call":
-                    self._call(_field(entry, "id"), _field(entry, "name"), _field(entry, "arguments"))
+                    self._call(entry)
                 case "tool_result":
-                    self._result(_field(entry, "id"), _field(entry, "content"), failed=bool(entry.data.get("failed")))
+                    state = "failed" if entry.data.get("failed") else "done"
+                    self._result(_field(entry, "id"), _field(entry, "content"), state)
                 case "status" if "thought_ms" in entry.data:
                     self._stop_thinking(int(entry.data["thought_ms"]))
                 case "sealed":
@@ -86,10 +89,10 @@ class Parts:
                     pass
 
     def end(self) -> None:
-        """Nothing comes any more: what runs has ended, a tool without a result has failed."""
+        """Nothing comes any more: what runs has ended, a call without a result came to nothing."""
         self._stop_thinking()
         for call in list(self._calls):
-            self._result(call.id, "", failed=True)
+            self._result(call.id, "", "unanswered")
 
     def all(self) -> list[Part]:
         """Every part, the open text as the last one."""
@@ -127,22 +130,26 @@ class Parts:
             self.whole.append(Part(blocks=[block for block in blocks if block]))
         self.text = Blocks()
 
-    def _call(self, call_id: str, name: str, arguments: str) -> None:
+    def _call(self, entry: Entry) -> None:
         self._stop_thinking()
         self._close_text()
-        self._calls.append(_Call(call_id, len(self.whole), name, arguments))
-        label = words.tool_use(name, arguments, "", "running")
-        self.whole.append(Part("tool", "running", label, arguments=words.tool_text(arguments)))
+        name, arguments = _field(entry, "name"), _field(entry, "arguments")
+        call = _Call(_field(entry, "id"), len(self.whole), name, arguments, bool(entry.data.get("built_in", True)))
+        self._calls.append(call)
+        label = words.tool_use(name, arguments, "", "running" if call.exists else "unknown")
+        state = "running" if call.exists else "failed"
+        self.whole.append(Part("tool", state, label, arguments=words.tool_text(arguments)))
 
-    def _result(self, call_id: str, content: str, *, failed: bool) -> None:
+    def _result(self, call_id: str, content: str, state: str) -> None:
+        """What came of a call. `state`: done, failed, unanswered."""
         call = next((call for call in self._calls if call.id == call_id), None)
         if call is None:
             return
         self._calls.remove(call)
-        state = "failed" if failed else "done"
-        label = words.tool_use(call.name, call.arguments, content, state)
+        label = words.tool_use(call.name, call.arguments, content, state if call.exists else "unknown")
+        shown = "done" if state == "done" else "failed"
         part = self.whole[call.at]
-        self.whole[call.at] = replace(part, state=state, label=label, result=words.tool_text(content))
+        self.whole[call.at] = replace(part, state=shown, label=label, result=words.tool_text(content))
 
 
 def parts(log: str) -> list[Part]:

@@ -1,7 +1,7 @@
 """Numbers, times, steps and receipts as a person reads them. Pure functions that do not know where a value is from."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -61,27 +61,37 @@ BRANCHED = "Another question was asked in this chat meanwhile, in another tab or
 DELETED = "This chat does not exist any more."
 
 
+NO_ANSWER = "The model gave no answer."
+
+
 def gone(length: int) -> str:
-    """Instead of an answer whose text, `length` characters, is not kept any more; 0 if nobody knows how many."""
-    return f"The text of this answer{f' ({length:,} characters)' if length else ''} is not kept any more."
+    """Instead of an answer whose text, `length` characters, is not kept any more."""
+    return f"The text of this answer ({length:,} characters) is not kept any more."
 
 
 def thought(took_ms: int | None = None, *, running: bool = True) -> str:
     """The line that stands for what a model thinks, or has thought."""
     if running:
         return "Thinking…"
-    return "Thought" if took_ms is None else f"Thought for {max(1, round(took_ms / 1000))} s"
+    if took_ms is None:
+        return "Thought"
+    return f"Thought for {seconds} s" if (seconds := round(took_ms / 1000)) else "Thought for a moment"
 
 
 def tool_use(name: str, arguments: str, result: str, state: str) -> str:
-    """The line that stands for a tool: what it was asked and, if that is short, what came of it."""
+    """The line that stands for a tool: what it was asked and, if that is short, what came of it.
+
+    `state`: running, done, failed; unanswered for a call without a result, unknown for a tool that there is not.
+    """
     name = _short(name)
     if state == "running":
         return f"Using {name}…"
+    if state == "unknown":
+        return f"Asked for a tool that does not exist: {name}"
     asked = _short(_values(arguments))
-    if state == "failed":
-        return f"Could not use {name}{f': {asked}' if asked else ''}"
-    came = "" if "\n" in result.strip() or len(result) > MOST_IN_LINE else result.strip()
+    if state in ("failed", "unanswered"):
+        return f"{'Could not use' if state == 'failed' else 'Asked for'} {name}{f': {asked}' if asked else ''}"
+    came = "" if "\n" in result.strip() or len(result) > MOST_IN_LINE else _short(result)
     said = (" = " if name == "calculator" else " → ").join(text for text in (asked, came) if text)
     return f"Used {name}{f': {said}' if said else ''}"
 
@@ -89,6 +99,8 @@ def tool_use(name: str, arguments: str, result: str, state: str) -> str:
 MOST_IN_LINE = 60
 MOST_SHOWN = 4_000
 """Characters of what a tool was asked, and of its result, that a page is sent."""
+_DIRECTIONS = dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+"""Characters that turn what follows them round: a line is ours, and reads as we wrote it."""
 
 
 def tool_text(text: str) -> str:
@@ -117,13 +129,13 @@ def _values(arguments: str) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text[:MOST_SHOWN].split())
+    line = " ".join(text[:MOST_SHOWN].translate(_DIRECTIONS).split())
     return line if len(line) <= MOST_IN_LINE else f"{line[: MOST_IN_LINE - 1]}…"
 
 
-def receipt_lines(receipt: dict[str, Any]) -> list[tuple[str, str]]:
-    """What an answer turned out to be, as labelled lines; what is not known is left out."""
-    return [(label, value) for label, value in _lines(receipt) if value]
+def receipt_lines(receipt: dict[str, Any], plans: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What an answer turned out to be, as labelled lines; what is not known is left out. `plans`: names by id."""
+    return [(label, value) for label, value in _lines(receipt, plans) if value]
 
 
 def step_lines(receipt: dict[str, Any]) -> list[tuple[str, str]]:
@@ -139,12 +151,12 @@ def _step(number: int, step: dict[str, Any]) -> tuple[str, str]:
     return f"{number}. {_short(str(name))}", ", ".join(text for text in (tokens, _duration(step.get("ms"))) if text)
 
 
-def _lines(receipt: dict[str, Any]) -> Iterable[tuple[str, str]]:
+def _lines(receipt: dict[str, Any], plans: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     prompt, cached = receipt.get("prompt_tokens"), receipt.get("cached_tokens")
     kept, dropped = receipt.get("kept_messages"), receipt.get("dropped_messages")
-    cost = receipt.get("cost_micro")
+    cost, plan = receipt.get("cost_micro"), str(receipt.get("plan") or "")
     yield "Model", str(receipt.get("model") or "")
-    yield "Plan", str(receipt.get("plan_name") or receipt.get("plan") or "")
+    yield "Plan", str(receipt.get("plan_name") or plans.get(plan, plan))
     yield "Prompt", f"{prompt:,} tokens" if prompt is not None else ""
     yield "from cache", f"{cached:,} tokens" if cached else ""
     yield "Answer", f"{receipt['completion_tokens']:,} tokens" if "completion_tokens" in receipt else ""

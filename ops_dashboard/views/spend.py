@@ -1,4 +1,4 @@
-"""Usage and cost: tokens and money by tier and model, and who uses most."""
+"""Usage and cost: tokens and money by plan and model, and who uses most."""
 
 import streamlit as st
 
@@ -39,7 +39,7 @@ cards(
 
 left, right = st.columns(2)
 with left.container(border=True):
-    st.markdown("#### Tokens by tier")
+    st.markdown("#### Tokens by plan")
     over_time(turns.tokens("plan"), "tokens", "plan", "tokens", bucket=bucket)
 with right.container(border=True):
     st.markdown("#### Tokens by model")
@@ -55,12 +55,12 @@ with st.container(border=True):
 
 column = st.column_config.NumberColumn
 with st.container(border=True):
-    st.markdown("#### By tier and model")
+    st.markdown("#### By plan and model")
     table(
         turns.spend(),
         "spend",
         {
-            "plan": "Tier",
+            "plan": "Plan",
             "model": "Model",
             "turns": "Turns",
             "people": "People",
@@ -79,7 +79,7 @@ with st.container(border=True):
         "heaviest",
         {
             "person": "Person",
-            "plan": "Tier",
+            "plan": "Plan",
             "turns": "Turns",
             "tokens": column("Tokens", format="localized"),
             "share": st.column_config.ProgressColumn("Share of all tokens", format="percent", min_value=0, max_value=1),

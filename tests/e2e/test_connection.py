@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from playwright.sync_api import expect
@@ -56,6 +57,60 @@ def test_a_question_sent_without_a_session_is_given_back(
     assert page.locator("[data-question]").count() == 0
 
 
+SETTLED_MS = 2_000
+"""By then a page has looked whether what was sent before it was loaded has arrived."""
+
+
+def test_a_question_sent_as_the_page_opens_stays_sent_while_the_server_is_slow(
+    tabs: Tabs, person: Callable[[str], str], app: RunningApp
+) -> None:
+    page = tabs.open(person("grace"), "/account")
+    page.get_by_role("link", name="New chat").click()
+    expect(page.locator(COMPOSER)).to_be_focused()
+    with app.frozen():
+        ask(page, question := script(tokens=5))
+        page.wait_for_timeout(SETTLED_MS)
+        expect(page.locator(COMPOSER)).to_have_value("")
+    finished(page)
+    expect(page.locator("[data-question]")).to_have_text([question])
+    expect(page.locator(COMPOSER)).to_have_value("")
+
+
+def test_a_question_sent_as_the_connection_is_back_stays_sent_while_the_server_is_slow(
+    tabs: Tabs, person: Callable[[str], str], app: RunningApp
+) -> None:
+    cookie = person("grace")
+    with Wire(app.port) as wire:
+        tabs.url = wire.url
+        page = tabs.open(cookie)
+        answered(page, script(tokens=5))
+        page.wait_for_timeout(SETTLED_MS)
+        wire.cut()
+        expect(page.locator("[data-offline]")).to_be_visible()
+        wire.mend()
+        expect(page.locator("[data-offline]")).to_have_count(0)
+        with app.frozen():
+            ask(page, question := script(tokens=6))
+            page.wait_for_timeout(SETTLED_MS)
+            expect(page.locator(COMPOSER)).to_have_value("")
+        expect(page.locator("[data-question]").last).to_have_text(question)
+        finished(page)
+        expect(page.locator(COMPOSER)).to_have_value("")
+        page.close()
+    tabs.complaints.clear()  # The browser reports each failed attempt to connect.
+
+
+def test_a_question_that_never_arrived_is_given_back_by_the_next_page(tabs: Tabs, person: Callable[[str], str]) -> None:
+    page = tabs.open(person("grace"))
+    answered(page, asked := script(tokens=5))
+    for sent, given_back in (("lost on its way", "lost on its way"), (asked, "")):
+        page.evaluate("sent => sessionStorage.setItem('parley.sent', sent)", sent)
+        page.reload()
+        page.wait_for_timeout(SETTLED_MS)
+        expect(page.locator(COMPOSER)).to_have_value(given_back)
+        page.locator(COMPOSER).fill("")
+
+
 def test_a_lost_connection_is_told_and_nothing_is_sent_into_it(
     tabs: Tabs, person: Callable[[str], str], app: RunningApp
 ) -> None:
@@ -83,12 +138,21 @@ def test_a_lost_connection_is_told_and_nothing_is_sent_into_it(
 
 
 def test_an_engine_that_dies_is_told_until_it_is_back(
-    tabs: Tabs, person: Callable[[str], str], app: RunningApp
+    tabs: Tabs, person: Callable[[str], str], app: RunningApp, admin: str
 ) -> None:
-    page = tabs.open(person("grace"))
-    expect(page.locator(COMPOSER)).to_be_visible()
-    expect(page.locator("select.picker")).to_be_visible()
-    app.kill9_engine()
+    page, admins = tabs.open(person("grace")), tabs.open(admin)
+    for each in (page, admins):
+        expect(each.locator(COMPOSER)).to_be_visible()
+        expect(each.locator("select.picker")).to_be_visible()
+    answered(admins, script(tokens=5))  # Which moves the page to the address of its new chat.
+    for _ in range(4):  # The first restart may be over before a page looks; those that follow at once take longer.
+        with suppress(AssertionError):
+            app.kill9_engine()
+        page.wait_for_timeout(250)
+    expect(admins.locator(".engine")).to_have_text(
+        "The engine stopped (signal 9) and is being restarted. Answers go on by themselves."
+    )
+    shot(admins, "engine-admin")
     expect(page.locator(".engine")).to_contain_text("engine is restarting")
     shot(page, "engine")
     expect(page.locator(".engine")).to_have_count(0, timeout=20_000)

@@ -68,6 +68,40 @@ def test_an_address_that_is_taken(admin: str, tabs: Tabs) -> None:
     expect(page.get_by_role("button", name="Create account")).to_be_visible()  # The same form, not another.
 
 
+def test_a_refused_sign_up_keeps_name_and_address_but_not_the_password(admin: str, tabs: Tabs) -> None:
+    page = tabs.open(path="/login?new=1")
+    page.get_by_label("Name").fill("Grace")
+    page.get_by_label("E-mail").fill("grace-again@example.org")
+    page.get_by_label("Password").fill("short")
+    page.get_by_role("button", name="Create account").click()
+    expect(page.get_by_role("alert")).to_have_text("A password needs 8 to 512 characters.")
+    expect(page.get_by_label("Name")).to_have_value("Grace")
+    expect(page.get_by_label("E-mail")).to_have_value("grace-again@example.org")
+    expect(page.get_by_label("Password")).to_have_value("")
+    expect(page.get_by_label("Password")).to_be_focused()
+    assert "grace" not in page.url
+    shot(page, "refused-sign-up")
+
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Create account").click()
+    expect(page.locator(COMPOSER)).to_be_visible()
+    kept = page.evaluate("Object.entries(sessionStorage).filter(([key]) => key !== 'parley.owner')")
+    assert "grace-again" not in str(kept)
+
+
+def test_a_refused_sign_in_keeps_the_address_for_the_next_page_alone(admin: str, tabs: Tabs) -> None:
+    page = tabs.open(path="/login")
+    page.get_by_label("E-mail").fill(ADMIN)
+    page.get_by_label("Password").fill("wrong wrong wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("is not right")
+    expect(page.get_by_label("E-mail")).to_have_value(ADMIN)
+    expect(page.get_by_label("Password")).to_have_value("")
+    page.goto(f"{tabs.url}/login")
+    expect(page.get_by_label("E-mail")).to_be_focused()
+    expect(page.get_by_label("E-mail")).to_have_value("")
+
+
 @pytest.mark.parametrize("path", ["/account", "/admin/plans", "/c/0123456789abcdef0123456789abcdef"])
 def test_somebody_unknown_signs_in_and_comes_back(path: str, admin: str, tabs: Tabs) -> None:
     page = tabs.open(path=path)

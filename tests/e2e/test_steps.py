@@ -1,11 +1,16 @@
 """An answer that thinks, uses a tool and goes on: seen as it comes, after a reload, on a phone, by keyboard."""
 
+import json
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from chat_app.data.log.entries import Entry, encode
+from tests.app import RunningApp
 from tests.e2e.conftest import ANSWER, COMPOSER, Tabs, answered, ask, finished, shot
 from tests.e2e.test_look import PHONE, background, no_overflow
 from tests.parley import script
@@ -39,7 +44,7 @@ def sequence(page: Page, answer: str = ANSWER) -> list[str]:
         """answer => [...answer.children].map(part => part.dataset.step
         ? `${part.dataset.step}: ${part.querySelector('summary').innerText}` : part.innerText)"""
     )
-    return [re.sub(r"Thought for \d+ s", "Thought", part.strip()) for part in parts]
+    return [re.sub(r"Thought for (\d+ s|a moment)", "Thought", part.strip()) for part in parts]
 
 
 def test_every_part_is_seen_as_it_comes_and_after_a_reload(page: Page) -> None:
@@ -113,6 +118,49 @@ def test_a_tool_that_fails_says_so(page: Page) -> None:
     expect(page.locator(f"{TOOL} dd").last).to_contain_text("division by zero")
 
 
+def test_a_second_step_that_fails_says_why_beside_the_tool(page: Page) -> None:
+    ask(page, turn(then={"refuse": "bad"}))
+    for _ in range(2):
+        finished(page, "failed")
+        assert sequence(page) == WHOLE[:3]
+        expect(page.get_by_role("alert")).to_contain_text("The model cannot take this request")
+        expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        page.reload()
+
+
+def test_a_tool_that_does_not_exist_is_named_as_such(page: Page) -> None:
+    invented = "<b>nope</b>" + "\u202e" + "x" * 5_000
+    ask(page, turn(calls=[{"name": invented, "arguments": {}}], then=None))
+    line = page.locator(f"{TOOL} summary")
+    for _ in range(2):
+        expect(page.locator(".live:not([aria-busy=true])")).to_be_visible()
+        expect(line).to_have_text(f"Asked for a tool that does not exist: <b>nope</b>{'x' * 48}…")
+        page.reload()
+
+
+@pytest.mark.parametrize("reasoning", ["", "I need not say anything."])
+def test_an_answer_without_a_word_says_so_and_can_be_asked_for_again(page: Page, reasoning: str) -> None:
+    ask(page, script(reasoning=reasoning, text=""))
+    for _ in range(2):
+        finished(page, "empty")
+        expect(page.locator(".outcome")).to_contain_text("The model gave no answer.")
+        expect(page.locator(REASONING)).to_have_count(1 if reasoning else 0)
+        expect(page.get_by_role("button", name="Answer again")).to_have_count(0)
+        shot(page, f"no-answer{'-but-thought' if reasoning else ''}")
+        page.reload()
+    first = page.locator(".live").get_attribute("data-id")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".live")).not_to_have_attribute("data-id", first or "")
+    finished(page, "empty")
+    answered(page, script(tokens=5))
+    expect(page.locator(".answer:not(.live) .outcome")).to_have_text("The model gave no answer.")
+
+
+def test_a_thought_of_no_time_at_all_took_a_moment(page: Page) -> None:
+    answered(page, script(reasoning="Hm.", text="Done."))
+    expect(page.locator(f"{REASONING} summary")).to_have_text("Thought for a moment")
+
+
 def test_the_next_question_leaves_the_answer_as_it_was(page: Page) -> None:
     answered(page, turn())
     answered(page, script(tokens=5))
@@ -171,6 +219,55 @@ def test_on_a_phone_and_in_the_dark(tabs: Tabs, person: Callable[[str], str]) ->
         line.click()
     no_overflow(page)
     shot(page, "steps-phone-open")
+
+
+def unwieldy() -> str:
+    """The log of an answer that is hard to lay out: long, deep, without a space, and turned round."""
+    deep: object = "\u202eend of it"
+    for level in range(60):
+        deep = {f"level {level}": deep}
+    long = {"text": "w" * 20_000, "words": "many words " * 200, "\u2067שלום": deep}
+    log = [Entry("reasoning", "\u202e" + "w" * 5_000 + "\n" + " " * 300 + "שלום")]
+    for at, (arguments, result) in enumerate([(json.dumps(long), "9" * 20_000), ("w" * 20_000, json.dumps(long))]):
+        log.append(Entry("tool_call", data={"id": str(at), "name": "calculator", "arguments": arguments}))
+        log.append(Entry("tool_result", data={"id": str(at), "content": result}))
+    return encode([*log, Entry("text", "Done.")])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_whatever_a_tool_is_asked_and_says_fits_a_phone(
+    tabs: Tabs, person: Callable[[str], str], app: RunningApp, scheme: str
+) -> None:
+    page = tabs.open(person("grace"), viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    answered(page, script(tokens=3))
+    with closing(sqlite3.connect(app.home / "parley.db", timeout=10)) as db, db:
+        answer = page.locator(".live").get_attribute("data-id")
+        assert db.execute("UPDATE message SET log = ? WHERE id = ?", (unwieldy(), answer)).rowcount == 1
+    page.reload()
+    finished(page)
+    steps = page.locator(".step").all()
+    assert len(steps) == 3
+    no_overflow(page)
+    shot(page, f"long-{scheme}")
+    for at, step in enumerate(steps):
+        body = step.locator("> :not(summary)")
+        expect(body).not_to_be_visible()
+        step.locator("summary").press("Enter")
+        expect(body).to_be_visible()
+        too_wide = step.evaluate(
+            """step => [step, ...step.querySelectorAll('*')]
+            .filter(each => !each.closest('svg') && getComputedStyle(each).display !== 'inline')
+            .filter(each => each.getBoundingClientRect().right > innerWidth || each.scrollWidth > each.clientWidth)
+            .map(each => each.tagName)"""
+        )
+        assert too_wide == []
+        no_overflow(page)
+        shot(page, f"long-{scheme}-{at}")
+        for text in body.locator("pre").all():
+            page.keyboard.press("Tab")
+            expect(text).to_be_focused()
+            page.keyboard.press("End")
+            page.wait_for_function("text => text.scrollTop > 0", arg=text.element_handle())
 
 
 def test_two_tabs_ask_at_once_and_neither_loses_its_question(page: Page, tabs: Tabs) -> None:

@@ -65,7 +65,7 @@ async def test_a_killed_engine_is_back_and_the_answer_goes_on(supervise: Supervi
                 assert first is not None
                 os.kill(first, signal.SIGKILL)
     await wait_until(lambda: supervisor.state != "ready")
-    assert "signal 9" in supervisor.error or supervisor.state == "restarting"
+    assert supervisor.error == "The engine stopped (signal 9) and is being restarted."
     assert await wait_until(lambda: supervisor.state == "ready") < 5
     assert supervisor.pid != first
     rest = await collect(client, request(question, max_tokens=200, continue_from=text_of(got)))
@@ -113,7 +113,8 @@ async def test_the_engine_does_not_outlive_its_holder(tmp_path: Path) -> None:
 async def test_what_went_wrong_is_told_in_plain_words(supervise: Supervise) -> None:
     supervisor = await supervise("llama_cpp", "no-such-model", ready=False)
     await wait_until(lambda: bool(supervisor.error), 30)
-    assert "there is no model 'no-such-model'" in supervisor.error
+    assert supervisor.error.startswith("The engine stopped: there is no model 'no-such-model'")
+    assert supervisor.error.endswith(".")
     assert (supervisor.state, supervisor.url) == ("restarting", "")
 
 
@@ -142,7 +143,7 @@ async def test_an_engine_whose_model_is_loaded_anew_is_left_alone(
     supervisor._url = "http://127.0.0.1:9"
     async with asyncio.timeout(5):
         await supervisor._watch(ended)
-    assert "no longer answered" in supervisor.error
+    assert supervisor.error == "The engine no longer answers and is being restarted."
     engine.let.set()
     await loading
     ended.cancel()

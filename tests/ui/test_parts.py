@@ -81,7 +81,20 @@ def test_a_tool_that_failed_or_never_came_back_says_so() -> None:
     failed = parts(encode([call("1 / 0"), result("division by zero", failed=True)]))
     assert shape(failed) == [("tool", "failed", "Could not use calculator: 1 / 0")]
     assert failed[0].result == "division by zero"
-    assert shape(parts(encode([call()]))) == [("tool", "failed", "Could not use calculator: 17 * 23")]
+    assert shape(parts(encode([call()]))) == [("tool", "failed", "Asked for calculator: 17 * 23")]
+
+
+def test_a_tool_that_does_not_exist_is_never_used() -> None:
+    read, asked = Parts(), call()
+    invented = Entry("tool_call", data={**asked.data, "name": "nope", "built_in": False})
+    said = [("tool", "failed", "Asked for a tool that does not exist: nope")]
+    read.feed([invented])
+    assert shape(read.whole) == said
+    assert read.silent
+    told = result("there is no tool nope", failed=True)
+    for log in ([invented], [invented, told]):
+        assert shape(parts(encode(log))) == said
+    assert parts(encode([invented, told]))[0].result == "there is no tool nope"
 
 
 def test_calls_side_by_side_get_their_own_results() -> None:

@@ -1,10 +1,13 @@
 """Numbers, days and receipts in a person's words."""
 
+import json
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from chat_app.data.log.entries import Entry as LogEntry
+from chat_app.data.log.entries import encode
 from chat_app.sessions.threads import MessageView, ThreadLine
 from chat_app.ui import words
 from chat_app.ui.parts import Part
@@ -57,7 +60,7 @@ def test_a_receipt_says_what_is_known_and_no_more() -> None:
         "queue_ms": 3, "ttft_ms": 120, "tokens_per_s": 41.5, "total_ms": 12_345, "cost_micro": 1234,
         "kept_messages": 5, "dropped_messages": 2, "attempts": 2,
     }  # fmt: skip
-    assert words.receipt_lines(full) == [
+    assert words.receipt_lines(full, {"pro": "Professional"}) == [
         ("Model", "m"),
         ("Plan", "For professionals"),
         ("Prompt", "1,200 tokens"),
@@ -73,7 +76,7 @@ def test_a_receipt_says_what_is_known_and_no_more() -> None:
     assert words.receipt_lines({"plan": "pro"}) == [("Plan", "pro")]
     assert words.receipt_lines({}) == []
     taken_over = {"ttft_ms": None, "tokens_per_s": None, "cost_micro": 0, "attempts": 1}
-    assert words.receipt_lines(taken_over) == [("Cost", "none")]
+    assert words.receipt_lines(taken_over, {}) == [("Cost", "none")]
 
 
 def test_threads_are_grouped_in_the_order_they_come() -> None:
@@ -89,22 +92,47 @@ def test_threads_are_grouped_in_the_order_they_come() -> None:
 
 def test_questions_stay_whole_and_answers_come_in_blocks() -> None:
     text = "one\n\ntwo"
-    question = MessageView("q", None, "user", text, "done", None, "", {}, 1, 0)
-    answer = MessageView("a", "q", "assistant", text, "done", "g", "", {"model": "m"}, 1, 0)
-    assert entry(question).text == text
-    assert entry(answer).parts == [Part(blocks=["one\n\n", "two"])]
-    assert entry(answer).receipt[0].value == "m"
+    question = MessageView("q", None, "user", text, "done", None, "", {}, 1, 0, 0)
+    answer = MessageView("a", "q", "assistant", text, "done", "g", "", {"model": "m", "plan": "pro"}, 1, 0, len(text))
+    names = {"pro": "Professional"}
+    assert entry(question, names).text == text
+    assert entry(answer, names).parts == [Part(blocks=["one\n\n", "two"])]
+    assert [fact.value for fact in entry(answer, names).receipt] == ["m", "Professional"]
+
+
+def view(content: str = "", length: int = 0, status: str = "done", *, log: str = "", error: str = "") -> MessageView:
+    """An answer; `length` is how long its log was."""
+    return MessageView("a", "q", "assistant", content, status, "g", error, {"completion_tokens": 1}, 1, 0, length, log)
 
 
 def test_an_ended_answer_without_its_text_says_that_it_is_gone() -> None:
-    def view(content: str, receipt: dict[str, object], status: str = "done") -> MessageView:
-        return MessageView("a", "q", "assistant", content, status, "g", "", receipt, 1, 0)
+    lost = entry(view(length=1234), {})
+    assert (lost.status, lost.error) == ("gone", "The text of this answer (1,234 characters) is not kept any more.")
+    for other in (view("x", 1), view(length=7, status="streaming"), view(length=7, status="failed")):
+        assert entry(other, {}).status == other.status
 
-    lost = entry(view("", {"completion_tokens": 7}))
-    assert (lost.status, lost.error) == ("gone", "The text of this answer is not kept any more.")
-    for other in (view("x", {"completion_tokens": 7}), view("", {}), view("", {"completion_tokens": 7}, "streaming")):
-        assert entry(other).status == other.status
-    assert words.gone(1234) == "The text of this answer (1,234 characters) is not kept any more."
+
+@pytest.mark.parametrize(
+    ("log", "content"),
+    [
+        ([], ""),
+        ([LogEntry("reasoning", "Hm.")], ""),
+        ([LogEntry("text", " \n")], " \n"),
+        ([LogEntry("tool_call", data={"id": "1", "name": "calculator", "arguments": "{}"})], ""),
+    ],
+)
+def test_an_answer_without_a_word_says_so(log: list[LogEntry], content: str) -> None:
+    told = encode(log)
+    empty = entry(view(content, len(told), log="" if told == content else told), {})
+    assert (empty.status, empty.error) == ("empty", "The model gave no answer.")
+    assert [part.kind for part in empty.parts] == [each.kind.removesuffix("_call") for each in log]
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed", "refused", "streaming"])
+def test_an_answer_that_has_another_reason_keeps_it(status: str) -> None:
+    assert entry(view(status=status), {}).status == status
+    told = entry(view(error="No room for another step."), {})
+    assert (told.status, told.error) == ("done", "No room for another step.")
 
 
 @pytest.mark.parametrize(
@@ -164,10 +192,25 @@ def test_another_tools_result_is_no_equation() -> None:
     assert words.tool_use("weather", '{"city": "Oslo"}', "4 °C", "done") == "Used weather: Oslo → 4 °C"
 
 
+def test_a_call_that_nobody_made_is_only_asked_for() -> None:
+    said = words.tool_use("calculator", '{"expression": "17 * 23"}', "", "unanswered")
+    assert said == "Asked for calculator: 17 * 23"
+    assert words.tool_use("nope", '{"a": 1}', "", "unknown") == "Asked for a tool that does not exist: nope"
+    long = words.tool_use("n" * 5_000, "{}", "", "unknown")
+    assert long == f"Asked for a tool that does not exist: {'n' * 59}…"
+
+
+def test_marks_of_direction_do_not_turn_a_line_round() -> None:
+    turned = json.dumps({"expression": "\u202e1 + 2\u2066"})
+    assert words.tool_use("calc\u202eulator", turned, "\u202e3", "done") == "Used calculator: 1 + 2 = 3"
+    assert words.tool_use("نرم\u200cافزار", "{}", "", "running") == "Using نرم\u200cافزار…"
+
+
 def test_how_long_was_thought() -> None:
     assert words.thought() == "Thinking…"
     assert words.thought(None, running=False) == "Thought"
-    assert words.thought(40, running=False) == "Thought for 1 s"
+    assert words.thought(40, running=False) == "Thought for a moment"
+    assert words.thought(600, running=False) == "Thought for 1 s"
     assert words.thought(3_400, running=False) == "Thought for 3 s"
 
 
@@ -184,7 +227,7 @@ def test_a_receipt_lists_its_steps_when_there_are_several() -> None:
     ]
     for one in ({"steps": [model]}, {"steps": None}, {}):
         assert words.step_lines(one) == []
-    assert words.receipt_lines({"screen_ms": 12}) == [("Checked in", "12 ms")]
+    assert words.receipt_lines({"screen_ms": 12}, {}) == [("Checked in", "12 ms")]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from chat_app.ui.components.shell import icon_button
 from chat_app.ui.components.steps import part
 from chat_app.ui.parts import Part
 from chat_app.ui.state.chat import Chat
-from chat_app.ui.state.entry import Entry, Fact
+from chat_app.ui.state.entry import EMPTY, GONE, Entry, Fact
 
 
 def message(entry: rx.Var[Entry]) -> rx.Component:
@@ -115,7 +115,7 @@ def live_answer() -> rx.Component:
                             text=rx.Var.create([Chat.parts, Chat.finished, Chat.tail]), label="Copy the answer"
                         ),
                         rx.cond(
-                            live.status != "failed",
+                            (live.status != "failed") & (live.status != EMPTY),
                             icon_button(
                                 "again", "Answer again", on_click=Chat.regenerate, custom_attrs={"data-regenerate": ""}
                             ),
@@ -138,17 +138,20 @@ def live_answer() -> rx.Component:
 
 def outcome(status: rx.Var[str], error: rx.Var[str], *, retry: bool = False) -> rx.Component:
     """Why an answer is not a whole one."""
-    again = rx.el.button("Try again", type="button", class_name="button small", on_click=Chat.regenerate)
+    again = rx.el.button("Try again", type="button", class_name="button plain small", on_click=Chat.regenerate)
+    if not retry:
+        again = rx.fragment()
     return rx.match(
         status,
         (
             "failed",
-            rx.el.div(rx.el.p(error), again if retry else rx.fragment(), class_name="outcome failed", role="alert"),
+            rx.el.div(rx.el.p(error), again, class_name="outcome failed", role="alert"),
         ),
         ("refused", rx.el.div(icon("shield"), rx.el.p(error), class_name="outcome refused", role="alert")),
         ("stopped", rx.el.p("You stopped this answer.", class_name="outcome stopped")),
-        ("gone", rx.el.p(error, class_name="outcome stopped")),
-        rx.fragment(),
+        (GONE, rx.el.p(error, class_name="outcome stopped")),
+        (EMPTY, rx.el.div(rx.el.p(error), again, class_name="outcome empty")),
+        rx.cond(error != "", rx.el.p(error, class_name="outcome stopped")),
     )
 
 

@@ -123,10 +123,12 @@ def _engine() -> rx.Component:
             rx.el.span(class_name="spinner", custom_attrs={"aria-hidden": "true"}),
             rx.match(
                 Chat.engine,
-                ("starting", "The model is being loaded. This takes a few seconds."),
-                "The model’s engine is restarting. Answers go on by themselves.",
+                ("starting", rx.fragment("The model is being loaded. This takes a few seconds.")),
+                rx.fragment(
+                    rx.cond(Chat.engine_error != "", Chat.engine_error, "The model’s engine is restarting."),
+                    " Answers go on by themselves.",
+                ),
             ),
-            rx.cond(Chat.engine_error != "", rx.el.small(Chat.engine_error)),
             class_name="engine",
             role="status",
         ),

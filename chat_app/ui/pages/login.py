@@ -68,6 +68,8 @@ def _form(action: str, button: str, *fields: rx.Component) -> rx.Component:
         *fields,
         rx.el.button(button, type="submit", class_name="button wide"),
         action=api(action),
+        key=button,  # Another form, not the same one with other fields.
+        custom_attrs={"data-entry": ""},
     )
 
 

@@ -1,4 +1,4 @@
-"""`/admin/plans`: the tiers, and who is on which."""
+"""`/admin/plans`: the plans, and who is on which."""
 
 # mypy: disable-error-code="no-any-return,attr-defined,operator,misc,import-untyped,arg-type,union-attr,index"
 # Reflex evaluates this file once, into JavaScript: a state's attributes are expressions here, which types cannot tell.
@@ -86,7 +86,7 @@ def _form() -> rx.Component:
     draft, new = PlanAdmin.draft, PlanAdmin.editing == NEW
     number = {"input_mode": "numeric"}
     return rx.el.form(
-        rx.el.h3(rx.cond(new, "New plan", f"Plan {draft.id}")),
+        rx.el.h3(rx.cond(new, "New plan", f"Plan {draft.name}")),
         rx.cond(
             new,
             field(

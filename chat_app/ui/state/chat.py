@@ -19,7 +19,7 @@ from chat_app.turn.ask import readable
 from chat_app.turn.engine import offered, warm
 from chat_app.ui import words
 from chat_app.ui.state.entry import Entry, ThreadGroup, entry
-from chat_app.ui.state.live import Live
+from chat_app.ui.state.live import Live, plan_names
 from chat_app.ui.state.open_pages import open_pages
 from chat_app.ui.state.visitor import Visitor, text_of
 from chat_app.wiring import parley
@@ -58,7 +58,9 @@ class Chat(Live, Visitor):
         section, _, thread_id = self.router.url.path.strip("/").partition("/")
         expected, self._moving_to = self._moving_to, ""
         if expected == f"{self.router.session.session_id} {thread_id}" and self.shown_id == thread_id:
-            return None  # We went there ourselves, over this very socket, with everything shown already.
+            # We went there ourselves, over this very socket, with everything shown already. But Reflex has ended what
+            # the page before had begun on opening.
+            return Chat.watch_engine
         who = await self._enter()
         if who is None:
             return self._to_sign_in()
@@ -86,7 +88,8 @@ class Chat(Live, Visitor):
         except NotFound:
             self.missing = True
             return
-        self.messages = [*map(entry, view.messages), *self.messages]
+        names = await plan_names()
+        self.messages = [*(entry(message, names) for message in view.messages), *self.messages]
         self.has_earlier = view.has_earlier
 
     # Asking --------------------------------------------------------------------------------------------------------
@@ -205,7 +208,8 @@ class Chat(Live, Visitor):
             self.missing = True
             return
         self.shown_id, self.has_earlier = thread_id, view.has_earlier
-        messages = [entry(message) for message in view.messages]
+        names = await plan_names()
+        messages = [entry(message, names) for message in view.messages]
         self.model = view.model or self.model
         self._offer(self.models)
         if messages and messages[-1].role == "assistant":

@@ -1,6 +1,6 @@
 """What the chat page shows of messages and threads: plain data, ready to be displayed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 
@@ -12,6 +12,8 @@ from chat_app.ui.parts import Part, parts
 RUNNING = frozenset({"queued", "streaming"})
 GONE = "gone"
 """The page's own status of an answer that has ended and whose text is not kept any more."""
+EMPTY = "empty"
+"""The page's own status of an answer that has ended well without a word."""
 
 
 @dataclass
@@ -57,21 +59,30 @@ class ThreadGroup:
     threads: list[ThreadItem] = field(default_factory=list)
 
 
-def entry(view: MessageView) -> Entry:
-    """A stored message. A running answer has no text yet: it comes from the log."""
+def entry(view: MessageView, plans: Mapping[str, str]) -> Entry:
+    """A stored message. A running answer has no text yet: it comes from the log. `plans`: their names by id."""
     if view.role == "user":
         return Entry(view.id, view.role, view.content)
     answer = parts(view.log) if view.log else [Part(blocks=blocks(view.content))] if view.content else []
-    gone = view.status == "done" and not answer and bool(view.receipt.get("completion_tokens"))
-    return Entry(
+    gone = view.status == "done" and not answer and view.log_length > 0
+    made = Entry(
         id=view.id,
         parts=answer,
         status=GONE if gone else view.status,
-        error=words.gone(0) if gone else view.error,
-        receipt=facts(words.receipt_lines(view.receipt)),
+        error=words.gone(view.log_length) if gone else view.error,
+        receipt=facts(words.receipt_lines(view.receipt, plans)),
         steps=facts(words.step_lines(view.receipt)),
         generation_id=view.generation_id or "",
     )
+    return spoken(made, answer)
+
+
+def spoken(answer: Entry, parts: Iterable[Part]) -> Entry:
+    """The answer; as `EMPTY` if it ended well and its parts have no text, nor itself a reason."""
+    text = "".join(block for part in parts if part.kind == "text" for block in part.blocks)
+    if answer.status != "done" or answer.error or text.strip():
+        return answer
+    return replace(answer, status=EMPTY, error=words.NO_ANSWER)
 
 
 def facts(lines: Iterable[tuple[str, str]]) -> list[Fact]:

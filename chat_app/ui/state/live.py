@@ -21,7 +21,7 @@ from chat_app.sessions.viewer import Gone
 from chat_app.ui import words
 from chat_app.ui.frames import frames
 from chat_app.ui.parts import Part, Parts
-from chat_app.ui.state.entry import GONE, RUNNING, Entry, facts, shown
+from chat_app.ui.state.entry import GONE, RUNNING, Entry, facts, shown, spoken
 from chat_app.ui.state.open_pages import Turn, open_pages
 from chat_app.ui.state.sidebar import Sidebar
 from chat_app.wiring import parley
@@ -125,7 +125,7 @@ class Live(Sidebar, mixin=True):
         if self.silent != read.silent:
             self.silent = read.silent
         if ended is not None:
-            self.live = ended
+            self.live = spoken(ended, read.all())
         elif self.live.status == "queued":
             self.live.status = "streaming"
 
@@ -164,10 +164,15 @@ async def _ended(who: Identity, generation_id: str, end: str) -> Entry:
         view.message_id or "",
         status=end if view.status in RUNNING else view.status,
         error=view.error,
-        receipt=facts(words.receipt_lines(view.receipt)),
+        receipt=facts(words.receipt_lines(view.receipt, await plan_names())),
         steps=facts(words.step_lines(view.receipt)),
         generation_id=view.id,
     )
+
+
+async def plan_names() -> dict[str, str]:
+    """Every plan's name by its id, of archived ones too."""
+    return {terms.id: terms.name for terms in await parley().plans.all(archived=True)}
 
 
 def _now() -> float:

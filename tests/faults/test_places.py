@@ -55,6 +55,7 @@ async def test_who_wakes_from_sleep_occupies_nothing_for_an_answer_that_ended_el
 
 async def test_a_place_whose_reply_was_lost_is_left(fleet: Proxied) -> None:
     ada = await one_at_a_time(fleet.parley)
+    await is_free(fleet.parley, ada)  # from here on the server knows the script
     for _ in range(3):  # as often as it is tried
         fleet.log.drop_next_answer(b"parley:places:")
     with pytest.raises(TurnError) as error:

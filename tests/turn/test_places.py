@@ -90,13 +90,17 @@ async def test_a_place_that_was_forgotten_is_taken_again_by_the_heartbeat(parley
     await is_free(parley, ada)
 
 
-async def test_a_heartbeat_takes_no_place_for_an_answer_that_has_ended(parley: Parley) -> None:
+async def test_a_heartbeat_takes_no_place_for_an_answer_that_has_ended(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ada = await one_at_a_time(parley)
     started = await parley.turns.say(ada, script(tokens=30, rate=60))
     rows = rows_of(parley)
     assert [row.id for row in rows] == [started.generation_id]
     await answer(parley, started.generation_id)
+    monkeypatch.delattr(type(parley.limits), "enter")  # not even for a moment
     await parley.worker.beat(rows)
+    monkeypatch.undo()
     await is_free(parley, ada)
 
 

@@ -57,7 +57,7 @@ async def test_a_place_whose_reply_was_lost_is_left(fleet: Proxied) -> None:
     ada = await one_at_a_time(fleet.parley)
     await is_free(fleet.parley, ada)  # from here on the server knows the script
     for _ in range(3):  # as often as it is tried
-        fleet.log.drop_next_answer(b"parley:places:")
+        fleet.log.drop_next_answer(b"$5\r\n60000\r\n")  # a place's time to live
     with pytest.raises(TurnError) as error:
         await fleet.parley.turns.say(ada, script(tokens=1, rate=0))
     assert error.value.code == "storage_unavailable"

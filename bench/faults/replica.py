@@ -131,7 +131,7 @@ class Replica:
             await part.start()
             stack.push_async_callback(part.close)
         stack.push_async_callback(parley.client.close)
-        await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+        await parley.ownership.start(parley.worker.work, parley.worker.beat)
         stack.push_async_callback(parley.ownership.close)
         self._life = life
         self.up.set()

@@ -224,13 +224,18 @@ class Generations:
         )
         return [_row(row) for row in rows]
 
-    async def reclaim(self, generation_id: str, me: str, fence: int) -> GenerationRow | None:
-        """Take an own job up again under its next fence; None if it has ended or its fence is not `fence` any more."""
+    async def reclaim(self, generation_id: str, me: str, fence: int, *, counted: bool = True) -> GenerationRow | None:
+        """Take an own job up again under its next fence; None if it has ended or its fence is not `fence` any more.
+
+        With `counted` false the last attempt does not count. Only the first one always does: `attempts` is 1 as long
+        as nobody has taken the job up again.
+        """
         [rows] = await self._db.batch(
             Statement(
-                "UPDATE generation SET fence = fence + 1, attempts = attempts + 1"
+                "UPDATE generation SET fence = fence + 1,"
+                " attempts = attempts + CASE WHEN attempts = 1 THEN 1 ELSE $4 END"
                 f" WHERE {OWNED} AND owner = $3 RETURNING {_COLUMNS}",
-                (generation_id, fence, me),
+                (generation_id, fence, me, int(counted)),
             )
         )
         return _row(rows[0]) if rows else None
@@ -269,6 +274,16 @@ class Generations:
         )
         return bool(rows)
 
+    async def ended_under(self, row: GenerationRow) -> bool:
+        """Whether the job has ended, and by this very fence."""
+        rows = await self._db.query("SELECT status FROM generation WHERE id = $1 AND fence = $2", row.id, row.fence)
+        return bool(rows) and rows[0]["status"] in ENDED
+
+    async def step_under(self, row: GenerationRow) -> int | None:
+        """The step at which the job stands under this fence; None if another owner has it."""
+        rows = await self._db.query("SELECT step FROM generation WHERE id = $1 AND fence = $2", row.id, row.fence)
+        return int(rows[0]["step"]) if rows else None
+
     # What there is to read -------------------------------------------------------------------------------------------
 
     async def checkpointed(self, generation_id: str) -> str:
@@ -302,6 +317,15 @@ class Generations:
     async def active_in(self, thread_id: str) -> list[str]:
         """The answers of a thread that are being written."""
         rows = await self._db.query(f"SELECT id FROM generation WHERE thread_id = $1 AND {IS_ACTIVE}", thread_id)
+        return [str(row["id"]) for row in rows]
+
+    async def in_deleted_threads(self, owner: str) -> list[str]:
+        """The active jobs of one owner whose thread has been deleted."""
+        rows = await self._db.query(
+            "SELECT g.id FROM generation g JOIN thread t ON t.id = g.thread_id"
+            f" WHERE g.owner = $1 AND g.{IS_ACTIVE} AND t.deleted_at IS NOT NULL",
+            owner,
+        )
         return [str(row["id"]) for row in rows]
 
     async def view(self, owner: Owner, generation_id: str) -> GenerationView:

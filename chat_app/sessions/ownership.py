@@ -18,7 +18,7 @@ from chat_app.data.cancel import cancelled
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.ids import new_id
 from chat_app.data.leases.base import Leases, LeasesUnavailable
-from chat_app.data.log.base import StaleOwner
+from chat_app.data.log.base import LogUnavailable, StaleOwner
 from chat_app.sessions.generations import GenerationRow, Generations
 from chat_app.sessions.presence import Pause, Presence
 
@@ -33,6 +33,8 @@ CLAIM = 32
 PAUSE_S = 1.0
 """Pause before a job's second attempt; each further one is twice as long."""
 MOST_PAUSE_S = 30.0
+AWAY = (DatabaseUnavailable, LogUnavailable, LeasesUnavailable)
+"""What an attempt ends with that failed for its store alone: it says nothing about the job."""
 NOBODY = ""
 HANDED_BACK_S = 30.0
 """How long a process that handed a job back leaves jobs without an owner to others."""
@@ -58,6 +60,9 @@ class Ownership:
         self._running: dict[str, _Running] = {}
         self._registered: dict[str, GenerationRow] = {}
         self._pauses: dict[str, Pause] = {}
+        """Per job whose task here has ended, but not the job: how long it is left alone."""
+        self._uncounted: set[str] = set()
+        """Those of them whose last attempt failed for a store that was away."""
         self._handed_back: Pause | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         """Every task that has not ended, also one that a newer task of its job waits for."""
@@ -130,8 +135,11 @@ class Ownership:
         if task.cancelled():
             return
         # If the row is still active and ours, it is taken up again after this.
-        self._pauses[row.id] = Pause.of(min(MOST_PAUSE_S, PAUSE_S * 2 ** min(row.attempts - 1, 10)))
+        last = self._pauses.get(row.id)
+        self._pauses[row.id] = Pause.of(min(MOST_PAUSE_S, last.seconds * 2 if last else PAUSE_S))
         error = task.exception()
+        if isinstance(error, AWAY):
+            self._uncounted.add(row.id)
         if isinstance(error, StaleOwner):
             logger.info("generation left to its new owner", generation=row.id)
         elif error is not None:
@@ -146,7 +154,8 @@ class Ownership:
         await self._presence.renew()
 
     async def _keep(self) -> None:
-        await asyncio.gather(_attempt(self._drop_taken), _attempt(self._call_beat))
+        await _attempt(self._drop_taken)  # What others have by now is none of the heartbeat's business.
+        await _attempt(self._call_beat)
 
     async def _call_beat(self) -> None:
         rows = [*self._registered.values(), *(running.row for running in self._running.values())]
@@ -178,14 +187,17 @@ class Ownership:
         rows = await self._generations.active_of(self.owner)
         for generation_id in waiting - {generation_id for generation_id, _ in rows}:
             self._pauses.pop(generation_id, None)
+            self._uncounted.discard(generation_id)
         for generation_id, fence in rows:
             if generation_id in self._running or generation_id in self._registered:
                 continue
             pause = self._pauses.get(generation_id)
             if pause is not None and not pause.over:
                 continue
-            row = await self._generations.reclaim(generation_id, self.owner, fence)
+            counted = generation_id not in self._uncounted
+            row = await self._generations.reclaim(generation_id, self.owner, fence, counted=counted)
             if row is not None:
+                self._uncounted.discard(generation_id)
                 logger.info("generation taken up again", generation=row.id, fence=row.fence, attempts=row.attempts)
                 self.run(row)
 

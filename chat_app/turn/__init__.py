@@ -8,11 +8,13 @@ The files compose the rooms and know none of their tables; what has to be true t
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from chat_app.accounts.identity import Identity
+from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.ids import new_id
-from chat_app.data.log.base import GenerationLog
+from chat_app.data.log.base import GenerationLog, LogUnavailable
 from chat_app.prompts.window import most_chars
 from chat_app.sessions.generations import Generations, NotFound
 from chat_app.sessions.threads import Exchange, History, Threads
@@ -110,10 +112,14 @@ class Turns:
             await self._log.request_stop(generation_id)
 
     async def delete(self, identity: Identity, thread_id: str) -> None:
-        """Delete a thread; answers that are being written in it are stopped. Raises `NotFound`."""
+        """Delete a thread; answers that are being written in it are stopped. Raises `NotFound`, `DatabaseUnavailable`.
+
+        A stop that cannot be posted now is no error: the answer's owner looks for it with its next heartbeat.
+        """
         await self._threads.delete(identity, thread_id)
-        for generation_id in await self._generations.active_in(thread_id):
-            await self._log.request_stop(generation_id)
+        with suppress(DatabaseUnavailable, LogUnavailable):
+            for generation_id in await self._generations.active_in(thread_id):
+                await self._log.request_stop(generation_id)
 
     @property
     def _most_chars(self) -> int:

@@ -11,7 +11,7 @@ from chat_app.data.log.base import GenerationLog, LogUnavailable, StaleOwner
 from chat_app.data.log.entries import clean, decode, text_of
 from chat_app.safety.review import Reviews, excerpt
 from chat_app.safety.verdict import Verdict
-from chat_app.sessions.generations import ENDED, LOST, GenerationRow, Generations, Outcome
+from chat_app.sessions.generations import LOST, GenerationRow, Generations, Outcome
 from chat_app.sessions.steps import Step, Steps
 from chat_app.telemetry.events import Events
 from chat_app.telemetry.metrics import turn_ended
@@ -97,7 +97,7 @@ class Settlement:
         patience_s: float | None = None,
     ) -> None:
         async def took_place() -> bool:
-            return await self._generations.status(row.id) in ENDED
+            return await self._generations.ended_under(row)
 
         record = event(row, ended, verdict)
         try:

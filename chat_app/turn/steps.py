@@ -111,7 +111,7 @@ class Passage:
         row = turn.job.row
 
         async def took_place() -> bool:
-            return any(step.seq == following.seq for step in await self._steps.of(row.id))
+            return await self._generations.step_under(row) == following.seq
 
         try:
             await commit(

@@ -5,13 +5,14 @@ a durable job: it runs step by step until one ends it. What has been written lie
 tail; which steps are done lies in the database. So any process can go on from there at any moment.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
 
 from chat_app.data.db.base import Database
-from chat_app.data.log.base import GenerationLog
+from chat_app.data.log.base import GenerationLog, LogUnavailable
 from chat_app.prompts.prompt import UnknownPart
 from chat_app.sessions.generations import GenerationRow, Generations
 from chat_app.sessions.log_writer import LogWriter
@@ -24,7 +25,8 @@ from chat_app.turn.stream import Streams
 logger = structlog.get_logger(__name__)
 
 MOST_ATTEMPTS = 20
-"""Owners that may die over one answer before it is given up, lest a poisonous one travel round the fleet for ever."""
+"""Attempts at one answer before it is given up, lest a poisonous one travel round the fleet for ever. One that ended
+because a store was away is not counted."""
 MOST_STEPS = 32
 """Steps of one turn. A model whose calls would lead beyond, by being many or by never ending, gets none of them made:
 the turn ends as failed with `TOO_MANY_STEPS`, keeps its text, and is charged for what was delivered."""
@@ -74,6 +76,14 @@ class Worker:
             return
         await self._admission.leave(row)  # Before anybody sees the end and asks again.
         await writer.end(status)
+
+    async def beat(self, rows: Sequence[GenerationRow]) -> None:
+        """With every heartbeat, of the turns that run here: keep their places, and stop those whose thread was deleted
+        while their stop could not be posted. Raises `DatabaseUnavailable`."""
+        await self._admission.occupy(rows)
+        for generation_id in await self._generations.in_deleted_threads(rows[0].owner):
+            with suppress(LogUnavailable):  # It is stopped here in any case.
+                await self._log.request_stop(generation_id)
 
     async def _end(self, row: GenerationRow, writer: LogWriter) -> str:
         """Run the turn's steps, settle it, and return its final status."""

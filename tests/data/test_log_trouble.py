@@ -5,6 +5,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis.asyncio
@@ -19,6 +20,7 @@ from chat_app.data.log.valkey import ValkeyLog
 from tests.data.killing import kill_while_writing
 from tests.data.test_log import some_words, watch, write
 from tests.data.writing import word
+from tests.faults.proxy import FaultProxy
 from tests.servers import Valkey
 
 
@@ -234,6 +236,26 @@ async def test_a_lost_answer_does_not_double_the_text(two: Two, monkeypatch: pyt
     assert text == "aa" * 10
     assert await two.two.read("g") == Piece(0, text, "done")
     assert (await asyncio.wait_for(viewer, 30))[:2] == (text, "done")
+
+
+async def test_an_open_that_comes_late_changes_nothing(redis_url: str) -> None:
+    """Its caller has given it up and opened anew: what that one said stays true."""
+    async with FaultProxy(urlsplit(redis_url).port or 6379) as proxy:
+        log = ValkeyLog(f"redis://127.0.0.1:{proxy.port}{urlsplit(redis_url).path}")
+        await log.start()
+        await log.open("warm", 1)  # the server knows the script
+        held = proxy.hold_next_request(b"the late one")
+        late = asyncio.create_task(log.open("g", 1, "what the late one restores"))
+        await asyncio.wait_for(held.happened.wait(), 10)
+        late.cancel()
+        await asyncio.gather(late, return_exceptions=True)
+        assert await log.open("g", 1, "ab") == "ab"
+        await log.append("g", 1, 2, "c")
+        held.release()
+        await asyncio.sleep(0.2)
+        await log.append("g", 1, 3, "d")
+        assert await log.read("g") == Piece(0, "abcd")
+        await log.close()
 
 
 @pytest.mark.parametrize("lost", ["everything", "text", "hash"])

@@ -27,7 +27,7 @@ async def gone(parley: Parley, generation_id: str, **changed: int | str) -> None
 
 
 async def goes_on(parley: Parley) -> None:
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await parley.ownership.start(parley.worker.work, parley.worker.beat)
 
 
 async def month(parley: Parley, identity: Identity) -> tuple[int, int]:
@@ -131,7 +131,7 @@ async def another(parley: Parley) -> AsyncIterator[Parley]:
     parts = (other.db, other.log, other.leases, other.limits)
     for part in parts:
         await part.start()
-    await other.ownership.start(other.worker.work, other.admission.occupy)
+    await other.ownership.start(other.worker.work, other.worker.beat)
     try:
         yield other
     finally:

@@ -13,6 +13,7 @@ from chat_app.data.db.base import Database, Row, Statement, Value
 from chat_app.data.tables.sessions import ACTIVE
 from chat_app.sessions.generations import ENDED, Generations, Outcome
 from tests.sessions.rows import row, stored
+from tests.sessions.thread_author import ADA, Author, add_people
 
 
 @pytest.fixture
@@ -101,6 +102,10 @@ async def test_a_job_is_reclaimed_by_its_owner_under_its_fence(db: Database, gen
     assert await generations.reclaim("g", "ann", 1) == replace(row(), fence=2, attempts=2)
     assert await generations.reclaim("g", "ann", 1) is None  # once
     assert (await stored(db, "other"))["fence"] == 1
+    for fence, counted, attempts in ((2, False, 2), (3, True, 3), (4, False, 3)):
+        again = await generations.reclaim("g", "ann", fence, counted=counted)
+        assert again == replace(row(), fence=fence + 1, attempts=attempts)
+    assert (await generations.reclaim("other", "ann", 1, counted=False)).attempts == 2  # type: ignore[union-attr]
 
 
 async def test_of_many_reclaims_at_once_one_gets_it(db: Database, generations: Generations) -> None:
@@ -129,6 +134,32 @@ async def test_owned_until_another_claims_it(db: Database, generations: Generati
     assert not await generations.owned(row("unknown"))
     [mine] = await generations.claim("ann", "bob", 1, 1)
     assert await generations.owned(mine) and not await generations.owned(row())
+
+
+async def test_what_was_done_under_a_fence(db: Database, generations: Generations) -> None:
+    await db.batch(generations.create(row()), generations.create(row("other", "cat")))
+    assert await generations.step_under(row()) == 1 and not await generations.ended_under(row())
+    await db.batch(generations.advance(row(), 3, 0, 0))
+    assert await generations.step_under(row()) == 3
+    [mine] = await generations.claim("ann", "bob", 1, 1)
+    assert (await generations.step_under(row()), await generations.step_under(mine)) == (None, 3)
+    assert await generations.step_under(row("unknown")) is None
+    await db.batch(*generations.finish(mine, Outcome("done")))
+    assert await generations.ended_under(mine) and not await generations.ended_under(row())
+    assert not await generations.ended_under(row("other")) and not await generations.ended_under(row("unknown"))
+
+
+async def test_of_an_owners_active_jobs_those_in_deleted_threads(db: Database, generations: Generations) -> None:
+    await add_people(db)
+    author = Author(db)
+    threads = {name: (await author.say(name)).thread_id for name in ("deleted", "kept")}
+    for name, owner in (("anns", "ann"), ("ended", "ann"), ("bobs", "bob")):
+        await db.batch(generations.create(replace(row(name, owner), thread_id=threads["deleted"])))
+    await db.batch(generations.create(replace(row("kept"), thread_id=threads["kept"])), generations.create(row("api")))
+    await db.batch(*generations.finish(row("ended"), Outcome("done")))
+    assert await generations.in_deleted_threads("ann") == []
+    await author.threads.delete(ADA, threads["deleted"])
+    assert await generations.in_deleted_threads("ann") == ["anns"]
 
 
 async def test_owners_are_listed_once_however_many_jobs_they_have(db: Database, generations: Generations) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from chat_app.data.db.base import Database, Statement
-from chat_app.data.leases.base import Leases
-from chat_app.data.log.base import StaleOwner
+from chat_app.data.cancel import cancelled
+from chat_app.data.db.base import Database, DatabaseUnavailable, OutcomeUnknown, Statement
+from chat_app.data.leases.base import Leases, LeasesUnavailable
+from chat_app.data.log.base import LogUnavailable, StaleOwner
 from chat_app.sessions import ownership as module
 from chat_app.sessions.generations import GenerationRow, Generations, Outcome
 from tests.sessions.processes import TTL_S, Process, Start, new_row, until
@@ -36,6 +37,20 @@ async def test_a_task_that_raises_is_tried_again_with_a_growing_pause(
     ann.hold.set()
     await until(lambda: ann.ownership.running == 0)
     await until(lambda: not ann.ownership._pauses)  # nothing is kept of a job that has ended
+
+
+async def test_an_attempt_that_ended_because_a_store_was_away_does_not_count(process: Start, db: Database) -> None:
+    ann = await process()
+    ann.errors = [LogUnavailable("a"), DatabaseUnavailable("b"), LeasesUnavailable("c"), OSError("d"), OutcomeUnknown()]
+    ann.ownership.run(await ann.begin(db))
+    await until(lambda: len(ann.worked) == 6)
+    assert [row.attempts for row in ann.worked] == [1, 2, 2, 2, 3, 3]  # the first one says that there was one
+    assert [row.fence for row in ann.worked] == [1, 2, 3, 4, 5, 6]
+    pauses = [later - earlier for earlier, later in pairwise(ann.began)]
+    assert all(pause >= 0.1 * 2**n for n, pause in enumerate(pauses))
+    ann.hold.set()
+    await until(lambda: ann.ownership.running == 0)
+    await until(lambda: not ann.ownership._pauses and not ann.ownership._uncounted)
 
 
 async def test_the_pause_grows_to_a_bound(process: Start, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +161,32 @@ async def test_a_task_that_ends_its_row_may_end_itself(process: Start, db: Datab
     await db.batch(*ann.generations.finish(row, Outcome("done")))
     await asyncio.sleep(TTL_S)
     assert ann.ownership.running == 1 and not ann.cancelled
+
+
+async def test_a_heartbeat_lets_go_of_what_others_have_before_it_says_what_runs(process: Start, db: Database) -> None:
+    ann = await process()
+    row = await ann.begin(db)
+    ann.ownership.run(row)
+    await until(lambda: len(ann.worked) == 1)
+    await cancelled(ann.ownership._watching, ann.ownership._beating, ann.ownership._keeping)  # she sleeps
+    ann.beats.clear()
+    await ann.leases.hold("process:bob", "bob", 60_000)
+    await db.batch(Statement("UPDATE generation SET owner = 'bob', fence = 2 WHERE id = $1", (row.id,)))
+    order: list[str] = []
+    drop, beat = ann.ownership._drop_taken, ann._beat
+
+    async def dropping() -> None:
+        await drop()
+        order.append("dropped")
+
+    async def beating(rows: Sequence[GenerationRow]) -> None:
+        order.append("beat")
+        await beat(rows)
+
+    ann.ownership._drop_taken = dropping  # type: ignore[method-assign]
+    await ann.ownership.start(ann._work, beating)
+    await until(lambda: ann.cancelled == [row.id])
+    assert order[0] == "dropped"
 
 
 async def test_the_heartbeat_says_which_jobs_run(process: Start, db: Database) -> None:

@@ -168,7 +168,7 @@ async def test_a_restart_in_any_step_goes_on_to_the_exact_end(
             await reached.wait()
             break
     await parley.ownership.close()
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await parley.ownership.start(parley.worker.work, parley.worker.beat)
     shown, end = await entries(parley, started.generation_id)
     assert end == "done"
     assert "".join(entry.text for entry in shown if entry.kind == "text") == words + BETWEEN + words

@@ -297,7 +297,7 @@ async def test_a_restart_in_mid_answer_goes_on_to_the_exact_end(parley: Parley) 
         if piece.offset > 200:
             break
     await parley.ownership.close()  # As when the process goes: tasks end where they are, leases are given back.
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await parley.ownership.start(parley.worker.work, parley.worker.beat)
     assert await answer(parley, started.generation_id) == (expected(question), "done")
     view = await parley.generations.view(ada, started.generation_id)
     assert (view.completion_tokens, view.receipt["attempts"]) == (200, 2)

@@ -73,8 +73,8 @@ def test_a_receipt_says_what_is_known_and_no_more() -> None:
         ("Messages read", "5, 2 left out"),
         ("Attempts", "2"),
     ]
-    assert words.receipt_lines({"plan": "pro"}) == [("Plan", "pro")]
-    assert words.receipt_lines({}) == []
+    assert words.receipt_lines({"plan": "pro"}, {}) == [("Plan", "pro")]
+    assert words.receipt_lines({}, {}) == []
     taken_over = {"ttft_ms": None, "tokens_per_s": None, "cost_micro": 0, "attempts": 1}
     assert words.receipt_lines(taken_over, {}) == [("Cost", "none")]
 

@@ -41,6 +41,7 @@ from chat_app.turn.admit import Admission
 from chat_app.turn.begin import Beginning
 from chat_app.turn.cards import Cards
 from chat_app.turn.engine import QueueView
+from chat_app.turn.further import FurtherPrompts
 from chat_app.turn.hold import Hold
 from chat_app.turn.job import VERSION
 from chat_app.turn.prepare import Preparation
@@ -115,13 +116,14 @@ def build(settings: Settings) -> Parley:
     cards = Cards(engine)
     preparation = Preparation(settings, cards, ledger)
     settlement = Settlement(db, log, ledger, generations, steps, reviews, events)
+    further = FurtherPrompts(cards).of
     worker = Worker(
         db=db,
         log=log,
         generations=generations,
         admission=admission,
-        passage=Passage(db, ledger, generations, steps, preparation.further),
-        streams=Streams(engine, log, cards, preparation.further, RuleScreen, settings.gather_ms),
+        passage=Passage(db, ledger, generations, steps, further),
+        streams=Streams(engine, log, cards, further, RuleScreen, settings.gather_ms),
         settlement=settlement,
         hand_back=ownership.hand_back,
     )

@@ -6,13 +6,14 @@ yielded twice. It does not restart engines: it waits until one answers.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
 from inference.protocol import Chunk, EngineDied, Message, ModelCard, Overloaded, QueuePosition, Request, Tool, Usage
 
+COUNT_PATIENCE_S = 20.0  # Shorter than for an answer: a person waits.
 LONGEST_PAUSE_S = 0.2  # By so much at most a resume takes longer than the engine's return.
 
 
@@ -37,9 +38,12 @@ class SteadyClient:
         self._client = client
         self._patience = patience
 
-    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, request: Request, patience: Callable[[], float | None] | None = None
+    ) -> AsyncGenerator[Chunk, None]:
         """The answer, however many engines it takes. Raises what the client raises once patience is at an end.
 
+        `patience` is asked at each failure, and returns the seconds for this request; None stands for the usual ones.
         A tool's call that was cut off is asked for again. The last chunk's usage is of the whole answer from
         `request.continue_from` on: its `completion_tokens` count what was yielded here, its `prompt_tokens` what the
         first engine read, where that said so.
@@ -72,21 +76,26 @@ class SteadyClient:
                             return
             except EngineDied:
                 died = died or tokens > 0
-                if time.monotonic() - progressed_at > self._patience:
+                if time.monotonic() - progressed_at > self._seconds(patience):
                     raise
                 await asyncio.sleep(pause)  # None before the first try: another replica may be there already.
                 pause = min(pause * 2 or 0.05, LONGEST_PAUSE_S)
             except Overloaded as error:
-                patience = self._patience - (time.monotonic() - progressed_at)
-                if patience < 0:
+                left_s = self._seconds(patience) - (time.monotonic() - progressed_at)
+                if left_s < 0:
                     raise
-                await asyncio.sleep(min(error.retry_after, patience + 0.01))
+                await asyncio.sleep(min(error.retry_after, left_s + 0.01))
 
     async def count(
-        self, model: str, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+        self,
+        model: str,
+        messages: Sequence[Message],
+        continue_from: str = "",
+        tools: Sequence[Tool] = (),
+        patience: float | None = None,
     ) -> int:
-        """As the client's, but waits for an engine that is just being started. Shorter patience: a person waits."""
-        deadline = time.monotonic() + min(self._patience, 20.0)
+        """As the client's, but waits for an engine that is just being started: `patience` seconds, 20 by default."""
+        deadline = time.monotonic() + min(self._patience, COUNT_PATIENCE_S if patience is None else patience)
         while True:
             try:
                 return await self._client.count(model, messages, continue_from, tools)
@@ -97,7 +106,7 @@ class SteadyClient:
 
     async def models(self) -> list[ModelCard]:
         """As the client's, with the same patience as `count`."""
-        deadline = time.monotonic() + min(self._patience, 20.0)
+        deadline = time.monotonic() + min(self._patience, COUNT_PATIENCE_S)
         while True:
             try:
                 return await self._client.models()
@@ -109,6 +118,10 @@ class SteadyClient:
     async def queue_positions(self) -> dict[str, QueuePosition]:
         """As the client's."""
         return await self._client.queue_positions()
+
+    def _seconds(self, patience: Callable[[], float | None] | None) -> float:
+        asked = patience() if patience is not None else None
+        return self._patience if asked is None else asked
 
 
 def _whole(usage: Usage, tokens: int, read: int | None) -> Usage:

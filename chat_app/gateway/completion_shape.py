@@ -17,12 +17,15 @@ class Shape:
 
     def __init__(self, generation_id: str, model: str, created: int) -> None:
         self._head = {"id": f"chatcmpl-{generation_id}", "created": created, "model": model}
+        self._calls = 0
+        self._prepare()
+
+    def _prepare(self) -> None:
         chunk = orjson.dumps({"object": "chat.completion.chunk", **self._head})[:-1]
         # What surrounds a delta is the same in every chunk, so it is encoded once.
         self._start = b"data: " + chunk
         self._before = self._start + b',"choices":[{"index":0,"delta":'
         self._after = b',"logprobs":null,"finish_reason":null}]}\n\n'
-        self._calls = 0
 
     def opening(self) -> bytes:
         """The first chunk: whose answer this is."""
@@ -47,6 +50,8 @@ class Shape:
 
     def whole(self, entries: list[Entry], reason: FinishReason, usage: Usage) -> bytes:
         """The answer to a program that does not stream."""
+        for entry in entries:
+            self._notice(entry)
         text = text_of(entries)
         calls = [_call(entry) for entry in entries if _is_clients(entry)]
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
@@ -62,7 +67,14 @@ class Shape:
             return self._delta(b'{"content":' + orjson.dumps(entry.text) + b"}")
         if entry.kind == "reasoning":
             return self._delta(b'{"reasoning_content":' + orjson.dumps(entry.text) + b"}")
+        self._notice(entry)
         return self._called(entry) if _is_clients(entry) else b""
+
+    def _notice(self, entry: Entry) -> None:
+        """From here on the answer is of the model that stands in for the chosen one."""
+        if entry.kind == "status" and "model" in entry.data:
+            self._head["model"] = entry.data["model"]
+            self._prepare()
 
     def _called(self, entry: Entry) -> bytes:
         """A call in two chunks, as OpenAI has it: which function, then its arguments."""

@@ -81,15 +81,15 @@ class Completion:
 
     async def _streamed(self, shape: Shape) -> bytes:
         """Send the answer as it comes; returns the end of the stream, which after an error is its event."""
-        opening = shape.opening()
+        opened = False
         seals: list[Entry] = []
 
         def encode(update: Update) -> bytes:
-            nonlocal opening
+            nonlocal opened
             seals.extend(entry for entry in update.entries if entry.kind == "sealed")
             chunks = shape.chunks(update.entries)
-            if opening and (chunks or update.end is not None):
-                chunks, opening = opening + chunks, b""
+            if not opened and (chunks or update.end is not None):
+                chunks, opened = shape.opening() + chunks, True
             return chunks
 
         try:

@@ -65,7 +65,7 @@ _CREATE = (
 _FINISH = (
     "UPDATE generation SET status = $3, completion_tokens = $4, prompt_tokens = $5, cached_tokens = $6,"
     " cost_micro = $7, error = $8, receipt = $9, first_token_at = COALESCE($10, first_token_at),"
-    " finished_at = $11, log_length = $12, job = '', held_tokens = 0, held_micro = 0"
+    " finished_at = $11, log_length = $12, model = $13, job = '', held_tokens = 0, held_micro = 0"
     f" WHERE {OWNED}"
 )
 
@@ -136,19 +136,20 @@ class Generations:
         return Statement(_CREATE, tuple(getattr(row, name) for name in _FIELDS))
 
     def advance(self, row: GenerationRow, step: int, held_tokens: int, held_micro: int) -> Statement:
-        """The job goes on with this step and what it holds. Unmet as LOST unless this fence owns an active row."""
+        """The job goes on with this step, what it holds, and the row's model. Unmet as LOST unless this fence owns an
+        active row."""
         return Statement(
-            f"UPDATE generation SET step = $3, held_tokens = $4, held_micro = $5 WHERE {OWNED}",
-            (row.id, row.fence, step, held_tokens, held_micro),
+            f"UPDATE generation SET step = $3, held_tokens = $4, held_micro = $5, model = $6 WHERE {OWNED}",
+            (row.id, row.fence, step, held_tokens, held_micro, row.model),
             must=LOST,
         )
 
     def streaming(self, row: GenerationRow, first_token_at: int | None) -> Statement:
-        """Text flows, since `first_token_at` if no earlier owner had any. Unmet as LOST."""
+        """Text flows from the row's model, since `first_token_at` if no earlier owner had any. Unmet as LOST."""
         return Statement(
-            f"UPDATE generation SET status = '{STREAMING}', first_token_at = COALESCE(first_token_at, $3)"
-            f" WHERE {OWNED}",
-            (row.id, row.fence, first_token_at),
+            f"UPDATE generation SET status = '{STREAMING}', first_token_at = COALESCE(first_token_at, $3),"
+            f" model = $4 WHERE {OWNED}",
+            (row.id, row.fence, first_token_at, row.model),
             must=LOST,
         )
 
@@ -183,6 +184,7 @@ class Generations:
                     outcome.first_token_at,
                     outcome.finished_at,
                     outcome.log_length,
+                    row.model,
                 ),
                 must=LOST,
             ),

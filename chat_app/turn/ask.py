@@ -6,6 +6,7 @@ from chat_app.accounts.identity import Identity
 from chat_app.billing.ledger import Allowance
 from chat_app.billing.plans import Terms
 from chat_app.data.log.entries import clean
+from chat_app.prompts.window import TooLong
 from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.threads import Exchange
 from inference.protocol import Message, Sampling, Tool
@@ -111,3 +112,11 @@ def bounded(text: str, most: int) -> str:
             f"This message has {len(text):,} characters; at most {most:,} are taken. Shorten it.",
         )
     return clean(text).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def too_long(error: TooLong, model: str) -> TurnError:
+    """What does not fit this model's window, in a person's words."""
+    return TurnError(
+        "context_too_long",
+        f"This message needs {error.tokens} tokens; {model} has room for {error.room}. Shorten it.",
+    )

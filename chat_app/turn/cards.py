@@ -5,14 +5,19 @@ with another window or other models is seen that soon, and at once when a turn r
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from chat_app.prompts.measure import Count, Measure, measured
-from chat_app.turn.engine import Engine
+from chat_app.turn.engine import SOON_S, Engine, at_fault
 from inference.protocol import EngineError, Message, ModelCard, Tool
 
 FRESH_S = 5.0
 """How old a list of models may be before it is asked for again, behind the turn that uses it."""
+
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Cards:
@@ -38,19 +43,20 @@ class Cards:
             self._asking = asyncio.create_task(self._ask_quietly(), name="models asked for")
         return self._cards
 
-    async def measure(self, model: str, context: int) -> Measure:
+    async def measure(self, model: str, context: int, patience: float | None = None) -> Measure:
         """Tokens that the model's template adds; the cautious default where the engine cannot count. Raises
         `EngineError`."""
         key = model, context
         if key not in self._measures:
-            self._measures[key] = await measured(self.counter(model))
+            self._measures[key] = await measured(self.counter(model, patience))
         return self._measures[key]
 
-    def counter(self, model: str) -> Count:
-        """How prompts are counted for this model."""
+    def counter(self, model: str, patience: float | None = None) -> Count:
+        """How prompts are counted for this model, which is waited for so many seconds (None: the engine's own patience)
+        while it is gone or busy."""
 
         async def count(messages: Sequence[Message], tools: Sequence[Tool]) -> int:
-            return await self._engine.count(model, messages, tools=tools)
+            return await self._engine.count(model, messages, tools=tools, patience=patience)
 
         return count
 
@@ -69,3 +75,18 @@ class Cards:
             self._asked_at = asyncio.get_running_loop().time()  # What is known serves until a turn fails with it.
         finally:
             self._asking = None
+
+
+async def first_able(models: Sequence[T], make: Callable[[T, float | None], Awaitable[R]]) -> R:
+    """What `make` returns with the first of these models that is there; its second argument is the patience for it.
+
+    Raises what `make` raises with the last one, or when the request is at fault.
+    """
+    *others, last = models
+    for one in others:
+        try:
+            return await make(one, SOON_S)
+        except EngineError as error:
+            if at_fault(error):
+                raise
+    return await make(last, None)

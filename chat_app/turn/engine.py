@@ -1,7 +1,7 @@
 """What a turn asks of inference, and how inference's troubles sound to a person. It does not know any engine."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
 from chat_app.turn.ask import TurnError
@@ -20,6 +20,8 @@ from inference.protocol import (
     TooLittleMemory,
 )
 
+SOON_S = 2.0
+"""Seconds without any progress after which another model stands in for one that is gone or busy, where one may."""
 LOOK_S = 1.0
 """How old what this process knows of the engine's queue may be."""
 
@@ -27,10 +29,17 @@ LOOK_S = 1.0
 class Engine(Protocol):
     """What a turn asks of inference. `inference.continuation.SteadyClient` is one."""
 
-    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]: ...
+    def stream(
+        self, request: Request, patience: Callable[[], float | None] | None = None
+    ) -> AsyncGenerator[Chunk, None]: ...
 
     async def count(
-        self, model: str, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+        self,
+        model: str,
+        messages: Sequence[Message],
+        continue_from: str = "",
+        tools: Sequence[Tool] = (),
+        patience: float | None = None,
     ) -> int: ...
 
     async def models(self) -> list[ModelCard]: ...
@@ -105,6 +114,11 @@ async def until(stop: asyncio.Event, stream: AsyncGenerator[Chunk, None]) -> Asy
     finally:
         interrupting.cancel()
         await stream.aclose()
+
+
+def at_fault(error: EngineError) -> bool:
+    """Whether the request is to blame: no other model would take it, and nothing is wrong with this one."""
+    return isinstance(error, BadRequest | ContextTooLong)
 
 
 def trouble(error: EngineError) -> TurnError:

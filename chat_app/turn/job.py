@@ -1,7 +1,7 @@
 """The job: all that any process needs to work on a turn, as it lies in the generation's row.
 
 Its JSON has a version. A release claims only rows of versions that it knows, so that a job which a newer release wrote
-waits for one that can read it.
+waits for one that can read it. Jobs of version 0 were written before there were steps: nobody can go on with them.
 """
 
 from dataclasses import dataclass, replace
@@ -19,6 +19,10 @@ VERSION = 1
 
 class Unreadable(Exception):
     """The row's JSON is no job: it can only be given up."""
+
+
+class Outdated(Unreadable):
+    """A former release wrote the job, in a format that this one does not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,12 @@ class Job:
         most = self.sampling.max_tokens
         return Amount(prompt.tokens + most, max(one.cost(prompt.tokens, most) for one in self.candidates))
 
+    @property
+    def remaining(self) -> tuple[Candidate, ...]:
+        """The candidate that serves, as the row says, and those that may stand in for it."""
+        at = next((at for at, one in enumerate(self.candidates) if one.model == self.row.model), 0)
+        return self.candidates[at:]
+
     def candidate(self, model: str) -> Candidate:
         """The candidate of this name, else the first."""
         return next((one for one in self.candidates if one.model == model), self.candidates[0])
@@ -76,7 +86,10 @@ class Job:
 
     @staticmethod
     def from_row(row: GenerationRow) -> "Job":
-        """The job that a row holds. Raises `Unreadable`, or `UnknownPart` if a newer release wrote its prompt."""
+        """The job that a row holds. Raises `Unreadable` or `Outdated`, or `UnknownPart` if a newer release wrote its
+        prompt."""
+        if row.job_version < VERSION:
+            raise Outdated(f"version {row.job_version}")
         try:
             data: dict[str, Any] = orjson.loads(row.job)
             sampling = data["sampling"]

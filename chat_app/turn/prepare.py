@@ -6,7 +6,7 @@ from dataclasses import replace
 from chat_app.billing.ledger import FREE, Ledger
 from chat_app.billing.plans import Terms
 from chat_app.prompts.parts import Part, conversation
-from chat_app.prompts.prompt import Prompt, build, exact, followed_by
+from chat_app.prompts.prompt import Prompt, build, exact
 from chat_app.prompts.window import TooLong
 from chat_app.routing.policy import Choice, UnknownModel, choose
 from chat_app.safety.input import check_input
@@ -14,11 +14,11 @@ from chat_app.safety.verdict import ALLOWED, Verdict
 from chat_app.sessions.generations import GenerationRow
 from chat_app.settings import Settings
 from chat_app.tools import BUILT_IN
-from chat_app.turn.ask import Ask, TurnError
-from chat_app.turn.cards import Cards
+from chat_app.turn.ask import Ask, TurnError, too_long
+from chat_app.turn.cards import Cards, first_able
 from chat_app.turn.engine import trouble
 from chat_app.turn.job import Candidate, Job
-from inference.protocol import CannotCount, EngineError, Message, ModelCard, Sampling
+from inference.protocol import CannotCount, EngineError, ModelCard, Sampling
 
 UNKNOWN_CONTEXT = 4_096
 """Window in tokens of a model whose server does not say."""
@@ -56,8 +56,28 @@ class Preparation:
             raise trouble(error) from error
 
     async def job(self, ask: Ask, row: GenerationRow, terms: Terms, choice: Choice) -> Job:
-        """4. The prompt, and all else that a worker needs. Raises `TurnError`."""
-        card = choice.model
+        """4. The prompt, and all else that a worker needs, for the first chosen model that is there. Raises
+        `TurnError`."""
+        cards = (choice.model, *choice.alternatives)
+        remaining = [cards[at:] for at in range(len(cards))]
+        try:
+            return await first_able(
+                remaining, lambda some, patience: self._job(ask, row, terms, choice.route, some, patience)
+            )
+        except EngineError as error:
+            raise trouble(error) from error
+
+    async def _job(
+        self,
+        ask: Ask,
+        row: GenerationRow,
+        terms: Terms,
+        route: str,
+        cards: Sequence[ModelCard],
+        patience: float | None,
+    ) -> Job:
+        """The job for the first of these models; those of the others that have its window may stand in for it."""
+        card, *others = cards
         context = card.context or UNKNOWN_CONTEXT
         bounds = (terms.max_output_tokens, self._settings.max_output_tokens)
         most = min(bound for bound in bounds if bound)
@@ -65,62 +85,40 @@ class Preparation:
         answer = min(asked.max_tokens or most, most)
         built_in = ask.built_in or (self._settings.tool_names if ask.exchange and "tools" in card.abilities else ())
         tools = (*ask.tools, *(BUILT_IN[name].definition for name in built_in))
-        cards = (card, *(other for other in choice.alternatives if (other.context or UNKNOWN_CONTEXT) >= context))
-        count = self._cards.counter(card.id)
+        serving = (card, *(other for other in others if (other.context or UNKNOWN_CONTEXT) >= context))
+        count = self._cards.counter(card.id, patience)
         try:
             prompt = await build(
                 self._parts(ask),
                 context=context,
                 answer=answer,
                 count=count,
-                measure=await self._cards.measure(card.id, card.context),
+                measure=await self._cards.measure(card.id, card.context, patience),
                 tools=tools,
                 positions=ask.positions,
                 since=ask.since if ask.since_model == card.id else None,
             )
             if not prompt.counted and context - prompt.tokens < answer:
-                prompt = await self.counted(prompt, card.id)
+                prompt = await self.counted(prompt, card.id, patience)
         except TooLong as error:
-            raise _too_long(error, card.id) from error
-        except EngineError as error:
-            raise trouble(error) from error
+            raise too_long(error, card.id) from error
         row.model = card.id
         return Job(
             row,
             prompt,
             replace(asked, max_tokens=min(answer, context - prompt.tokens)),
-            await self._candidates(cards),
-            choice.route,
+            await self._candidates(serving),
+            route,
             terms.weight,
             terms.monthly_tokens,
             ask.tool_choice,
             tuple(built_in),
         )
 
-    async def further(self, job: Job, earlier: Sequence[Message]) -> Prompt:
-        """The prompt of a further model step: the turn's, and behind it what `earlier` steps added. Raises
-        `TurnError`."""
-        if not earlier:
-            return job.prompt
-        chosen = job.candidates[0]
-        try:
-            return await followed_by(
-                job.prompt,
-                earlier,
-                context=chosen.context,
-                answer=job.sampling.max_tokens,
-                count=self._cards.counter(chosen.model),
-                measure=await self._cards.measure(chosen.model, chosen.context),
-            )
-        except TooLong as error:
-            raise _too_long(error, chosen.model) from error
-        except EngineError as error:
-            raise trouble(error) from error
-
-    async def counted(self, prompt: Prompt, model: str) -> Prompt:
+    async def counted(self, prompt: Prompt, model: str, patience: float | None = None) -> Prompt:
         """The prompt with the engine's own count, where it can count. Raises `EngineError`."""
         try:
-            return await exact(prompt, self._cards.counter(model))
+            return await exact(prompt, self._cards.counter(model, patience))
         except CannotCount:
             return prompt
 
@@ -135,10 +133,3 @@ class Preparation:
             Candidate(card.id, card.context or UNKNOWN_CONTEXT, rate.prompt_micro, rate.completion_micro)
             for card, rate in priced
         )
-
-
-def _too_long(error: TooLong, model: str) -> TurnError:
-    return TurnError(
-        "context_too_long",
-        f"This message needs {error.tokens} tokens; {model} has room for {error.room}. Shorten it.",
-    )

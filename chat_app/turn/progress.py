@@ -71,7 +71,7 @@ class Progress:
             row.id,
             seq,
             kind,
-            model=self.job.candidates[0].model if kind == "model" else "",
+            model=row.model if kind == "model" else "",
             name=name,
             key=f"{row.id}:{seq}" if kind == "tool" else "",
             input=len(self.writer.log),

@@ -15,22 +15,21 @@ from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step
 from chat_app.telemetry.events import TurnEvent
 from chat_app.turn.job import Job
-from chat_app.turn.seal import Sealed
+from chat_app.turn.seal import Sealed, seals
 
 
 def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) -> Outcome:
-    """How the turn ended, over all of its steps; `sealed` is how the last one did."""
+    """How the turn ended, over all of its steps; `sealed` is how the last one did, in the log if a model ran it."""
     row, now = job.row, now_ms()
-    first_at = row.first_token_at or sealed.first_at
+    ends = seals(writer.entries)
+    first_at = writer.first_token_at or next((end.first_at for end in ends if end.first_at is not None), None)
     prompt, completion = sum(step.prompt_tokens for step in steps), sum(step.completion_tokens for step in steps)
     cached, cost = sum(step.cached_tokens for step in steps), sum(step.cost_micro for step in steps)
-    flow_s = max(1, sealed.ended_at - (sealed.first_at or sealed.ended_at)) / 1000
     # Times of an answer that changed hands would blame the engine for the crash: left out.
-    timed = first_at is not None and row.attempts == 1
+    timed = row.attempts == 1
     seal = encode([sealed.entry()])
     shown = writer.log.removesuffix(seal)
     plain = shown == writer.text
-    last = steps[-1]
     return Outcome(
         status=sealed.status,
         content=writer.text,
@@ -44,27 +43,34 @@ def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) 
         first_token_at=first_at,
         finished_at=now,
         receipt={
-            "model": sealed.model or job.candidates[0].model,
+            "model": row.model,
             "route": job.route,
             "plan": row.plan_id,
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "cached_tokens": cached,
-            "queue_ms": (sealed.began_at - row.created_at) if len(steps) == 1 else steps[0].started_at - row.created_at,
+            "queue_ms": ends[0].began_at - row.created_at if timed and ends else None,
             "ttft_ms": first_at - row.created_at if timed and first_at else None,
             "total_ms": now - row.created_at,
-            "tokens_per_s": round(last.completion_tokens / flow_s, 1) if timed and last.completion_tokens > 1 else None,
+            "tokens_per_s": _tokens_per_s(ends) if timed else None,
             "cost_micro": cost,
             "kept_messages": job.prompt.kept,
             "dropped_messages": job.prompt.dropped,
             "attempts": row.attempts,
             "finish": sealed.finish,
-            "screen_ms": round(sealed.screen_us / 1000, 2),
-            **({"estimated": True} if sealed.estimated else {}),
+            "screen_ms": round(sum(end.screen_us for end in ends) / 1000, 2),
+            **({"estimated": True} if any(end.estimated for end in ends) else {}),
             **({"steps": [_line(step) for step in steps]} if len(steps) > 1 else {}),
             **({"code": sealed.code} if sealed.code else {}),
         },
     )
+
+
+def _tokens_per_s(ends: Sequence[Sealed]) -> float | None:
+    """Over the time in which model steps were writing; None for less than two tokens."""
+    tokens = sum(end.completion_tokens for end in ends)
+    flow_ms = sum(end.ended_at - end.first_at for end in ends if end.first_at is not None)
+    return round(tokens * 1000 / max(1, flow_ms), 1) if tokens > 1 else None
 
 
 def _line(step: Step) -> dict[str, Any]:

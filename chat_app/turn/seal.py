@@ -20,7 +20,8 @@ class Sealed:
     """The end of model step `seq`. `finish`: stop, length, tool_calls, stopped, refused, failed.
 
     Tokens are the engine's count; `estimated` where it could not count. `error` is in a person's words, `code` its
-    kind as a `TurnError` names it. Times in milliseconds since 1970, `screen_us` in microseconds.
+    kind as a `TurnError` names it. Times in milliseconds since 1970: when its owner began it, had its first token, had
+    its last. `screen_us`: microseconds that the checks took.
     """
 
     seq: int
@@ -65,19 +66,24 @@ def _sealed(entry: Entry) -> Sealed:
     return Sealed(**data, blocked=Verdict(**blocked) if blocked else None)
 
 
+def seals(entries: Iterable[Entry]) -> list[Sealed]:
+    """The ends of all model steps, in order."""
+    return [_sealed(entry) for entry in entries if entry.kind == "sealed"]
+
+
 def ending(entries: Iterable[Entry], status: str) -> Sealed | None:
     """How a turn that ended with this status did so: its last seal, with the tokens of all.
 
     None if its seals do not say, as of a turn that failed between two model steps.
     """
-    seals = [_sealed(entry) for entry in entries if entry.kind == "sealed"]
-    if not seals or seals[-1].status != status:
+    found = seals(entries)
+    if not found or found[-1].status != status:
         return None
     return replace(
-        seals[-1],
-        prompt_tokens=sum(sealed.prompt_tokens for sealed in seals),
-        completion_tokens=sum(sealed.completion_tokens for sealed in seals),
-        cached_tokens=sum(sealed.cached_tokens for sealed in seals),
+        found[-1],
+        prompt_tokens=sum(sealed.prompt_tokens for sealed in found),
+        completion_tokens=sum(sealed.completion_tokens for sealed in found),
+        cached_tokens=sum(sealed.cached_tokens for sealed in found),
     )
 
 

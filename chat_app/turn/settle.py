@@ -58,11 +58,11 @@ class Settlement:
         return ended.status
 
     async def give_up(self, row: GenerationRow, error: str) -> str:
-        """End a turn of which nothing but its row can be used: free what it holds, keep what its log can still show."""
-        content, length = "", 0
+        """End a turn of which nothing but its row can be used: free what it holds, keep what is left of its text."""
+        log = await self._generations.checkpointed(row.id)
         with suppress(LogUnavailable):
-            log = (await self._log.read(row.id)).text
-            content, length = clean(text_of(decode(log))), len(log)
+            log = max((await self._log.read(row.id)).text, log, key=len)
+        content, length = clean(text_of(decode(log))), len(log)
         ended = given_up(row, error, content, length)
         finish = self._generations.finish(row, ended)
         account = Account(row.tenant_id, row.user_id, row.id, row.period)

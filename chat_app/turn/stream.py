@@ -4,7 +4,6 @@ The reader waits for the check and for the log before it reads on, so order is k
 or unstored; what the engine sends meanwhile waits in the connection's bounded buffer.
 """
 
-from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -15,8 +14,7 @@ from chat_app.data.log.base import GenerationLog
 from chat_app.data.log.entries import Entry, text_of
 from chat_app.turn.ask import TurnError
 from chat_app.turn.cards import Cards
-from chat_app.turn.engine import Engine, trouble, until
-from chat_app.turn.job import Job
+from chat_app.turn.engine import SOON_S, Engine, at_fault, trouble, until
 from chat_app.turn.progress import Further, Progress
 from chat_app.turn.release import Release, Screens
 from chat_app.turn.seal import BETWEEN, Sealed, own, sealed_in
@@ -46,27 +44,30 @@ class Streams:
         """
         job, step, writer = turn.job, turn.step, turn.writer
         if (sealed := sealed_in(writer.entries, step.seq)) is not None:
+            job.row.model = sealed.model
             return sealed
         began_at = now_ms()
         mine = own(writer.entries)
         before = BETWEEN if text_of(writer.entries[: len(writer.entries) - len(mine)]) else ""
         said = text_of(mine).removeprefix(before)
         thought = "".join(entry.text for entry in mine if entry.kind == "reasoning")
-        model, *others = _models(job, mine, step.model)
+        served = [entry.data["model"] for entry in mine if entry.kind == "status" and "model" in entry.data]
+        job.row.model = served[-1] if served else step.model  # Who began an answer goes on with it.
         finish, calls, error, code = "failed", tuple[ToolCall, ...](), "", ""
         last: list[Entry] = []
         while True:
             release, tally = Release(self._screens, said, thought, before, job.built_in), Tally(self._engine)
             try:
                 tally.prompt = await self._further(job, turn.earlier())
-                finish, calls, last = await self._stream(turn, model, release, tally)
+                finish, calls, last = await self._stream(turn, release, tally)
             except (EngineError, TurnError) as failure:
-                logger.warning("engine trouble", generation=job.row.id, model=model, error=str(failure))
-                self._cards.forget()  # Another window, other models: the next turn had better ask.
-                if others and not release.anything:  # What the check still held is forgotten with its model.
-                    model, *others = others
-                    await writer.write(Entry("status", data={"model": model}))
-                    continue
+                logger.warning("engine trouble", generation=job.row.id, model=job.row.model, error=str(failure))
+                if isinstance(failure, EngineError) and not at_fault(failure):
+                    self._cards.forget()  # Another window, other models: the next turn had better ask.
+                    if _replaceable(turn, release):  # What the check still held is forgotten with its model.
+                        job.row.model = job.remaining[1].model
+                        await writer.write(Entry("status", data={"model": job.row.model}))
+                        continue
                 words = failure if isinstance(failure, TurnError) else trouble(failure)
                 error, code = words.message, words.code
             break
@@ -77,9 +78,9 @@ class Streams:
         charged = release.anything or finish in ("stop", "length")  # A step that delivered nothing costs nothing.
         sealed = Sealed(
             seq=step.seq,
-            model=model,
+            model=job.row.model,
             finish=finish,
-            prompt_tokens=await tally.read(model) if charged else 0,
+            prompt_tokens=await tally.read(job.row.model) if charged else 0,
             completion_tokens=tally.generated if charged else 0,
             cached_tokens=tally.cached if charged else 0,
             estimated=tally.estimated,
@@ -87,7 +88,7 @@ class Streams:
             code=code,
             blocked=release.blocked,
             began_at=began_at,
-            first_at=writer.first_token_at or (now_ms() if last else None),
+            first_at=tally.first_at,
             ended_at=now_ms(),
             screen_us=round(release.seconds * 1e6),
         )
@@ -95,17 +96,17 @@ class Streams:
         return sealed
 
     async def _stream(
-        self, turn: Progress, model: str, release: Release, tally: Tally
+        self, turn: Progress, release: Release, tally: Tally
     ) -> tuple[str, tuple[ToolCall, ...], list[Entry]]:
         """Why it ended, the calls it ended with, and its last entries, which are written together with the seal."""
         job, row, sampling, prompt = turn.job, turn.job.row, turn.job.sampling, tally.prompt
         if release.anything:  # Taken over.
-            await tally.take_over(model, release.text, release.reasoning)
+            await tally.take_over(row.model, release.text, release.reasoning)
             sampling = replace(sampling, max_tokens=sampling.max_tokens - tally.generated)
             if sampling.max_tokens <= 0:
                 return "length", (), []
         request = Request(
-            model,
+            row.model,
             prompt.messages,
             sampling,
             continue_from=release.text,
@@ -119,7 +120,8 @@ class Streams:
             tool_choice=job.tool_choice if turn.step.seq == 1 else "auto",
         )
         stop = self._log.stop_requested(row.id)
-        async with aclosing(until(stop, self._engine.stream(request))) as chunks:
+        stream = self._engine.stream(request, lambda: SOON_S if _replaceable(turn, release) else None)
+        async with aclosing(until(stop, stream)) as chunks:
             async for chunk in chunks:
                 tally.take(chunk)
                 entries = await release.take(chunk)
@@ -132,9 +134,6 @@ class Streams:
         return "stopped", (), []
 
 
-def _models(job: Job, mine: Sequence[Entry], planned: str) -> list[str]:
-    """The model that serves this step, by the log if it was changed on the way, and those that may come after it."""
-    served = [entry.data["model"] for entry in mine if entry.kind == "status" and "model" in entry.data]
-    model = served[-1] if served else planned
-    names = [one.model for one in job.candidates]
-    return [model, *(names[names.index(model) + 1 :] if model in names else [])]
+def _replaceable(turn: Progress, release: Release) -> bool:
+    """Whether another model may still stand in for the one that serves: nothing of its answer was delivered."""
+    return len(turn.job.remaining) > 1 and not release.anything

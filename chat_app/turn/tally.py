@@ -4,6 +4,7 @@ What no engine has counted is not charged, but for one case: the beginning that 
 cannot count is estimated, and the receipt says so.
 """
 
+from chat_app.data.ids import now_ms
 from chat_app.prompts.prompt import Prompt
 from chat_app.turn.engine import Engine
 from inference.protocol import CannotCount, Chunk, EngineError, Usage
@@ -23,6 +24,8 @@ class Tally:
         self._continued = False
         self._generated = 0
         self.estimated = False
+        self.first_at: int | None = None
+        """When the first token came, in milliseconds since 1970."""
 
     @property
     def prompt(self) -> Prompt:
@@ -59,6 +62,8 @@ class Tally:
 
     def take(self, chunk: Chunk) -> None:
         """One chunk has come."""
+        if self.first_at is None and (chunk.tokens or chunk.text or chunk.reasoning):
+            self.first_at = now_ms()
         self._generated += chunk.tokens
         if self._read is None and not self._continued:
             self._read = chunk.prompt_tokens

@@ -15,7 +15,7 @@ from chat_app.prompts.prompt import UnknownPart
 from chat_app.sessions.generations import GenerationRow, Generations
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.turn.admit import Admission
-from chat_app.turn.job import Job, Unreadable
+from chat_app.turn.job import Job, Outdated, Unreadable
 from chat_app.turn.settle import Settlement
 from chat_app.turn.steps import Passage
 from chat_app.turn.stream import Streams
@@ -28,6 +28,7 @@ MOST_STEPS = 32
 """Steps of one turn. A model that asks for tools again and again is stopped there."""
 GIVEN_UP = "This answer could not be finished, although it was tried many times."
 UNREADABLE = "This answer could not be finished: what was stored of it is damaged."
+OUTDATED = "This answer was cut off when Parley was updated. It was not charged; please ask again."
 
 
 class Worker:
@@ -81,7 +82,7 @@ class Worker:
             job = self._begun.pop(row.id, None) or Job.from_row(row)
         except Unreadable as error:
             logger.error("generation given up", generation=row.id, error=str(error))
-            return await self._settlement.give_up(row, UNREADABLE)
+            return await self._settlement.give_up(row, OUTDATED if isinstance(error, Outdated) else UNREADABLE)
         await writer.open()
         turn = await self._passage.resume(job, writer)
         while True:

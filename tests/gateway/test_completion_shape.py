@@ -43,6 +43,15 @@ def chunks(raw: bytes) -> list[ChatCompletionChunk]:
     return read
 
 
+def test_a_model_that_stands_in_is_named() -> None:
+    entries = [Entry("status", data={"model": "other"}), Entry("text", "Here.")]
+    shape = Shape("g", "m", 5)
+    [chunk] = shape.chunks(entries).decode().split("\n\n")[:-1]
+    models = [json.loads(part.removeprefix("data: "))["model"] for part in (chunk, shape.opening().decode())]
+    whole = json.loads(Shape("g", "m", 5).whole(entries, "stop", {}))
+    assert [*models, whole["model"]] == ["other"] * 3
+
+
 def test_chunks_say_what_is_for_the_program_and_nothing_else() -> None:
     deltas: list[dict[str, Any]] = [
         chunk.choices[0].delta.model_dump(exclude_unset=True) for chunk in chunks(Shape("g", "m", 5).chunks(ENTRIES))

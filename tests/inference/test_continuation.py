@@ -61,6 +61,24 @@ async def test_patience_ends(client: InferenceClient) -> None:
         await gone.models()
 
 
+@pytest.mark.parametrize("trouble", [{"drop_at": 0}, {"refuse": "overloaded"}])
+async def test_a_caller_may_have_less_patience(client: InferenceClient, trouble: dict[str, object]) -> None:
+    async with asyncio.timeout(10):
+        with pytest.raises((EngineDied, Overloaded)):
+            _ = [chunk async for chunk in SteadyClient(client).stream(request(script(**trouble)), lambda: 0.2)]
+        with pytest.raises(EngineDied):
+            await SteadyClient(InferenceClient(lambda: "")).count("scripted", [Message("user", "x")], patience=0.2)
+
+
+async def test_patience_is_asked_for_at_each_failure() -> None:
+    """Who has delivered the beginning of an answer cannot go elsewhere with it any more."""
+    seconds: list[float | None] = [None, 0.0]
+    breaks = Breaks((), (), (Chunk("too late", 2, "stop"),))
+    with pytest.raises(EngineDied):
+        _ = [chunk async for chunk in SteadyClient(breaks).stream(request("hello"), lambda: seconds.pop(0))]
+    assert (seconds, len(breaks.asked)) == ([], 2)
+
+
 async def test_what_will_not_get_better_is_not_tried_again(client: InferenceClient) -> None:
     began = time.monotonic()
     with pytest.raises(BadRequest):

@@ -1,0 +1,92 @@
+"""The receipt of a turn of several steps: its figures are sums over all of them, as their seals have them."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from chat_app.tools import BUILT_IN
+from chat_app.turn import Ask
+from chat_app.wiring import Parley
+from inference.protocol import CannotCount
+from tests.parley import answer, entries, person, script
+
+CALL = {"name": "calculator", "arguments": json.dumps({"expression": "17 * 23"})}
+WORDS = " ".join(f"word{n}" for n in range(60))
+
+
+async def test_times_and_tokens_are_those_of_all_model_steps(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = await person(parley)
+    check, run = parley.turns._preparation.check, BUILT_IN["calculator"].run
+
+    def checked(ask: Ask):  # type: ignore[no-untyped-def]
+        time.sleep(0.05)
+        return check(ask)
+
+    async def slow(_: object, arguments: str, key: str) -> str:
+        await asyncio.sleep(0.5)
+        return await run(arguments, key)
+
+    monkeypatch.setattr(parley.turns._preparation, "check", checked)
+    monkeypatch.setattr(type(BUILT_IN["calculator"]), "run", slow)
+    started = await parley.turns.say(ada, script(text=WORDS, rate=200, calls=[CALL], then={"text": WORDS, "rate": 200}))
+    shown, end = await entries(parley, started.generation_id)
+    assert end == "done"
+    view = await parley.generations.view(ada, started.generation_id)
+    receipt = view.receipt
+    first, second = (entry.data for entry in shown if entry.kind == "sealed")
+    [tool] = [step for step in await parley.steps.of(started.generation_id) if step.kind == "tool"]
+
+    assert receipt["queue_ms"] == first["began_at"] - view.created_at >= 50
+    assert first["first_at"] <= view.created_at + receipt["ttft_ms"] <= first["ended_at"]
+    assert first["ended_at"] + 500 <= tool.finished_at <= second["began_at"] <= second["first_at"]
+    flow_ms = sum(seal["ended_at"] - seal["first_at"] for seal in (first, second))
+    assert receipt["tokens_per_s"] == round(view.completion_tokens / flow_ms * 1000, 1)
+    assert view.completion_tokens == first["completion_tokens"] + second["completion_tokens"] > 120
+    assert receipt["screen_ms"] == round((first["screen_us"] + second["screen_us"]) / 1000, 2)
+    assert 0 < second["screen_us"] < first["screen_us"] + second["screen_us"]
+    assert "estimated" not in receipt
+
+    [row] = await parley.db.query("SELECT payload FROM event WHERE id = $1", started.generation_id)
+    event = json.loads(row["payload"])
+    names = ("queue_ms", "ttft_ms", "tokens_per_s")
+    assert [event[name] for name in names] == [receipt[name] for name in names]
+
+
+async def test_what_one_step_estimated_is_said_of_the_turn(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = await person(parley)
+    started = await parley.turns.say(ada, script(text=WORDS, rate=100, calls=[CALL], then={"text": WORDS, "rate": 0}))
+    seen = ""
+    async for update in parley.viewer.follow(started.generation_id):
+        seen += update.text
+        if len(seen) > 100:
+            break
+    await parley.ownership.close()
+
+    async def cannot(*_: object) -> int:
+        raise CannotCount("not here")
+
+    monkeypatch.setattr(parley.client, "count", cannot)
+    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    shown, end = await entries(parley, started.generation_id)
+    assert end == "done"
+    assert [entry.data["estimated"] for entry in shown if entry.kind == "sealed"] == [True, False]
+    receipt = (await parley.generations.view(ada, started.generation_id)).receipt
+    assert receipt["estimated"] is True
+    untimed = ("queue_ms", "ttft_ms", "tokens_per_s")
+    assert [receipt[name] for name in untimed] == [None] * 3, "they would blame the engine for the crash"
+
+
+async def test_a_lone_step_has_its_own_figures(parley: Parley) -> None:
+    ada = await person(parley)
+    started = await parley.turns.say(ada, script(text=WORDS, rate=300))
+    shown, _ = await entries(parley, started.generation_id)
+    [seal] = [entry.data for entry in shown if entry.kind == "sealed"]
+    view = await parley.generations.view(ada, started.generation_id)
+    assert view.receipt["queue_ms"] == seal["began_at"] - view.created_at
+    flow_ms = seal["ended_at"] - seal["first_at"]
+    assert view.receipt["tokens_per_s"] == round(60 / flow_ms * 1000, 1)
+    single = await parley.turns.say(ada, script(tokens=1, rate=0))
+    await answer(parley, single.generation_id)
+    assert (await parley.generations.view(ada, single.generation_id)).receipt["tokens_per_s"] is None

@@ -32,10 +32,17 @@ class Preparation:
         self._cards = cards
         self._ledger = ledger
 
-    @property
-    def largest_context(self) -> int:
-        """The widest window in tokens of all models that are known to be offered."""
-        return max((card.context for card in self._cards.known), default=0) or UNKNOWN_CONTEXT
+    async def largest_context(self, wanted: str) -> int:
+        """The widest window in tokens of all models that are offered, the wanted one among them.
+
+        It is never guessed: what a smaller window leaves out once stays out of the thread's later prompts. Raises
+        `TurnError` while no engine is there.
+        """
+        try:
+            cards = await self._cards.offered(wanted)
+        except EngineError as error:
+            raise trouble(error) from error
+        return max((card.context for card in cards), default=0) or UNKNOWN_CONTEXT
 
     def check(self, ask: Ask) -> Verdict:
         """2. Is what they wrote fit to be answered, whatever role they wrote it in?"""

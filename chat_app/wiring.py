@@ -130,7 +130,6 @@ def build(settings: Settings) -> Parley:
     beginning = Beginning(
         log=log,
         plans=plans,
-        threads=threads,
         ownership=ownership,
         admission=admission,
         preparation=preparation,

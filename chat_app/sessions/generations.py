@@ -305,10 +305,11 @@ class Generations:
         return [str(row["id"]) for row in rows]
 
     async def view(self, owner: Owner, generation_id: str) -> GenerationView:
-        """One generation of this person. Raises `NotFound`."""
+        """One generation of this person. Raises `NotFound`, also once its thread has been deleted."""
         rows = await self._db.query(
             "SELECT id, status, source, model, thread_id, message_id, prompt_tokens, completion_tokens, cached_tokens,"
-            " cost_micro, error, receipt, created_at FROM generation WHERE id = $1 AND user_id = $2",
+            " cost_micro, error, receipt, created_at FROM generation WHERE id = $1 AND user_id = $2 AND NOT EXISTS"
+            " (SELECT 1 FROM thread WHERE thread.id = generation.thread_id AND thread.deleted_at IS NOT NULL)",
             generation_id,
             owner.user_id,
         )

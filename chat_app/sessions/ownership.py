@@ -56,7 +56,7 @@ class Ownership:
         self._work: Work | None = None
         self._on_beat: Beat | None = None
         self._running: dict[str, _Running] = {}
-        self._registered: set[str] = set()
+        self._registered: dict[str, GenerationRow] = {}
         self._pauses: dict[str, Pause] = {}
         self._handed_back: Pause | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,7 +69,8 @@ class Ownership:
     async def start(self, work: Work, beat: Beat | None = None) -> None:
         """Say that this process lives, and begin to look for jobs that nobody works on.
 
-        `work` does a job to its end. `beat` is called with the running rows at every heartbeat (a third of the lease).
+        `work` does a job to its end. `beat` is called at every heartbeat (a third of the lease) with the rows
+        that run or are registered.
         """
         self._work, self._on_beat, self._closing = work, beat, False
         await _attempt(self._beat)
@@ -83,18 +84,18 @@ class Ownership:
         await cancelled(self._beating, self._keeping)
         await self._presence.release()
 
-    def register(self, generation_id: str) -> None:
-        """A job with this id is being prepared here: it is not to be taken up meanwhile, even if its row is there."""
-        self._registered.add(generation_id)
+    def register(self, row: GenerationRow) -> None:
+        """A job is being prepared here: it is not to be taken up meanwhile, even if its row is in the table."""
+        self._registered[row.id] = row
 
     def forget(self, generation_id: str) -> None:
         """The preparation is over without `run`. If the row was committed after all, this process takes it up."""
-        self._registered.discard(generation_id)
+        self._registered.pop(generation_id, None)
 
     def run(self, row: GenerationRow) -> None:
         """Work on a job in the background until it ends; of one job at most one task runs, under the highest fence."""
         assert self._work is not None, "start() comes first"
-        self._registered.discard(row.id)
+        self._registered.pop(row.id, None)
         earlier = self._running.get(row.id)
         if self._closing or (earlier is not None and earlier.row.fence >= row.fence):
             return
@@ -148,8 +149,9 @@ class Ownership:
         await asyncio.gather(_attempt(self._drop_taken), _attempt(self._call_beat))
 
     async def _call_beat(self) -> None:
-        if self._on_beat is not None and self._running:
-            await self._on_beat([running.row for running in self._running.values()])
+        rows = [*self._registered.values(), *(running.row for running in self._running.values())]
+        if self._on_beat is not None and rows:
+            await self._on_beat(rows)
 
     async def _drop_taken(self) -> None:
         """End the tasks of jobs that another owner has by now: it took us for dead."""

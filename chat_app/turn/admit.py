@@ -2,7 +2,7 @@
 
 Whoever is admitted has a place among the person's running answers until the turn ends. The place belongs to the
 generation, not to its owner: who takes it over occupies the same one, who loses it leaves it alone, and the heartbeat
-of the process renews the places of all that run there.
+of the process renews the places of all that run or are being prepared there.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Admission:
             )
 
     async def occupy(self, rows: Sequence[GenerationRow]) -> None:
-        """Renew the places of generations that run here, and take those of generations that were taken over."""
+        """Renew the places of these generations, and take those of generations that were taken over."""
         with suppress(LimitsUnavailable):  # A place lasts longer than the time to the next heartbeat.
             places = [(_places(row), row.id) for row in rows]
             kept = await self._limits.renew(places, PLACE_TTL_MS)

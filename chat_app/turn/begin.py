@@ -15,7 +15,6 @@ from chat_app.data.log.base import GenerationLog, LogUnavailable
 from chat_app.safety.verdict import Verdict
 from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.ownership import Ownership
-from chat_app.sessions.threads import Threads
 from chat_app.turn.admit import Admission
 from chat_app.turn.ask import Ask, Started, TurnError
 from chat_app.turn.hold import Hold
@@ -33,7 +32,6 @@ class Beginning:
         self,
         log: GenerationLog,
         plans: Plans,
-        threads: Threads,
         ownership: Ownership,
         admission: Admission,
         preparation: Preparation,
@@ -43,7 +41,6 @@ class Beginning:
     ) -> None:
         self._log = log
         self._plans = plans
-        self._threads = threads
         self._ownership = ownership
         self._admission = admission
         self._preparation = preparation
@@ -77,7 +74,7 @@ class Beginning:
         terms = await self._plans.terms(ask.identity.plan_id)
         row = _new_row(ask, terms, self._ownership.owner)
         await self._admission.enter(row, terms)  # 1
-        self._ownership.register(row.id)
+        self._ownership.register(row)
         try:
             verdict = self._preparation.check(ask)  # 2
             choice = await self._preparation.choose(ask)  # 3
@@ -96,9 +93,8 @@ class Beginning:
 
     async def _refuse(self, ask: Ask, row: GenerationRow, verdict: Verdict) -> Started:
         said = "\n\n".join(message.content for message in ask.unchecked)
-        added = self._threads.add(ask.identity, ask.exchange, row.id, ask.model, ask.seen_head) if ask.exchange else []
         try:
-            await self._settlement.refuse(row, verdict, said, added)
+            await self._settlement.refuse(row, verdict, said, self._hold.added(ask, row))
         except Unmet as error:
             raise TurnError("not_found", "This chat does not exist any more.", 404) from error
         self._ownership.forget(row.id)

@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass, replace
 
-from chat_app.billing.ledger import OVER_QUOTA, Account, Allowance, Ledger, allowance_in
+from chat_app.billing.ledger import OVER_QUOTA, Allowance, Ledger, allowance_in
 from chat_app.billing.plans import Terms
-from chat_app.data.db.base import Database, OutcomeUnknown, Unmet
-from chat_app.sessions.generations import Generations
-from chat_app.sessions.steps import Step, Steps
+from chat_app.data.db.base import Database, OutcomeUnknown, Statement, Unmet
+from chat_app.sessions.generations import GenerationRow, Generations
+from chat_app.sessions.steps import Steps
 from chat_app.sessions.threads import Threads, branched
 from chat_app.turn.ask import Ask, TurnError
+from chat_app.turn.charge import account
 from chat_app.turn.commit import commit
 from chat_app.turn.engine import trouble
 from chat_app.turn.job import VERSION, Job
 from chat_app.turn.prepare import Preparation
+from chat_app.turn.progress import first_step
 from inference.protocol import EngineError
 
 LEAST_ANSWER = 16
@@ -75,22 +77,25 @@ class Hold:
             429,
         )
 
+    def added(self, ask: Ask, row: GenerationRow) -> list[Statement]:
+        """What puts the question and the place of its answer into its thread; nothing for a call of the API."""
+        if ask.exchange is None:
+            return []
+        return self._threads.add(ask.identity, ask.exchange, row.id, ask.model, ask.seen_head)
+
     async def _commit(self, ask: Ask, job: Job, terms: Terms) -> Begun:
         row, amount = job.row, job.worst_case(job.prompt)
         row.job, row.job_version = job.to_json(), VERSION
         row.held_tokens, row.held_micro = amount.tokens, amount.micro
-        account = Account(row.tenant_id, row.user_id, row.id, row.period)
-        added = self._threads.add(ask.identity, ask.exchange, row.id, ask.model, ask.seen_head) if ask.exchange else []
-        step = Step(row.id, 1, "model", model=row.model, started_at=row.created_at)
 
         async def took_place() -> bool:
             return await self._generations.status(row.id) is not None
 
         statements = [
-            *self._ledger.hold(account, 1, amount, terms.monthly_tokens),
-            *added,
+            *self._ledger.hold(account(row), 1, amount, terms.monthly_tokens),
+            *self.added(ask, row),
             self._generations.create(row),
-            self._steps.begin(row, step),
+            self._steps.begin(row, first_step(row)),
         ]
         try:
             results = await commit(self._db, statements, took_place, PATIENCE_S)
@@ -105,4 +110,4 @@ class Hold:
         if results is None:  # An earlier try had taken place; what it returned is lost.
             return Begun(job)
         aside = ask.exchange is not None and branched(results, ask.exchange)
-        return Begun(job, aside, allowance_in(results, account, terms.monthly_tokens))
+        return Begun(job, aside, allowance_in(results, account(row), terms.monthly_tokens))

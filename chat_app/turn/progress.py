@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from chat_app.billing.ledger import Account, Amount
 from chat_app.data.ids import now_ms
 from chat_app.data.log.entries import Entry
 from chat_app.prompts.prompt import Prompt
+from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step
 from chat_app.turn.job import Job
@@ -17,6 +17,11 @@ Further = Callable[[Job, Sequence[Message]], Awaitable[Prompt]]
 """Makes the prompt of a model step out of the job and what earlier steps added. Raises `TurnError`."""
 
 
+def first_step(row: GenerationRow) -> Step:
+    """The step that every turn begins with."""
+    return Step(row.id, 1, "model", model=row.model, started_at=row.created_at)
+
+
 @dataclass(slots=True)
 class Progress:
     """One turn in the hands of its owner."""
@@ -25,17 +30,6 @@ class Progress:
     writer: LogWriter
     step: Step
     done: list[Step] = field(default_factory=list)
-
-    @property
-    def account(self) -> Account:
-        """Whose money it is."""
-        row = self.job.row
-        return Account(row.tenant_id, row.user_id, row.id, row.period)
-
-    @property
-    def held(self) -> Amount:
-        """What the running step holds."""
-        return Amount(self.job.row.held_tokens, self.job.row.held_micro)
 
     def earlier(self, *more: Entry) -> list[Message]:
         """What the steps before the running one added to the prompt; with `more`, before the next one."""

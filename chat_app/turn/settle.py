@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import structlog
 
-from chat_app.billing.ledger import NOTHING, Account, Amount, Ledger
+from chat_app.billing.ledger import NOTHING, Ledger
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import now_ms
 from chat_app.data.log.base import GenerationLog, LogUnavailable, StaleOwner
@@ -16,6 +16,7 @@ from chat_app.sessions.generations import ENDED, LOST, GenerationRow, Generation
 from chat_app.sessions.steps import Step, Steps
 from chat_app.telemetry.events import Events
 from chat_app.telemetry.metrics import turn_ended
+from chat_app.turn.charge import account, held, used
 from chat_app.turn.commit import commit
 from chat_app.turn.progress import Progress
 from chat_app.turn.receipt import event, outcome, refusal
@@ -54,8 +55,7 @@ class Settlement:
         if sealed.blocked is not None:
             statements.append(self._review(row, sealed.blocked, turn.writer.text))
         if last.kind == "model":
-            used = Amount(last.prompt_tokens + last.completion_tokens, last.cost_micro)
-            statements += self._ledger.settle(turn.account, last.seq, turn.held, used)
+            statements += self._ledger.settle(account(row), last.seq, held(row), used(last))
         await self._commit(row, ended, sealed.blocked, statements)
         return ended.status
 
@@ -69,9 +69,7 @@ class Settlement:
         cut = [replace(step, status="failed", finished_at=now_ms()) for step in steps if not step.finished]
         ended = given_up(row, error, [*done, *cut], log)
         finish = [*self._generations.finish(row, ended), *(self._steps.finish(row, step) for step in cut)]
-        account = Account(row.tenant_id, row.user_id, row.id, row.period)
-        held = Amount(row.held_tokens, row.held_micro)
-        freed = self._ledger.release(account, row.step, held) if held != NOTHING else []
+        freed = self._ledger.release(account(row), row.step, held(row)) if held(row) != NOTHING else []
         try:
             await self._commit(row, ended, None, [*finish, *freed])
         except Unmet:  # It holds what its ledger says is settled: the rows contradict each other.

@@ -19,9 +19,10 @@ from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step, Steps
 from chat_app.tools import BUILT_IN, ToolError
 from chat_app.turn.ask import TurnError
+from chat_app.turn.charge import account, held, used
 from chat_app.turn.commit import commit
 from chat_app.turn.job import Job
-from chat_app.turn.progress import Further, Progress
+from chat_app.turn.progress import Further, Progress, first_step
 from chat_app.turn.seal import Sealed, pending
 from inference.protocol import ToolCall
 
@@ -46,7 +47,7 @@ class Passage:
         """Where the turn stands, its log complete up to the running step."""
         row = job.row
         if row.attempts == 1:
-            return Progress(job, writer, Step(row.id, 1, "model", model=row.model, started_at=row.created_at))
+            return Progress(job, writer, first_step(row))
         *done, running = await self._steps.of(row.id)
         there = {entry.data["id"] for entry in writer.entries if entry.kind == "tool_result"}
         results = [orjson.loads(step.output) for step in done if step.kind == "tool"]
@@ -55,9 +56,9 @@ class Passage:
 
     async def to_tools(self, turn: Progress, finished: Step) -> None:
         """The model asked for tools: settle its step, begin the first call's."""
-        used = Amount(finished.prompt_tokens + finished.completion_tokens, finished.cost_micro)
+        row = turn.job.row
         following = turn.next("tool", pending(turn.writer.entries)[0].name)
-        settled = self._ledger.settle(turn.account, finished.seq, turn.held, used)
+        settled = self._ledger.settle(account(row), finished.seq, held(row), used(finished))
         await self._move(turn, finished, following, NOTHING, settled)
 
     async def run_tool(self, turn: Progress) -> tuple[Step, Sealed] | None:
@@ -84,16 +85,16 @@ class Passage:
     async def _to_model(self, turn: Progress, finished: Step, result: Entry) -> None:
         job, following = turn.job, turn.next("model")
         amount = job.worst_case(await self._further(job, turn.earlier(result)))
-        held = self._ledger.hold(turn.account, following.seq, amount, job.monthly_tokens)
+        money = self._ledger.hold(account(job.row), following.seq, amount, job.monthly_tokens)
         try:
-            await self._move(turn, finished, following, amount, held)
+            await self._move(turn, finished, following, amount, money)
         except Unmet as error:
             if error.name != OVER_QUOTA:
                 raise
             raise TurnError("quota_exceeded", NO_ROOM, 429) from error
 
     async def _move(
-        self, turn: Progress, finished: Step, following: Step, held: Amount, money: list[Statement]
+        self, turn: Progress, finished: Step, following: Step, amount: Amount, money: list[Statement]
     ) -> None:
         row = turn.job.row
 
@@ -104,7 +105,7 @@ class Passage:
             await commit(
                 self._db,
                 [
-                    self._generations.advance(row, following.seq, held.tokens, held.micro),
+                    self._generations.advance(row, following.seq, amount.tokens, amount.micro),
                     self._steps.finish(row, finished),
                     *money,
                     self._steps.begin(row, following),
@@ -115,7 +116,7 @@ class Passage:
             if error.name == LOST:
                 raise StaleOwner from error
             raise
-        row.step, row.held_tokens, row.held_micro = following.seq, held.tokens, held.micro
+        row.step, row.held_tokens, row.held_micro = following.seq, amount.tokens, amount.micro
         turn.move(finished, following)
 
 

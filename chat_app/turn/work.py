@@ -79,7 +79,9 @@ class Worker:
         if row.attempts > MOST_ATTEMPTS:
             return await self._settlement.give_up(row, GIVEN_UP)
         try:
-            job = self._begun.pop(row.id, None) or Job.from_row(row)
+            job = self._begun.pop(row.id, None)
+            if job is None or job.row.fence != row.fence:  # Its first task ended before it could run.
+                job = Job.from_row(row)
         except Unreadable as error:
             logger.error("generation given up", generation=row.id, error=str(error))
             return await self._settlement.give_up(row, OUTDATED if isinstance(error, Outdated) else UNREADABLE)

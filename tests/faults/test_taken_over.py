@@ -9,6 +9,7 @@ import pytest
 
 from chat_app.accounts.identity import Identity
 from chat_app.data.db.base import Statement
+from chat_app.sessions.generations import NotFound
 from chat_app.turn import TurnError
 from chat_app.wiring import Parley, build
 from tests.parley import StartParley, answer, expected, fleet_settings, person, prompt_tokens, script
@@ -65,6 +66,24 @@ async def test_who_takes_over_a_sealed_answer_asks_no_engine(parley: Parley, mon
     assert await answer(parley, started.generation_id) == (expected(question), "done")
     assert asked == [started.generation_id]
     assert await month(parley, ada) == (await prompt_tokens(parley, question) + 30, 0)
+
+
+async def test_a_task_that_was_ended_before_its_first_step_is_taken_up_under_its_new_fence(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await person(parley)
+    asked, run = requests_to(parley, monkeypatch), parley.ownership.run
+
+    def ended_at_once(row):  # type: ignore[no-untyped-def]
+        run(row)
+        if row.attempts == 1:
+            parley.ownership._running[row.id].task.cancel()
+
+    monkeypatch.setattr(parley.ownership, "run", ended_at_once)
+    started = await parley.turns.say(ada, question := script(tokens=30, rate=0, seed=2))
+    assert await asyncio.wait_for(answer(parley, started.generation_id), 15) == (expected(question), "done")
+    view = await parley.generations.view(ada, started.generation_id)
+    assert (view.receipt["attempts"], asked) == (2, [started.generation_id])
 
 
 @pytest.mark.parametrize("job", ["", "{", '{"prompt": []}', "[1]"])
@@ -171,9 +190,13 @@ async def test_a_deleted_threads_answer_stops_and_is_settled(parley: Parley) -> 
     assert end == "stopped"
     assert expected(question).startswith(seen)
     used, held = await month(parley, ada)
-    view = await parley.generations.view(ada, started.generation_id)
-    assert (used, held) == (view.prompt_tokens + view.completion_tokens, 0)
-    assert 0 < view.completion_tokens < 500
+    [row] = await parley.db.query(
+        "SELECT prompt_tokens, completion_tokens FROM generation WHERE id = $1", started.generation_id
+    )
+    assert (used, held) == (row["prompt_tokens"] + row["completion_tokens"], 0)
+    assert 0 < row["completion_tokens"] < 500
+    with pytest.raises(NotFound):
+        await parley.generations.view(ada, started.generation_id)
 
 
 async def test_text_that_no_store_can_hold_is_cleaned_and_the_answer_ends_once(

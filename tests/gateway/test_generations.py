@@ -19,7 +19,7 @@ from chat_app.data.log.entries import Entry
 from chat_app.gateway import completions
 from chat_app.sessions.viewer import Gone, Update
 from tests.gateway.served import Served, served_by, serving
-from tests.parley import StartParley, expected, fleet_settings, person, script
+from tests.parley import StartParley, answer, expected, fleet_settings, person, script
 
 SLOW = script(tokens=2_000, rate=50, seed=5)
 STEADY = script(tokens=120, rate=100, seed=6)
@@ -154,6 +154,24 @@ async def test_nobody_sees_or_stops_anothers_answer(served: Served) -> None:
     view = await served.parley.generations.view(served.who, generation)
     assert not view.ended
     await stream.close()
+
+
+async def test_an_answer_of_a_deleted_thread_is_not_found(served_anywhere: Served) -> None:
+    served, parley = served_anywhere, served_anywhere.parley
+    ended = await parley.turns.say(served.who, script(text="between us"))
+    assert await answer(parley, ended.generation_id) == ("between us", "done")
+    running = await parley.turns.say(served.who, SLOW)
+    for started in (ended, running):
+        async with served.http.get(f"{served.url}/v1/generations/{started.generation_id}", headers=served.bearer) as ok:
+            assert ok.status == 200
+        await parley.turns.delete(served.who, str(started.thread_id))
+        for method, path in (("GET", ""), ("GET", "/events"), ("POST", "/stop")):
+            url = f"{served.url}/v1/generations/{started.generation_id}{path}"
+            async with served.http.request(method, url, headers=served.bearer) as response:
+                assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found"), path
+    assert (await answer(parley, running.generation_id))[1] == "stopped"
+    month = await parley.ledger.allowance(served.who.user_id, None)
+    assert month.held == 0 and month.used > 0
 
 
 @pytest.mark.parametrize("made_up", ["0" * 32, "nonsense", "%00", "a" * 500, "..%2f..%2fetc"])

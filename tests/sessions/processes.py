@@ -46,7 +46,7 @@ class Process:
         """A new job of this process, committed but not run."""
         row = new_row(self.ownership.owner, job_version)
         if registered:
-            self.ownership.register(row.id)
+            self.ownership.register(row)
         await db.batch(self.generations.create(row))
         return row
 

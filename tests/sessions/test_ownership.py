@@ -59,7 +59,7 @@ async def test_a_job_whose_task_never_began_is_picked_up_by_its_own_process(proc
 async def test_a_registered_job_is_left_alone_until_it_is_forgotten(process: Start, db: Database) -> None:
     ann, bob = await process(), await process()
     row = new_row(ann.ownership.owner)
-    ann.ownership.register(row.id)
+    ann.ownership.register(row)
     await db.batch(ann.generations.create(row))
     await asyncio.sleep(TTL_S * 2)
     assert not ann.worked and not bob.worked
@@ -72,7 +72,7 @@ async def test_a_registered_job_that_is_run_is_registered_no_longer(process: Sta
     ann = await process()
     ann.errors = [RuntimeError("once")]
     row = await ann.begin(db)
-    ann.ownership.register(row.id)
+    ann.ownership.register(row)
     ann.ownership.run(row)
     await until(lambda: len(ann.worked) == 2)
 

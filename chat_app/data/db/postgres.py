@@ -152,6 +152,8 @@ class PostgresDatabase:
         """Do `work` again after a deadlock, a serialization failure, or the loss of a connection before the commit."""
         if self._pool is None:
             raise DatabaseUnavailable("the database is not open")
+        # By hand: what an error means decides in one place whether to try again and what is raised instead, by the fate
+        # of this very attempt. tenacity would need that twice, as a predicate and as a translation.
         reason, cause = LOST, Exception()
         for attempt in range(1, ATTEMPTS + 1):
             fate = _Fate()

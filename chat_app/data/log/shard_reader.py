@@ -78,6 +78,8 @@ class ShardReader:
             await self._side.expire(self._wake, 60)
 
     async def _run(self) -> None:
+        # By hand: what is tried again is to listen, which ends only by failing, and the pause starts over with each
+        # loss. tenacity counts attempts until a success.
         lost = False
         pause = 0.05
         while True:

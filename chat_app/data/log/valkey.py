@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 
 import orjson
+from tenacity import AsyncRetrying, retry_if_exception, wait_exponential
 
 from chat_app.data.log import valkey_scripts as scripts
 from chat_app.data.log.base import LogUnavailable, Piece, StaleOwner, WrongOffset
@@ -119,17 +120,17 @@ class ValkeyLog:
 
     async def _history(self, generation: str) -> Piece:
         """All that is stored, with its shard listened to from there on. Tries until it can, or the log is closed."""
-        pause = 0.05
-        while True:
-            try:
-                text, status, last = await self._call(self._read, [generation, shard_of(generation)])
-                await self._reader.watch(generation, last.decode())
-                return Piece(0, text.decode(), status.decode() or None)
-            except Exception as error:
-                if self._closed or not (isinstance(error, LogUnavailable) or not_now(error)):
-                    raise
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 1.0)
+
+        async def read() -> Piece:
+            text, status, last = await self._call(self._read, [generation, shard_of(generation)])
+            await self._reader.watch(generation, last.decode())
+            return Piece(0, text.decode(), status.decode() or None)
+
+        def again(error: BaseException) -> bool:
+            return not self._closed and (isinstance(error, LogUnavailable) or not_now(error))
+
+        wait = wait_exponential(multiplier=0.05, max=1.0)
+        return await AsyncRetrying(retry=retry_if_exception(again), wait=wait, reraise=True)(read)
 
     def _append(self, generation: str, fence: int, offset: int, text: str, status: str | None = None) -> Append:
         mirror = self._mirrors.get(generation)

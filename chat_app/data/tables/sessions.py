@@ -9,7 +9,7 @@ from chat_app.data.tables.columns import big, text
 
 QUEUED, STREAMING = ACTIVE = ("queued", "streaming")
 """Statuses of a generation that some process has to be working on."""
-IS_ACTIVE = "status IN ('queued', 'streaming')"
+IS_ACTIVE = f"status IN {ACTIVE}"
 """The same in SQL, word for word the condition of the partial index `generation_active`."""
 
 

@@ -149,17 +149,17 @@ class Live(Sidebar, mixin=True):
 
 
 async def _view(who: Identity, generation_id: str) -> GenerationView | None:
-    """The answer as its row has it; None for another person's."""
+    """The answer as its row has it; None for another person's, or if its chat has been deleted."""
     try:
         return await parley().generations.view(who, generation_id)
     except NotFound:
         return None
 
 
-async def _ended(who: Identity, generation_id: str, end: str) -> Entry | None:
-    """The answer, without its parts, once its last text is here."""
+async def _ended(who: Identity, generation_id: str, end: str) -> Entry:
+    """The answer, without its parts, once its last text is here; of a deleted chat only that it has ended."""
     if (view := await _view(who, generation_id)) is None:
-        return None
+        return Entry("", status=end, generation_id=generation_id)
     return Entry(
         view.message_id or "",
         status=end if view.status in RUNNING else view.status,

@@ -58,7 +58,8 @@ class Ownership:
         self._work: Work | None = None
         self._on_beat: Beat | None = None
         self._running: dict[str, _Running] = {}
-        self._registered: dict[str, GenerationRow] = {}
+        self._registered: dict[str, tuple[GenerationRow, Pause]] = {}
+        """Jobs in preparation here, and how long their rows are ours for certain once they are there."""
         self._pauses: dict[str, Pause] = {}
         """Per job whose task here has ended, but not the job: how long it is left alone."""
         self._uncounted: set[str] = set()
@@ -78,7 +79,10 @@ class Ownership:
         that run or are registered.
         """
         self._work, self._on_beat, self._closing = work, beat, False
-        await _attempt(self._beat)
+        await _attempt(self._presence.renew)
+        # What a former life of this process has left counts among its people's running answers before they can ask.
+        await _attempt(self._take_over)
+        await self._keep()
         self._beating = asyncio.create_task(_repeat(self._beat, self._ttl_s / 3), name="heartbeat")
         self._watching = asyncio.create_task(_repeat(self._watch, WATCH_S), name="orphan watch")
 
@@ -91,7 +95,7 @@ class Ownership:
 
     def register(self, row: GenerationRow) -> None:
         """A job is being prepared here: it is not to be taken up meanwhile, even if its row is in the table."""
-        self._registered[row.id] = row
+        self._registered[row.id] = row, Pause.of(self._ttl_s / 3)
 
     def forget(self, generation_id: str) -> None:
         """The preparation is over without `run`. If the row was committed after all, this process takes it up."""
@@ -100,11 +104,12 @@ class Ownership:
     def run(self, row: GenerationRow) -> None:
         """Work on a job in the background until it ends; of one job at most one task runs, under the highest fence."""
         assert self._work is not None, "start() comes first"
-        self._registered.pop(row.id, None)
+        _, sure = self._registered.pop(row.id, (row, None))
         earlier = self._running.get(row.id)
         if self._closing or (earlier is not None and earlier.row.fence >= row.fence):
             return
-        task = asyncio.create_task(self._after(earlier, self._work, row), name=f"generation {row.id}")
+        late = sure is not None and sure.over
+        task = asyncio.create_task(self._after(earlier, self._work, row, late=late), name=f"generation {row.id}")
         self._running[row.id] = _Running(row, task)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(row, done))
@@ -121,9 +126,11 @@ class Ownership:
 
     # Tasks -----------------------------------------------------------------------------------------------------------
 
-    async def _after(self, earlier: _Running | None, work: Work, row: GenerationRow) -> None:
+    async def _after(self, earlier: _Running | None, work: Work, row: GenerationRow, *, late: bool) -> None:
         if earlier is not None:
             await cancelled(earlier.task)
+        if late and not await self._generations.owned(row):
+            raise StaleOwner  # Its preparation took so long that somebody took us for dead.
         await work(row)
 
     def _ended(self, row: GenerationRow, task: asyncio.Task[None]) -> None:
@@ -158,7 +165,8 @@ class Ownership:
         await _attempt(self._call_beat)
 
     async def _call_beat(self) -> None:
-        rows = [*self._registered.values(), *(running.row for running in self._running.values())]
+        rows = [row for row, _ in self._registered.values()]
+        rows += [running.row for running in self._running.values()]
         if self._on_beat is not None and rows:
             await self._on_beat(rows)
 

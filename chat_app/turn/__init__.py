@@ -63,7 +63,7 @@ class Turns:
         try:
             head, kept_model = await self._threads.head(identity, thread_id)
             exchange = replace(exchange, parent_id=parent_id or head)
-            history = await self._threads.history(identity, exchange.parent_id, self._most_chars)
+            history = await self._history(identity, exchange.parent_id, model or kept_model)
         except NotFound as error:
             raise TurnError("not_found", "This chat does not exist any more.", 404) from error
         ask = Ask(identity, "chat", (question,), model or kept_model, exchange=exchange, seen_head=head)
@@ -75,7 +75,7 @@ class Turns:
         try:
             thread_id, question_id, _ = await self._threads.answer(identity, answer_id)
             head, kept_model = await self._threads.head(identity, thread_id)
-            history = await self._threads.history(identity, question_id, self._most_chars)
+            history = await self._history(identity, question_id, model or kept_model)
         except NotFound as error:
             raise TurnError("not_found", "This answer does not exist any more.", 404) from error
         exchange = Exchange(thread_id, new_id(), question_id)
@@ -121,10 +121,10 @@ class Turns:
             for generation_id in await self._generations.active_in(thread_id):
                 await self._log.request_stop(generation_id)
 
-    @property
-    def _most_chars(self) -> int:
-        """How much of a thread is worth reading: what the largest window that is offered can hold."""
-        return most_chars(self._preparation.largest_context)
+    async def _history(self, identity: Identity, message_id: str | None, wanted: str) -> History:
+        """As much of a thread as is worth reading: what the largest window that is offered can hold."""
+        context = await self._preparation.largest_context(wanted)
+        return await self._threads.history(identity, message_id, most_chars(context))
 
 
 def _behind(ask: Ask, history: History) -> Ask:

@@ -3,7 +3,7 @@
 Whoever is admitted has a place among the person's running answers until the turn ends. The place belongs to the
 generation, not to its owner: who takes it over occupies the same one, who loses it leaves it alone, and the heartbeat
 of the process renews the places of all that run or are being prepared there. A place that is gone is taken again only
-while the answer is active by the database: whoever slept may think that it runs, and nobody would free its place for it.
+while the answer is active by the database: whoever slept may think that it runs, and nobody would free its place.
 """
 
 from collections.abc import Sequence

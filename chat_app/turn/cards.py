@@ -30,11 +30,6 @@ class Cards:
         self._asking: asyncio.Task[None] | None = None
         self._measures: dict[tuple[str, int], Measure] = {}
 
-    @property
-    def known(self) -> list[ModelCard]:
-        """The models as they were offered last."""
-        return self._cards
-
     async def offered(self, wanted: str = "") -> list[ModelCard]:
         """The models; asked for anew if none are known, or not this one. Raises `EngineError`."""
         if not self._cards or (wanted and wanted not in {card.id for card in self._cards}):

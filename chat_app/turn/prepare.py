@@ -28,10 +28,17 @@ class Preparation:
         self._cards = cards
         self._ledger = ledger
 
-    @property
-    def largest_context(self) -> int:
-        """The widest window in tokens of all models that are known to be offered."""
-        return max((card.context for card in self._cards.known), default=0) or UNKNOWN_CONTEXT
+    async def largest_context(self, wanted: str) -> int:
+        """The widest window in tokens of all models that are offered, the wanted one among them.
+
+        It is never guessed: what a smaller window leaves out once stays out of the thread's later prompts. Raises
+        `TurnError` while no engine is there.
+        """
+        try:
+            cards = await self._cards.offered(wanted)
+        except EngineError as error:
+            raise trouble(error) from error
+        return max((card.context for card in cards), default=0) or UNKNOWN_CONTEXT
 
     async def choose(self, ask: Ask) -> Choice:
         """3. The model, out of what the engine offers now. Raises `TurnError`."""
@@ -78,7 +85,7 @@ class Preparation:
         tools = (*ask.tools, *(BUILT_IN[name].definition for name in built_in))
         needed = needs_tools(ask.messages, tools)
         if needed and calls_tools(card) is False:
-            raise without_tools(card, self._cards.known)
+            raise without_tools(card, await self._cards.offered())
         serving = (card, *(other for other in others if serves(other, context, needed)))
         count = self._cards.counter(card.id, patience)
         try:

@@ -50,9 +50,9 @@ def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) 
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "cached_tokens": cached,
-            "queue_ms": ends[0].began_at - row.created_at if timed and ends else None,
-            "ttft_ms": first_at - row.created_at if timed and first_at else None,
-            "total_ms": now - row.created_at,
+            "queue_ms": elapsed_ms(row.created_at, ends[0].began_at) if timed and ends else None,
+            "ttft_ms": elapsed_ms(row.created_at, first_at) if timed and first_at else None,
+            "total_ms": elapsed_ms(row.created_at, now),
             "tokens_per_s": _tokens_per_s(ends) if timed else None,
             "cost_micro": cost,
             "kept_messages": job.prompt.kept,
@@ -61,47 +61,40 @@ def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) 
             "finish": sealed.finish,
             "screen_ms": round(sum(end.screen_us for end in ends) / 1000, 2),
             **({"estimated": True} if any(end.estimated for end in ends) else {}),
-            **({"steps": [_line(step) for step in steps]} if len(steps) > 1 else {}),
+            **({"steps": [line(step) for step in steps]} if len(steps) > 1 else {}),
             **({"code": sealed.code} if sealed.code else {}),
         },
     )
 
 
 def _tokens_per_s(ends: Sequence[Sealed]) -> float | None:
-    """Over the time in which model steps were writing; None for less than two tokens."""
+    """Over the time in which model steps were writing; None for less than two tokens, or if the clock was put back."""
     tokens = sum(end.completion_tokens for end in ends)
-    flow_ms = sum(end.ended_at - end.first_at for end in ends if end.first_at is not None)
-    return round(tokens * 1000 / max(1, flow_ms), 1) if tokens > 1 else None
+    flows_ms = [end.ended_at - end.first_at for end in ends if end.first_at is not None]
+    if tokens < 2 or min(flows_ms, default=0) < 0:
+        return None
+    return round(tokens * 1000 / max(1, sum(flows_ms)), 1)
 
 
-def _line(step: Step) -> dict[str, Any]:
+def line(step: Step) -> dict[str, Any]:
+    """One step of several, as the receipt has it."""
     named = {"model": step.model} if step.kind == "model" else {"name": step.name}
     tokens = {"prompt_tokens": step.prompt_tokens, "completion_tokens": step.completion_tokens}
-    spent = (step.finished_at or step.started_at) - step.started_at
+    spent = elapsed_ms(step.started_at, step.finished_at or step.started_at)
     return {"kind": step.kind, **named, "status": step.status, **(tokens if step.kind == "model" else {}), "ms": spent}
 
 
-def given_up(row: GenerationRow, error: str, content: str, log_length: int) -> Outcome:
-    """The outcome of a turn that nobody could finish: what its row alone says. Nothing is charged for its last step."""
-    now = now_ms()
-    receipt = {"model": row.model, "plan": row.plan_id, "finish": "failed", "total_ms": now - row.created_at}
-    return Outcome(
-        "failed",
-        content=content,
-        log_length=log_length,
-        error=error,
-        first_token_at=row.first_token_at,
-        finished_at=now,
-        receipt={**receipt, "attempts": row.attempts},
-    )
+def elapsed_ms(since: int, until: int) -> int:
+    """Milliseconds between two moments; 0 if the clock was put back between them."""
+    return max(0, until - since)
 
 
 def refusal(row: GenerationRow, verdict: Verdict, plan_name: str) -> Outcome:
     """The outcome of a turn that the input check refused before anything was sent."""
     now = now_ms()
-    receipt = {"model": row.model, "plan": row.plan_id, "finish": "refused", "total_ms": now - row.created_at}
-    receipt["plan_name"] = plan_name
-    return Outcome("refused", error=verdict.message, finished_at=now, receipt=receipt)
+    total_ms = elapsed_ms(row.created_at, now)
+    receipt = {"model": row.model, "plan": row.plan_id, "plan_name": plan_name, "finish": "refused"}
+    return Outcome("refused", error=verdict.message, finished_at=now, receipt={**receipt, "total_ms": total_ms})
 
 
 def event(row: GenerationRow, ended: Outcome, verdict: Verdict | None) -> TurnEvent:

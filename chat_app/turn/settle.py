@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
 from chat_app.billing.ledger import NOTHING, Ledger
 from chat_app.data.db.base import Database, Statement, Unmet
+from chat_app.data.ids import now_ms
 from chat_app.data.log.base import GenerationLog, LogUnavailable, StaleOwner
-from chat_app.data.log.entries import clean, decode, text_of
 from chat_app.safety.review import Reviews, excerpt
 from chat_app.safety.verdict import Verdict
 from chat_app.sessions.generations import LOST, GenerationRow, Generations, Outcome
@@ -18,7 +19,8 @@ from chat_app.telemetry.metrics import turn_ended
 from chat_app.turn.charge import account, held, used
 from chat_app.turn.commit import commit
 from chat_app.turn.progress import Progress
-from chat_app.turn.receipt import event, given_up, outcome, refusal
+from chat_app.turn.receipt import event, outcome, refusal
+from chat_app.turn.remains import given_up
 from chat_app.turn.seal import Sealed
 
 logger = structlog.get_logger(__name__)
@@ -59,13 +61,15 @@ class Settlement:
         return ended.status
 
     async def give_up(self, row: GenerationRow, error: str) -> str:
-        """End a turn of which nothing but its row can be used: free what it holds, keep what is left of its text."""
+        """End a turn whose job cannot be used: free what it holds, keep what is left of its log, charge no more."""
         log = await self._generations.checkpointed(row.id)
         with suppress(LogUnavailable):
             log = max((await self._log.read(row.id)).text, log, key=len)
-        content, length = clean(text_of(decode(log))), len(log)
-        ended = given_up(row, error, content, length)
-        finish = self._generations.finish(row, ended)
+        steps = await self._steps.of(row.id)
+        done = [step for step in steps if step.finished]
+        cut = [replace(step, status="failed", finished_at=now_ms()) for step in steps if not step.finished]
+        ended = given_up(row, error, [*done, *cut], log)
+        finish = [*self._generations.finish(row, ended), *(self._steps.finish(row, step) for step in cut)]
         freed = self._ledger.release(account(row), row.step, held(row)) if held(row) != NOTHING else []
         try:
             await self._commit(row, ended, None, [*finish, *freed])

@@ -4,6 +4,8 @@ What no engine has counted is not charged, but for one case: the beginning that 
 cannot count is estimated, and the receipt says so.
 """
 
+from math import inf
+
 from chat_app.data.ids import now_ms
 from chat_app.prompts.prompt import Prompt
 from chat_app.turn.engine import Engine
@@ -48,13 +50,14 @@ class Tally:
         return self._generated
 
     async def take_over(self, model: str, text: str, reasoning: str) -> None:
-        """Count what an earlier owner delivered. Raises `EngineError`."""
+        """Count what an earlier owner delivered. Waits for the engine as long as an answer does: nobody who has read
+        half of one should lose it to a model that is being loaded. Raises `EngineError`."""
         self._continued = True
         messages, tools = self._prompt.messages, self._prompt.tools
         try:
             if self._read is None:
-                self._read = await self._engine.count(model, messages, tools=tools)
-            whole = await self._engine.count(model, messages, reasoning + text, tools)
+                self._read = await self._engine.count(model, messages, tools=tools, patience=inf)
+            whole = await self._engine.count(model, messages, reasoning + text, tools, patience=inf)
             self._generated = max(0, whole - self._read)
         except CannotCount:
             self.estimated = True

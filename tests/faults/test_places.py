@@ -11,7 +11,7 @@ from chat_app.turn import TurnError
 from tests.faults.conftest import Proxied
 from tests.faults.test_taken_over import another, goes_on
 from tests.parley import StartParley, answer, expected, fleet_settings, person, script
-from tests.turn.test_places import is_free, one_at_a_time
+from tests.turn.test_places_freed import is_free, one_at_a_time
 
 
 async def test_a_renewal_that_comes_late_occupies_nothing(fleet: Proxied) -> None:

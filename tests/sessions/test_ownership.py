@@ -234,3 +234,27 @@ async def test_trouble_in_the_heartbeat_or_the_watch_ends_neither(
     row = await ann.begin(db, registered=False)
     await until(lambda: ann.ids == {row.id})
     assert await ann.leases.held([f"process:{ann.ownership.owner}"])
+
+
+async def test_a_job_whose_preparation_outlasted_the_lease_is_looked_at_before_it_runs(
+    process: Start, db: Database, generations: Generations
+) -> None:
+    ann = await process()
+    kept, taken = await ann.begin(db), await ann.begin(db)
+    await asyncio.sleep(TTL_S / 3 + 0.05)
+    await db.batch(Statement("UPDATE generation SET owner = 'bob', fence = fence + 1 WHERE id = $1", (taken.id,)))
+    for row in (kept, taken):
+        ann.ownership.run(row)
+    await until(lambda: ann.ids == {kept.id} and ann.ownership.running == 1)
+    assert [row.id for row in ann.worked] == [kept.id]
+
+
+async def test_what_a_former_life_left_runs_before_start_returns(process: Start, db: Database, leases: Leases) -> None:
+    ann = await process()
+    row = await ann.begin(db, registered=False)
+    await ann.die()
+    await leases.release(f"process:{ann.ownership.owner}", ann.ownership.owner)
+    bob = await process()
+    assert bob.ownership.running == 1
+    await until(lambda: bob.ids == {row.id})
+    assert bob.beats[0] == [row.id]

@@ -1,0 +1,49 @@
+"""What remains of a turn that nobody could finish: its text and its receipt, by whatever its stores still hold."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from chat_app.data.ids import now_ms
+from chat_app.data.log.entries import clean, decode, encode, text_of
+from chat_app.sessions.generations import GenerationRow, Outcome
+from chat_app.sessions.steps import Step
+from chat_app.turn.receipt import elapsed_ms, line
+
+
+def given_up(row: GenerationRow, error: str, steps: Sequence[Step], log: str) -> Outcome:
+    """The outcome of a turn that nobody could finish, by its steps and what is left of its log.
+
+    What finished steps were charged stays so; nothing is charged for the last one.
+    """
+    now = now_ms()
+    entries = [replace(entry, text=clean(entry.text)) for entry in decode(log)]  # No store may refuse this end.
+    if entries and entries[-1].kind == "sealed":
+        entries.pop()
+    content, shown = text_of(entries), encode(entries)
+    prompt, completion = sum(step.prompt_tokens for step in steps), sum(step.completion_tokens for step in steps)
+    cached, cost = sum(step.cached_tokens for step in steps), sum(step.cost_micro for step in steps)
+    return Outcome(
+        "failed",
+        content=content,
+        log="" if shown == content else shown,
+        log_length=len(shown),
+        completion_tokens=completion,
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        cost_micro=cost,
+        error=error,
+        first_token_at=row.first_token_at,
+        finished_at=now,
+        receipt={
+            "model": row.model,
+            "plan": row.plan_id,
+            "finish": "failed",
+            "total_ms": elapsed_ms(row.created_at, now),
+            "attempts": row.attempts,
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "cached_tokens": cached,
+            "cost_micro": cost,
+            **({"steps": [line(step) for step in steps]} if len(steps) > 1 else {}),
+        },
+    )

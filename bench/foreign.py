@@ -71,8 +71,8 @@ def _usage(tokens: int) -> dict[str, int]:
 
 @lru_cache
 def _closing(model: str, tokens: int, usage: bool) -> bytes:
-    told = _event(model, choices=[], usage=_usage(tokens)) if usage else b""
-    return _delta(model, {}, "length") + told + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    usage_event = _event(model, choices=[], usage=_usage(tokens)) if usage else b""
+    return _delta(model, {}, "length") + usage_event + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
 @lru_cache
@@ -80,8 +80,8 @@ def _call(model: str, name: str, number: int, usage: bool) -> bytes:
     """A stream that calls a tool. Its argument is the calculator's."""
     function = {"name": name, "arguments": '{"expression": "(17 + 25) * 3"}'}
     call = {"index": 0, "id": f"call_{number}", "type": "function", "function": function}
-    told = _event(model, choices=[], usage=_usage(CALL_TOKENS)) if usage else b""
-    ended = _delta(model, {}, "tool_calls") + told + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    usage_event = _event(model, choices=[], usage=_usage(CALL_TOKENS)) if usage else b""
+    ended = _delta(model, {}, "tool_calls") + usage_event + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
     return _opening(model) + _delta(model, {"tool_calls": [call]}) + ended
 
 

@@ -40,9 +40,9 @@ def embedded(slots: int, kv_tokens: int) -> Iterator[Target]:
         assert process.stdout is not None
         process.stdin.write(order.line())
         process.stdin.flush()
-        told = process.stdout.readline()
-        if not told or "url" not in (answer := orjson.loads(told)):
-            raise RuntimeError(f"llama.cpp's server did not start: {told.decode()}")
+        said = process.stdout.readline()
+        if not said or "url" not in (answer := orjson.loads(said)):
+            raise RuntimeError(f"llama.cpp's server did not start: {said.decode()}")
         yield Target("llama.cpp", answer["url"], KEY, MODEL)
     finally:
         process.kill()

@@ -38,17 +38,17 @@ from chat_app.telemetry.fleet import FLEET
 from chat_app.telemetry.measured_log import MeasuredLog
 from chat_app.turn import Turns
 from chat_app.turn.admit import Admission
-from chat_app.turn.begin import Beginning
+from chat_app.turn.begin import TurnStarter
 from chat_app.turn.bounds import Bounds
-from chat_app.turn.cards import Cards
+from chat_app.turn.cards import ModelCards
 from chat_app.turn.engine import QueueView
-from chat_app.turn.further import FurtherPrompts
 from chat_app.turn.hold import Hold
 from chat_app.turn.job import VERSION
+from chat_app.turn.next_prompt import NextPrompts
 from chat_app.turn.prepare import Preparation
 from chat_app.turn.settle import Settlement
-from chat_app.turn.steps import Passage
 from chat_app.turn.stream import Streams
+from chat_app.turn.transitions import Transitions
 from chat_app.turn.work import Worker
 from inference.client import InferenceClient
 from inference.continuation import SteadyClient
@@ -114,21 +114,21 @@ def build(settings: Settings) -> Parley:
     events = Events(db, settings)
     ownership = Ownership(leases, generations, settings.lease_ms, VERSION)
     admission = Admission(limits, generations)
-    cards = Cards(engine)
+    cards = ModelCards(engine)
     preparation = Preparation(settings, cards, ledger)
-    bounds = Bounds(ledger, preparation, FurtherPrompts(cards))
+    bounds = Bounds(ledger, preparation, NextPrompts(cards))
     settlement = Settlement(db, log, ledger, generations, steps, reviews, events)
     worker = Worker(
         db=db,
         log=log,
         generations=generations,
         admission=admission,
-        passage=Passage(db, log, ledger, generations, steps, bounds),
+        transitions=Transitions(db, log, ledger, generations, steps, bounds),
         streams=Streams(engine, log, cards, bounds, RuleScreen, settings.gather_ms),
         settlement=settlement,
         hand_back=ownership.hand_back,
     )
-    beginning = Beginning(
+    beginning = TurnStarter(
         log=log,
         plans=plans,
         ownership=ownership,

@@ -116,12 +116,12 @@ class _Routes:
             return _json({"model": one.id, "state": one.state})
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(http)
-        told = b""
+        said = b""
         while not work.done():
             event = _event({"model": one.id, "state": one.state, "progress": round(one.progress, 2)})
-            if event != told:
+            if event != said:
                 await _write(response, event)
-                told = event
+                said = event
             await asyncio.wait({work}, timeout=PROGRESS_S)
         failed = work.exception()
         await _write(

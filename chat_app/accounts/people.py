@@ -1,6 +1,6 @@
 """Accounts: how they are made, and how a browser signs in and out.
 
-Every method that answers an identity asks the database, so that a revocation or a change of plan is in force
+Every method that returns an identity asks the database, so that a revocation or a change of plan is in force
 at once. It does not know what an account may do: that is its plan's and its caller's business.
 """
 
@@ -57,7 +57,7 @@ class Accounts(Keys, Roster):
     async def sign_up(
         self, email: str, password: str, name: str = "", *, address: str = "", hit: Hit | None = None
     ) -> str:
-        """A visitor makes an account and is signed in: answers the token for the browser's cookie.
+        """A visitor makes an account and is signed in: returns the token for the browser's cookie.
 
         When sign-up is closed only the first account can be made. `hit` and `address` as for `sign_in`.
         Raises `AccountError`.

@@ -97,7 +97,7 @@ class ApiError(Exception):
 
 
 def api_error(error: Exception) -> ApiError:
-    """What a program is told about any error. One that nobody foresaw is said without its details."""
+    """The error as a program gets it. One that nobody foresaw comes without its details."""
     match error:
         case ApiError():
             return error

@@ -40,7 +40,7 @@ _OUTPUT: dict[Category, str] = {
 class Verdict:
     """One check's decision. When `allowed`, the fields after `stage` are empty.
 
-    `category` and `rule` are for records and statistics; `message` is what the person is told.
+    `category` and `rule` are for records and statistics; `message` is for the person.
     """
 
     allowed: bool

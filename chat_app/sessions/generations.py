@@ -16,7 +16,7 @@ from chat_app.data.owner import Owner
 from chat_app.data.tables.sessions import IS_ACTIVE, QUEUED, STREAMING
 
 ENDED = frozenset({"done", "stopped", "failed", "refused"})
-LOST = "owner"
+NOT_OWNER = "owner"
 """Name of the unmet condition when another owner has the generation, or it has ended already."""
 OWNED = f"id = $1 AND fence = $2 AND {IS_ACTIVE}"
 """Condition on a row of `generation`: it is active, and nobody has claimed it under a higher fence."""
@@ -136,25 +136,25 @@ class Generations:
         return Statement(_CREATE, tuple(getattr(row, name) for name in _FIELDS))
 
     def advance(self, row: GenerationRow, step: int, held_tokens: int, held_micro: int) -> Statement:
-        """The job goes on with this step, what it holds, and the row's model. Unmet as LOST unless this fence owns an
-        active row."""
+        """The job goes on with this step, what it holds, and the row's model. Unmet as NOT_OWNER unless this fence owns
+        an active row."""
         return Statement(
             f"UPDATE generation SET step = $3, held_tokens = $4, held_micro = $5, model = $6 WHERE {OWNED}",
             (row.id, row.fence, step, held_tokens, held_micro, row.model),
-            must=LOST,
+            must=NOT_OWNER,
         )
 
     def streaming(self, row: GenerationRow, first_token_at: int | None) -> Statement:
-        """Text flows from the row's model, since `first_token_at` if no earlier owner had any. Unmet as LOST."""
+        """Text flows from the row's model, since `first_token_at` if no earlier owner had any. Unmet as NOT_OWNER."""
         return Statement(
             f"UPDATE generation SET status = '{STREAMING}', first_token_at = COALESCE(first_token_at, $3),"
             f" model = $4 WHERE {OWNED}",
             (row.id, row.fence, first_token_at, row.model),
-            must=LOST,
+            must=NOT_OWNER,
         )
 
     def checkpoint(self, row: GenerationRow, start: int, text: str) -> Statement:
-        """Keep the log's characters from `start` on, beside a log that is not durable. Unmet as LOST.
+        """Keep the log's characters from `start` on, beside a log that is not durable. Unmet as NOT_OWNER.
 
         The same `start` again replaces its piece.
         """
@@ -163,11 +163,11 @@ class Generations:
             f" SELECT id, $3, $4 FROM generation WHERE {OWNED}{locking(self._db)}"
             " ON CONFLICT (generation_id, start) DO UPDATE SET text = excluded.text",
             (row.id, row.fence, start, text),
-            must=LOST,
+            must=NOT_OWNER,
         )
 
     def finish(self, row: GenerationRow, outcome: Outcome) -> list[Statement]:
-        """End the job; its message gets the text. What only a running job needs is deleted. Unmet as LOST."""
+        """End the job; its message gets the text. What only a running job needs is deleted. Unmet as NOT_OWNER."""
         statements = [
             Statement(
                 _FINISH,
@@ -186,7 +186,7 @@ class Generations:
                     outcome.log_length,
                     row.model,
                 ),
-                must=LOST,
+                must=NOT_OWNER,
             ),
             Statement("DELETE FROM checkpoint WHERE generation_id = $1", (row.id,)),
         ]

@@ -7,7 +7,7 @@ not know what a step does, nor what it costs.
 from dataclasses import dataclass
 
 from chat_app.data.db.base import Database, Statement
-from chat_app.sessions.generations import LOST, GenerationRow
+from chat_app.sessions.generations import NOT_OWNER, GenerationRow
 
 RUNNING = "running"
 FINISHED = frozenset({"done", "stopped", "refused", "failed"})
@@ -76,14 +76,14 @@ class Steps:
     def begin(self, row: GenerationRow, step: Step) -> Statement:
         """The step runs; again after a takeover, and then under the key and start of the first time.
 
-        Unmet as LOST for a step that is finished. Raises `ValueError` for a step of another generation, or one that is
-        not running.
+        Unmet as NOT_OWNER for a step that is finished. Raises `ValueError` for a step of another generation, or one
+        that is not running.
         """
         _check(row, step, step.status == RUNNING)
-        return Statement(_BEGIN, tuple(getattr(step, name) for name in _FIELDS), must=LOST)
+        return Statement(_BEGIN, tuple(getattr(step, name) for name in _FIELDS), must=NOT_OWNER)
 
     def finish(self, row: GenerationRow, step: Step) -> Statement:
-        """The step has ended as `step` says. Unmet as LOST unless it runs.
+        """The step has ended as `step` says. Unmet as NOT_OWNER unless it runs.
 
         Raises `ValueError` for a step of another generation, or one that is not finished.
         """
@@ -104,7 +104,7 @@ class Steps:
                 step.completion_micro,
                 step.finished_at,
             ),
-            must=LOST,
+            must=NOT_OWNER,
         )
 
     async def of(self, generation_id: str) -> list[Step]:

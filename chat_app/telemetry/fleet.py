@@ -13,7 +13,7 @@ from chat_app.telemetry.metrics import REGISTRY
 
 
 class Replica(Protocol):
-    """What is told of a replica. `inference.replica.Replica` is one."""
+    """What is measured of a replica. `inference.replica.Replica` is one."""
 
     name: str
     requests: int

@@ -1,7 +1,7 @@
 """A chat turn, start to finish. `work.py` is the page to read first.
 
-A person in the browser (`say`, `regenerate`) and a program with a key (`call`) take the same eight steps. Steps 1 to 5
-happen while the caller waits; then the turn is a durable job that any process can pick up (steps 6 to 8), and whoever
+A person in the browser (`say`, `regenerate`) and a program with a key (`call`) go through the same eight stages. 1 to 5
+happen while the caller waits; then the turn is a durable job that any process can pick up (stages 6 to 8), and whoever
 wants to see the answer tails the generation log.
 
 The files compose the rooms and know none of their tables; what has to be true together is committed in one batch.
@@ -20,7 +20,7 @@ from chat_app.sessions.generations import Generations, NotFound
 from chat_app.sessions.threads import Exchange, History, Threads
 from chat_app.settings import Settings
 from chat_app.turn.ask import Ask, Started, TurnError, bounded, cleaned, readable
-from chat_app.turn.begin import Beginning
+from chat_app.turn.begin import TurnStarter
 from chat_app.turn.prepare import Preparation
 from inference.protocol import Message, Sampling, Tool
 
@@ -37,7 +37,7 @@ class Turns:
         threads: Threads,
         generations: Generations,
         preparation: Preparation,
-        beginning: Beginning,
+        beginning: TurnStarter,
     ) -> None:
         self._settings = settings
         self._log = log

@@ -27,8 +27,8 @@ QUICK = 20_000
 logger = structlog.get_logger(__name__)
 
 
-class Beginning:
-    """Begins turns. `begun` is told each job that `ownership` is about to run here."""
+class TurnStarter:
+    """Begins turns. `begun` is called with each job that `ownership` is about to run here."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Beginning:
             ) from error
 
     async def _begun(self, ask: Ask) -> Started:
-        """Steps 1 to 5."""
+        """Stages 1 to 5."""
         terms = await self._plans.terms(ask.identity.plan_id)
         row = _new_row(ask, terms, self._ownership.owner)
         await self._admission.enter(row, terms)  # 1

@@ -12,9 +12,9 @@ from chat_app.billing.ledger import OVER_QUOTA, Ledger
 from chat_app.data.db.base import Unmet
 from chat_app.data.log.entries import Entry
 from chat_app.turn.charge import held
-from chat_app.turn.engine import trouble
-from chat_app.turn.further import FurtherPrompts
+from chat_app.turn.engine import as_turn_error
 from chat_app.turn.job import Job
+from chat_app.turn.next_prompt import NextPrompts
 from chat_app.turn.prepare import Preparation
 from chat_app.turn.progress import Progress
 from inference.protocol import EngineError
@@ -27,15 +27,15 @@ LEAST_ANSWER = 16
 class Bounds:
     """Makes jobs of one step: a turn's job with the step's own prompt and `max_tokens`."""
 
-    def __init__(self, ledger: Ledger, preparation: Preparation, further: FurtherPrompts) -> None:
+    def __init__(self, ledger: Ledger, preparation: Preparation, prompts: NextPrompts) -> None:
         self._ledger = ledger
         self._preparation = preparation
-        self._further = further
+        self._prompts = prompts
 
     async def running(self, turn: Progress) -> Job:
         """The job of the running model step, whose worst case is what it holds. Raises `TurnError`."""
         job = _rest(turn)
-        job = replace(job, prompt=await self._further.of(job, turn.earlier()))
+        job = replace(job, prompt=await self._prompts.of(job, turn.earlier()))
         most = held(job.row).tokens
         if job.worst_case.tokens <= most:
             return job
@@ -49,7 +49,7 @@ class Bounds:
         job = _rest(turn)
         if job.sampling.max_tokens <= 0:
             return None
-        return replace(job, prompt=await self._further.of(job, turn.earlier(result)))
+        return replace(job, prompt=await self._prompts.of(job, turn.earlier(result)))
 
     async def hold(self, job: Job, commit: Callable[[Job], Awaitable[T]]) -> T:
         """Commit the worst case of a step's job. If the month has no room for it, once more: counted by the engine,
@@ -74,7 +74,7 @@ class Bounds:
         try:
             return replace(job, prompt=await self._preparation.counted(job.prompt, job.row.model))
         except EngineError as error:
-            raise trouble(error) from error
+            raise as_turn_error(error) from error
 
 
 def _rest(turn: Progress) -> Job:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Cards:
+class ModelCards:
     """The models of one engine or fleet."""
 
     def __init__(self, engine: Engine) -> None:

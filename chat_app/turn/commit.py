@@ -17,7 +17,7 @@ logger = structlog.get_logger(__name__)
 async def commit(
     db: Database,
     statements: Sequence[Statement],
-    took_place: Callable[[], Awaitable[bool]],
+    was_committed: Callable[[], Awaitable[bool]],
     patience_s: float | None = None,
 ) -> list[list[Row]] | None:
     """The rows of each statement; None if an earlier try, whose outcome was unknown, turned out to have taken place.
@@ -48,7 +48,7 @@ async def commit(
                     unknown = error
                     raise
                 except (Unmet, Conflict):
-                    if unknown is not None and await took_place():
+                    if unknown is not None and await was_committed():
                         return None
                     raise
     except DatabaseUnavailable as error:

@@ -79,11 +79,11 @@ async def warm(engine: Engine, model: str) -> str:
     try:
         await engine.count(model, [Message("user", "Hello")])
     except EngineError as error:
-        return trouble(error).message
+        return as_turn_error(error).message
     return ""
 
 
-async def until(stop: asyncio.Event, stream: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+async def until_stopped(stop: asyncio.Event, stream: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
     """The stream until it ends or `stop` is set; either way it is closed at once, which frees the engine's slot."""
     reader = asyncio.current_task()
     assert reader is not None
@@ -121,7 +121,7 @@ def at_fault(error: EngineError) -> bool:
     return isinstance(error, BadRequest | ContextTooLong)
 
 
-def trouble(error: EngineError) -> TurnError:
+def as_turn_error(error: EngineError) -> TurnError:
     """An engine's error in a person's words."""
     match error:
         case ContextTooLong():

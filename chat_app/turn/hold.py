@@ -74,7 +74,7 @@ class Hold:
         row.job, row.job_version = job.to_json(), VERSION
         row.held_tokens, row.held_micro = amount.tokens, amount.micro
 
-        async def took_place() -> bool:
+        async def was_committed() -> bool:
             return await self._generations.status(row.id) is not None
 
         statements = [
@@ -84,7 +84,7 @@ class Hold:
             self._steps.begin(row, first_step(row)),
         ]
         try:
-            results = await commit(self._db, statements, took_place, PATIENCE_S)
+            results = await commit(self._db, statements, was_committed, PATIENCE_S)
         except OutcomeUnknown as error:
             raise TurnError(
                 "storage_unknown",

@@ -14,8 +14,8 @@ from chat_app.settings import Settings
 from chat_app.tools import BUILT_IN
 from chat_app.turn.abilities import UNKNOWN_CONTEXT, calls_tools, needs_tools, serves, window, without_tools
 from chat_app.turn.ask import Ask, TurnError, too_long
-from chat_app.turn.cards import Cards, first_able
-from chat_app.turn.engine import trouble
+from chat_app.turn.cards import ModelCards, first_able
+from chat_app.turn.engine import as_turn_error
 from chat_app.turn.job import Candidate, Job
 from inference.protocol import CannotCount, EngineError, ModelCard, Sampling
 
@@ -23,7 +23,7 @@ from inference.protocol import CannotCount, EngineError, ModelCard, Sampling
 class Preparation:
     """Makes jobs out of what people ask."""
 
-    def __init__(self, settings: Settings, cards: Cards, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, cards: ModelCards, ledger: Ledger) -> None:
         self._settings = settings
         self._cards = cards
         self._ledger = ledger
@@ -37,7 +37,7 @@ class Preparation:
         try:
             cards = await self._cards.offered(wanted)
         except EngineError as error:
-            raise trouble(error) from error
+            raise as_turn_error(error) from error
         return max((card.context for card in cards), default=0) or UNKNOWN_CONTEXT
 
     async def choose(self, ask: Ask) -> Choice:
@@ -51,7 +51,7 @@ class Preparation:
                 "model_unknown", f"There is no model “{error.wanted}” here. Offered: {offered}.", 404
             ) from error
         except EngineError as error:
-            raise trouble(error) from error
+            raise as_turn_error(error) from error
 
     async def job(self, ask: Ask, row: GenerationRow, terms: Terms, choice: Choice) -> Job:
         """4. The prompt, and all else that a worker needs, for the first chosen model that is there. Raises
@@ -63,7 +63,7 @@ class Preparation:
                 remaining, lambda some, patience: self._job(ask, row, terms, choice.route, some, patience)
             )
         except EngineError as error:
-            raise trouble(error) from error
+            raise as_turn_error(error) from error
 
     async def _job(
         self,

@@ -8,7 +8,7 @@ from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step
 from chat_app.turn.job import Job
-from chat_app.turn.seal import Sealed, due, own, rounds
+from chat_app.turn.seal import Sealed, entries_of_step, tool_messages, unanswered
 from inference.protocol import Message
 
 
@@ -29,16 +29,16 @@ class Progress:
     def earlier(self, *more: Entry) -> list[Message]:
         """What the steps before the running one added to the prompt; with `more`, before the next one."""
         entries = self.writer.entries
-        return rounds([*entries, *more] if more else entries[: len(entries) - len(own(entries))])
+        return tool_messages([*entries, *more] if more else entries[: len(entries) - len(entries_of_step(entries))])
 
     def goes_on(self, sealed: Sealed) -> bool:
         """Whether the model asked for tools that get their results within the turn. A caller's own tool ends it."""
-        return sealed.finish == "tool_calls" and bool(due(self.writer.entries))
+        return sealed.finish == "tool_calls" and bool(unanswered(self.writer.entries))
 
     @property
     def steps(self) -> int:
         """Steps of the turn so far, those of the calls that are due, and the model's that reads their results."""
-        return len(self.done) + 1 + len(due(self.writer.entries)) + 1
+        return len(self.done) + 1 + len(unanswered(self.writer.entries)) + 1
 
     def ended(self, sealed: Sealed) -> Step:
         """The running model step as its seal has it, with its price."""

@@ -89,13 +89,13 @@ def ending(entries: Iterable[Entry], status: str) -> Sealed | None:
     )
 
 
-def own(entries: Sequence[Entry]) -> Sequence[Entry]:
+def entries_of_step(entries: Sequence[Entry]) -> Sequence[Entry]:
     """What the running model step has written: all that comes behind the last tool's result."""
     last = max((at for at, entry in enumerate(entries) if entry.kind == "tool_result"), default=-1)
     return entries[last + 1 :]
 
 
-def due(entries: Sequence[Entry]) -> list[ToolCall]:
+def unanswered(entries: Sequence[Entry]) -> list[ToolCall]:
     """The calls that are to get a result within the turn and have none yet, in order."""
     calls = dict[str, dict[str, Any]]()
     for entry in entries:
@@ -106,7 +106,7 @@ def due(entries: Sequence[Entry]) -> list[ToolCall]:
     return [ToolCall(data["id"], data["name"], data["arguments"]) for data in calls.values()]
 
 
-def rounds(entries: Sequence[Entry]) -> list[Message]:
+def tool_messages(entries: Sequence[Entry]) -> list[Message]:
     """What earlier steps of this turn said, called and got back, as the next model step reads it."""
     messages: list[Message] = []
     text, calls = "", list[ToolCall]()

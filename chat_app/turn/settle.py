@@ -12,7 +12,7 @@ from chat_app.data.ids import now_ms
 from chat_app.data.log.base import GenerationLog, LogUnavailable, StaleOwner
 from chat_app.safety.review import Reviews, excerpt
 from chat_app.safety.verdict import Verdict
-from chat_app.sessions.generations import LOST, GenerationRow, Generations, Outcome
+from chat_app.sessions.generations import NOT_OWNER, GenerationRow, Generations, Outcome
 from chat_app.sessions.steps import Step, Steps
 from chat_app.telemetry.events import Events
 from chat_app.telemetry.metrics import turn_ended
@@ -100,14 +100,14 @@ class Settlement:
         statements: Sequence[Statement],
         patience_s: float | None = None,
     ) -> None:
-        async def took_place() -> bool:
+        async def was_committed() -> bool:
             return await self._generations.ended_under(row)
 
         record = event(row, ended, verdict)
         try:
-            await commit(self._db, [self._events.turn(record), *statements], took_place, patience_s)
+            await commit(self._db, [self._events.turn(record), *statements], was_committed, patience_s)
         except Unmet as error:
-            if error.name == LOST:
+            if error.name == NOT_OWNER:
                 logger.info("generation had ended elsewhere", generation=row.id)
                 raise StaleOwner from error
             raise

@@ -14,13 +14,13 @@ from chat_app.data.log.base import GenerationLog
 from chat_app.data.log.entries import Entry, clean, text_of
 from chat_app.turn.ask import TurnError
 from chat_app.turn.bounds import Bounds
-from chat_app.turn.cards import Cards
-from chat_app.turn.engine import SOON_S, Engine, at_fault, trouble, until
+from chat_app.turn.cards import ModelCards
+from chat_app.turn.engine import SOON_S, Engine, as_turn_error, at_fault, until_stopped
+from chat_app.turn.gate import MOST_CALLS, OutputGate, Screens
 from chat_app.turn.job import Job
 from chat_app.turn.progress import Progress
-from chat_app.turn.release import MOST_CALLS, Release, Screens
-from chat_app.turn.seal import BETWEEN, Sealed, own, sealed_in
-from chat_app.turn.tally import Tally
+from chat_app.turn.seal import BETWEEN, Sealed, entries_of_step, sealed_in
+from chat_app.turn.token_counter import TokenCounter
 from inference.protocol import EngineError, Request, ToolCall
 
 TOO_MANY_CALLS = f"The model asked for more than {MOST_CALLS} tools at once. None of them was called."
@@ -31,7 +31,7 @@ class Streams:
     """Runs model steps. `gather_ms`: how long an engine may gather text into one chunk when many answers run."""
 
     def __init__(
-        self, engine: Engine, log: GenerationLog, cards: Cards, bounds: Bounds, screens: Screens, gather_ms: int
+        self, engine: Engine, log: GenerationLog, cards: ModelCards, bounds: Bounds, screens: Screens, gather_ms: int
     ) -> None:
         self._engine = engine
         self._cards = cards
@@ -50,7 +50,7 @@ class Streams:
             job.row.model = sealed.model
             return sealed
         began_at = now_ms()
-        mine = own(writer.entries)
+        mine = entries_of_step(writer.entries)
         before = BETWEEN if text_of(writer.entries[: len(writer.entries) - len(mine)]) else ""
         said = text_of(mine).removeprefix(before)
         thought = "".join(entry.text for entry in mine if entry.kind == "reasoning")
@@ -59,8 +59,8 @@ class Streams:
         finish, calls, error, code = "failed", tuple[ToolCall, ...](), "", ""
         last: list[Entry] = []
         while True:
-            release = Release(self._screens, said, thought, before, job.own_tools, job.built_in)
-            tally = Tally(self._engine)
+            release = OutputGate(self._screens, said, thought, before, job.own_tools, job.built_in)
+            tally = TokenCounter(self._engine)
             try:
                 bounded = await self._bounds.running(turn)
                 tally.prompt = bounded.prompt
@@ -73,7 +73,7 @@ class Streams:
                         job.row.model = job.remaining[1].model
                         await writer.write(Entry("status", data={"model": job.row.model}))
                         continue
-                words = failure if isinstance(failure, TurnError) else trouble(failure)
+                words = failure if isinstance(failure, TurnError) else as_turn_error(failure)
                 error, code = clean(words.message), words.code  # It may quote the engine.
             break
         if len(calls) > MOST_CALLS:
@@ -103,7 +103,7 @@ class Streams:
         return sealed
 
     async def _stream(
-        self, turn: Progress, job: Job, release: Release, tally: Tally
+        self, turn: Progress, job: Job, release: OutputGate, tally: TokenCounter
     ) -> tuple[str, tuple[ToolCall, ...], list[Entry]]:
         """Why it ended, the calls it ended with, and its last entries, which are written together with the seal."""
         row, sampling, prompt = job.row, job.sampling, job.prompt
@@ -128,7 +128,7 @@ class Streams:
         )
         stop = self._log.stop_requested(row.id)
         stream = self._engine.stream(request, lambda: SOON_S if _replaceable(turn, release) else None)
-        async with aclosing(until(stop, stream)) as chunks:
+        async with aclosing(until_stopped(stop, stream)) as chunks:
             async for chunk in chunks:
                 tally.take(chunk)
                 entries = await release.take(chunk)
@@ -141,6 +141,6 @@ class Streams:
         return "stopped", (), []
 
 
-def _replaceable(turn: Progress, release: Release) -> bool:
+def _replaceable(turn: Progress, release: OutputGate) -> bool:
     """Whether another model may still stand in for the one that serves: nothing of its answer was delivered."""
     return len(turn.job.remaining) > 1 and not release.anything

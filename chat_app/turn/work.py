@@ -1,6 +1,6 @@
 """6 to 8. The work on a turn, in the background, here or wherever it is taken over. Read this first.
 
-Steps 1 to 5 (`__init__`) ran while the caller waited, and left a generation row with a job in it. From there a turn is
+Stages 1 to 5 (`begin.py`) ran while the caller waited, and left a generation row with a job in it. From there a turn is
 a durable job: it runs step by step until one ends it. What has been written lies in the generation log, which viewers
 tail; which steps are done lies in the database. So any process can go on from there at any moment.
 """
@@ -19,8 +19,8 @@ from chat_app.sessions.log_writer import LogWriter
 from chat_app.turn.admit import Admission
 from chat_app.turn.job import Job, Outdated, Unreadable
 from chat_app.turn.settle import Settlement
-from chat_app.turn.steps import Passage
 from chat_app.turn.stream import Streams
+from chat_app.turn.transitions import Transitions
 
 logger = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ class Worker:
         log: GenerationLog,
         generations: Generations,
         admission: Admission,
-        passage: Passage,
+        transitions: Transitions,
         streams: Streams,
         settlement: Settlement,
         hand_back: Callable[[GenerationRow], Awaitable[None]],
@@ -54,7 +54,7 @@ class Worker:
         self._log = log
         self._generations = generations
         self._admission = admission
-        self._passage = passage
+        self._transitions = transitions
         self._streams = streams
         self._settlement = settlement
         self._hand_back = hand_back
@@ -99,19 +99,19 @@ class Worker:
             logger.error("generation given up", generation=row.id, error=str(error))
             return await self._settlement.give_up(row, OUTDATED if isinstance(error, Outdated) else UNREADABLE)
         await writer.open()
-        turn = await self._passage.resume(job, writer)
+        turn = await self._transitions.resume(job, writer)
         while True:
             if turn.step.kind == "model":
                 sealed = await self._streams.run(turn)  # 6
                 last = turn.ended(sealed)
                 if turn.goes_on(sealed):
                     if turn.steps <= MOST_STEPS:
-                        await self._passage.to_tools(turn, last)
+                        await self._transitions.to_tools(turn, last)
                         continue
                     sealed = replace(sealed, finish="failed", error=TOO_MANY_STEPS, code="too_many_steps")
             elif turn.step.kind != "tool":
                 raise UnknownPart(f"a step of kind {turn.step.kind}")
-            elif (end := await self._passage.run_tool(turn)) is None:
+            elif (end := await self._transitions.run_tool(turn)) is None:
                 continue
             else:
                 last, sealed = end

@@ -111,13 +111,13 @@ class LlamaHost:
             await process.stdin.drain()
         patience = self._patience()
         try:
-            told = await asyncio.wait_for(process.stdout.readline(), patience)
+            line = await asyncio.wait_for(process.stdout.readline(), patience)
         except TimeoutError:
             process.kill()
             raise EngineError(
                 f"llama.cpp did not load {order.path} within {patience:.0f} s: is its chat template endless?"
             ) from None
-        answer = orjson.loads(told) if told else {"error": f"its process ended with {await process.wait()}"}
+        answer = orjson.loads(line) if line else {"error": f"its process ended with {await process.wait()}"}
         if "url" not in answer:
             raise EngineError(f"llama.cpp cannot load {order.path}: {answer['error']}")
         return str(answer["url"])

@@ -77,7 +77,7 @@ class Script:
                 return len(thought) + at, [_word(self.seed + at, place) for place in range(at, len(said))]
             at, rest = _behind(said, text)
             return len(thought) + at, rest
-        told, rest = _behind(thought, reasoning)
+        already_sent, rest = _behind(thought, reasoning)
         opened, closed = (f"{OPEN}\n", f"\n{CLOSE}\n\n") if self.think else (OPEN, CLOSE)
         if not reasoning:
             rest = [f"{opened}{rest[0]}", *rest[1:]]
@@ -85,7 +85,7 @@ class Script:
             said = [f"{closed}{said[0]}", *said[1:]]
         elif rest:
             rest = [*rest[:-1], f"{rest[-1]}{closed}"]
-        return told, [*rest, *said]
+        return already_sent, [*rest, *said]
 
 
 def scripted_text(directive: Mapping[str, Any]) -> str:

@@ -108,7 +108,7 @@ class ScriptedEngine:
         script = script_in(request.messages, self._rate)
         if script.refuse:
             raise REFUSALS.get(script.refuse, REFUSALS["bad"])()
-        told, rest = script.behind(request.continue_from)
+        already_sent, rest = script.behind(request.continue_from)
         pieces = rest[: request.sampling.max_tokens]
         finish: Finish = "stop" if len(pieces) == len(rest) else "length"
         prompt_tokens = len(await self.prompt(request.messages, request.continue_from, request.tools))
@@ -123,10 +123,10 @@ class ScriptedEngine:
                 yield Chunk(text, new, logprobs=tuple(picked))
                 text, new, picked = "", 0, []
             if sent or not request.continue_from:
-                await self._trouble(script, told + sent)
+                await self._trouble(script, already_sent + sent)
             await asyncio.sleep(began + sent / script.rate - clock() if script.rate else 0.0)
             due = int((clock() - began) * script.rate) + 1 if script.rate else sent + BURST
-            due = min(max(due, sent + 1), _until_trouble(script, told + sent) - told, len(pieces))
+            due = min(max(due, sent + 1), _until_trouble(script, already_sent + sent) - already_sent, len(pieces))
             while sent < due and not stops.hit:
                 text += stops.feed(pieces[sent])
                 if told_of is not None:
@@ -140,7 +140,7 @@ class ScriptedEngine:
                 yield Chunk(text + stops.end(), new, logprobs=tuple(picked))
                 text, new, picked = "", 0, []
             if sent or not request.continue_from:
-                await self._trouble(script, told + sent)
+                await self._trouble(script, already_sent + sent)
             size = sum(len(PIECES.findall(f"{name} {arguments}")) for name, arguments in script.called)
             if sent + size > request.sampling.max_tokens:
                 finish, size = "length", max(0, request.sampling.max_tokens - sent)

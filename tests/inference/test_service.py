@@ -22,12 +22,12 @@ class Able(ScriptedEngine):
     def __init__(self, cached: str = "", **capabilities: Any) -> None:
         super().__init__()
         self.cached = cached
-        self._further = capabilities
+        self._prompts = capabilities
         self.asked: list[Request] = []
 
     @property
     def capabilities(self) -> Capabilities:
-        return replace(super().capabilities, **self._further)
+        return replace(super().capabilities, **self._prompts)
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         self.asked.append(request)

@@ -3,7 +3,7 @@
 import pytest
 
 from chat_app.data.db.base import Database, Row, Statement, Unmet
-from chat_app.sessions.generations import LOST, GenerationRow
+from chat_app.sessions.generations import NOT_OWNER, GenerationRow
 
 
 def row(generation_id: str = "g", owner: str = "ann", created_at: int = 1) -> GenerationRow:
@@ -19,4 +19,4 @@ async def lost(db: Database, *statements: Statement) -> None:
     for statement in statements:
         with pytest.raises(Unmet) as unmet:
             await db.batch(statement)
-        assert unmet.value.name == LOST
+        assert unmet.value.name == NOT_OWNER

@@ -7,7 +7,7 @@ import pytest
 
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.tables.sessions import ACTIVE, IS_ACTIVE
-from chat_app.sessions.generations import ENDED, LOST, GenerationRow, Generations, Kept, NotFound, Outcome
+from chat_app.sessions.generations import ENDED, NOT_OWNER, GenerationRow, Generations, Kept, NotFound, Outcome
 from chat_app.sessions.steps import Step, Steps
 from tests.sessions.rows import lost, row, stored
 
@@ -69,7 +69,7 @@ async def test_a_stale_owner_writes_nothing(db: Database, generations: Generatio
             generations.checkpoint(writer, 0, "xyz"),
             generations.checkpoint(writer, 3, "xyz"),
         )
-        with pytest.raises(Unmet, match=LOST):
+        with pytest.raises(Unmet, match=NOT_OWNER):
             await db.batch(*generations.finish(writer, Outcome("done", "x")))
     after = [await db.query(f"SELECT * FROM {table}") for table in ("generation", "checkpoint", "message")]
     assert after == before
@@ -87,7 +87,7 @@ async def test_a_job_that_has_ended_takes_no_more_writes(db: Database, generatio
         generations.streaming(row(), 5),
         generations.checkpoint(row(), 0, "xyz"),
     )
-    with pytest.raises(Unmet, match=LOST):
+    with pytest.raises(Unmet, match=NOT_OWNER):
         await db.batch(*generations.finish(row(), Outcome("done")))
     assert await generations.status("g") == "stopped"
     assert await generations.checkpointed("g") == ""

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from chat_app.data.db.base import Database, Statement, Unmet
-from chat_app.sessions.generations import LOST, GenerationRow, Generations, Outcome
+from chat_app.sessions.generations import NOT_OWNER, GenerationRow, Generations, Outcome
 from chat_app.sessions.steps import FINISHED, Step, Steps
 from tests.sessions.rows import lost
 
@@ -34,7 +34,7 @@ async def moved(db: Database, row: GenerationRow, statement: Statement, *, lost:
         return
     with pytest.raises(Unmet) as unmet:
         await batch
-    assert unmet.value.name == LOST
+    assert unmet.value.name == NOT_OWNER
 
 
 async def claimed(db: Database) -> GenerationRow:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from chat_app.turn.engine import until
+from chat_app.turn.engine import until_stopped
 from inference.protocol import Chunk, EngineDied
 
 
@@ -27,7 +27,7 @@ class Source:
 
 async def read(source: Source, stop: asyncio.Event) -> str:
     text = ""
-    async with aclosing(until(stop, source.stream())) as chunks:
+    async with aclosing(until_stopped(stop, source.stream())) as chunks:
         async for chunk in chunks:
             text += chunk.text
     await asyncio.sleep(0)  # a cancellation that was left over would strike here
@@ -46,7 +46,7 @@ async def test_a_stop_ends_the_wait_for_the_engine() -> None:
 
 async def test_a_stop_while_a_chunk_is_being_stored_waits_for_it() -> None:
     source, stop, stored = Source(), asyncio.Event(), []
-    async with aclosing(until(stop, source.stream())) as chunks:
+    async with aclosing(until_stopped(stop, source.stream())) as chunks:
         async for chunk in chunks:
             stop.set()
             await asyncio.sleep(0.02)
@@ -80,5 +80,5 @@ async def test_the_engines_errors_pass_through() -> None:
         raise EngineDied("died")
 
     with pytest.raises(EngineDied):
-        async for _ in until(asyncio.Event(), dying()):
+        async for _ in until_stopped(asyncio.Event(), dying()):
             pass

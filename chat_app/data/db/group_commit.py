@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from chat_app.data.db.handoff import Job, T, Work, answer_all
+from chat_app.data.db.handoff import Job, T, Work, resolve_all
 from chat_app.data.db.sqlite_file import FileClosed, open_file
 
 GROUP = 256
@@ -62,7 +62,7 @@ class Writer:
             await asyncio.to_thread(thread.join)
 
     async def run(self, work: Work[T]) -> T:
-        """Answers what `work` returned once it is committed, or raises what it raised once it is undone.
+        """Return what `work` returned once it is committed, or raises what it raised once it is undone.
 
         Raises `sqlite3.Error` where the commit failed, `FileClosed` before `start` and after `close`. A caller
         that is cancelled while its work still waits withdraws it; later than that, it is done all the same.
@@ -101,7 +101,7 @@ class Writer:
             if group:
                 self._write(connection, group)
                 try:
-                    self._loop.call_soon_threadsafe(answer_all, group)
+                    self._loop.call_soon_threadsafe(resolve_all, group)
                 except RuntimeError:  # the event loop is gone, and everybody who waited with it
                     closing = True
         connection.close()

@@ -10,7 +10,7 @@ Work = Callable[[sqlite3.Connection], T]
 
 
 class Job:
-    """One caller's work on a connection. The thread sets `value` or `error`; `answer_all` tells the caller."""
+    """One caller's work on a connection. The thread sets `value` or `error`; `resolve_all` tells the caller."""
 
     __slots__ = ("answer", "error", "value", "work")
 
@@ -21,7 +21,7 @@ class Job:
         self.error: BaseException | None = None
 
 
-def answer_all(jobs: list[Job]) -> None:
+def resolve_all(jobs: list[Job]) -> None:
     """In the event loop: every caller that still waits gets its answer."""
     for job in jobs:
         if job.answer.done():

@@ -104,15 +104,15 @@ class PostgresDatabase:
             return await self._run_merged(connection, run)
 
     async def _all(self, runs: Sequence[Sequence[Statement]], fate: "_Fate") -> list[list[Row]]:
-        answers: list[list[Row]] = []
+        results: list[list[Row]] = []
         async with self._acquire() as connection, connection.transaction():
             for run in runs:
                 if len(run) == 1:
-                    answers.append(await self._run(connection, run[0]))
+                    results.append(await self._run(connection, run[0]))
                 else:
-                    answers += await self._run_merged(connection, run)
+                    results += await self._run_merged(connection, run)
             fate.sealing = True
-        return answers
+        return results
 
     async def _run_merged(self, connection: Any, run: Sequence[Statement]) -> list[list[Row]]:
         """Independent statements in one round trip."""

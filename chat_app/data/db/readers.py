@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from chat_app.data.db.handoff import Job, T, Work, answer_all
+from chat_app.data.db.handoff import Job, T, Work, resolve_all
 from chat_app.data.db.sqlite_file import FileClosed, open_file
 
 THREADS = 3
@@ -42,7 +42,7 @@ class Readers:
             await asyncio.to_thread(thread.join)
 
     async def run(self, work: Work[T]) -> T:
-        """Answers what `work` returned. Raises `sqlite3.Error`, or `FileClosed` before `start` and after `close`."""
+        """Return what `work` returned. Raises `sqlite3.Error`, or `FileClosed` before `start` and after `close`."""
         if not self._threads:
             raise FileClosed
         job = Job(work, self._loop.create_future())
@@ -61,7 +61,7 @@ class Readers:
             except BaseException as error:
                 job.error = error
             try:
-                self._loop.call_soon_threadsafe(answer_all, [job])
+                self._loop.call_soon_threadsafe(resolve_all, [job])
             except RuntimeError:  # the event loop is gone, and everybody who waited with it
                 break
         if connection is not None:

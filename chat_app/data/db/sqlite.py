@@ -85,15 +85,15 @@ class SqliteDatabase:
 
 
 def _apply(connection: sqlite3.Connection, statements: Sequence[Statement]) -> list[list[Row]]:
-    answers: list[list[Row]] = []
+    results: list[list[Row]] = []
     for statement in statements:
         # rowcount says nothing about a statement that begins with WITH; the connection's count always does.
         before = connection.total_changes
         rows = _rows(connection.execute(statement.sql, _named(statement.params)))
         if statement.must is not None and not rows and connection.total_changes == before:
             raise Unmet(statement.must)
-        answers.append(rows)
-    return answers
+        results.append(rows)
+    return results
 
 
 def _named(params: tuple[Value, ...]) -> dict[str, Value]:

@@ -13,7 +13,7 @@ PRAGMAS = (
     "PRAGMA temp_store=MEMORY",
     "PRAGMA journal_size_limit=67108864",
 )
-"""What every connection is told.
+"""How every connection is set.
 
 WAL with `synchronous=NORMAL`: a commit lies in the kernel's page cache when it is answered, so it survives
 `kill -9` of every process. Power loss may take back the commits since the last checkpoint, never corrupt the file.

@@ -77,10 +77,10 @@ class Template:
             if self._child is None or not self._child.alive:
                 await self.start()
             assert self._child is not None
-            told = [{"role": message.role, "content": message.content} for message in messages]
+            said = [{"role": message.role, "content": message.content} for message in messages]
             try:
                 async with asyncio.timeout(self._limit_s):
-                    return str(await self._child.ask({"messages": told}))
+                    return str(await self._child.ask({"messages": said}))
             except TimeoutError:
                 await self._end()
                 seconds = f"{self._limit_s:g} seconds"
@@ -90,7 +90,7 @@ class Template:
                 raise BadRequest(f"the model's chat template took too much memory: {error}") from error
 
     async def close(self) -> None:
-        """For good: who still waits to have something rendered is told so."""
+        """For good: whoever still waits to have something rendered gets an error."""
         self._closed = True
         async with self._turn:
             await self._end()

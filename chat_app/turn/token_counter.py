@@ -15,7 +15,7 @@ CHARS_A_TOKEN = 4
 """For that one case."""
 
 
-class Tally:
+class TokenCounter:
     """Counts while a step runs."""
 
     def __init__(self, engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""From one step of a turn to the next. Each passage is one transaction: the finished step settled, the next one begun.
+"""From one step of a turn to the next, each in one transaction: the finished step settled, the next one begun.
 
 A finished step is never run again: who takes over begins with the step that was running. What a tool gave lies in its
 row before it lies in the log, so a log that lacks it gets it from there.
@@ -13,7 +13,7 @@ from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import now_ms
 from chat_app.data.log.base import GenerationLog, StaleOwner
 from chat_app.data.log.entries import Entry
-from chat_app.sessions.generations import LOST, Generations
+from chat_app.sessions.generations import NOT_OWNER, Generations
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step, Steps
 from chat_app.turn.ask import TurnError
@@ -22,13 +22,13 @@ from chat_app.turn.charge import account, held, used
 from chat_app.turn.commit import commit
 from chat_app.turn.job import Job
 from chat_app.turn.progress import Progress, first_step
-from chat_app.turn.seal import Sealed, due, sealed_in
+from chat_app.turn.seal import Sealed, sealed_in, unanswered
 from chat_app.turn.tool import result_of
 
 NO_ROOM = "The answer needs another step, for which this month's tokens do not suffice."
 
 
-class Passage:
+class Transitions:
     """Moves turns from step to step."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Passage:
     async def to_tools(self, turn: Progress, finished: Step) -> None:
         """The model asked for tools: settle its step, begin the first call's."""
         row = turn.job.row
-        following = turn.next("tool", due(turn.writer.entries)[0].name)
+        following = turn.next("tool", unanswered(turn.writer.entries)[0].name)
         settled = self._ledger.settle(account(row), finished.seq, held(row), used(finished))
         await self._move(turn, finished, following, NOTHING, settled)
 
@@ -72,7 +72,7 @@ class Passage:
         if self._log.stop_requested(turn.job.row.id).is_set():
             stopped = replace(turn.step, status="stopped", finished_at=now_ms())
             return stopped, Sealed(stopped.seq, "", "stopped")
-        call, *others = due(entries)
+        call, *others = unanswered(entries)
         content, status = await result_of(call, turn.job, turn.step.key)
         data = {"id": call.id, "name": call.name, "content": content, "failed": status == "failed"}
         finished = replace(turn.step, status=status, output=orjson.dumps(data).decode(), finished_at=now_ms())
@@ -110,7 +110,7 @@ class Passage:
     ) -> None:
         row = turn.job.row
 
-        async def took_place() -> bool:
+        async def was_committed() -> bool:
             return await self._generations.step_under(row) == following.seq
 
         try:
@@ -122,10 +122,10 @@ class Passage:
                     *money,
                     self._steps.begin(row, following),
                 ],
-                took_place,
+                was_committed,
             )
         except Unmet as error:
-            if error.name == LOST:
+            if error.name == NOT_OWNER:
                 raise StaleOwner from error
             raise
         row.step, row.held_tokens, row.held_micro = following.seq, amount.tokens, amount.micro

@@ -25,7 +25,7 @@ Screens = Callable[[str], Screen]
 """Makes the check of an answer whose beginning, this text, was released already."""
 
 
-class Release:
+class OutputGate:
     """One model step's output. `text` and `reasoning` are what has been released of it, by earlier owners too.
 
     `before` is put in front of the first text, to keep it apart from an earlier step's. `own` are the names of the

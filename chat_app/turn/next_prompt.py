@@ -6,16 +6,16 @@ from dataclasses import replace
 from chat_app.prompts.prompt import Prompt, followed_by
 from chat_app.prompts.window import TooLong
 from chat_app.turn.ask import too_long
-from chat_app.turn.cards import Cards, first_able
-from chat_app.turn.engine import trouble
+from chat_app.turn.cards import ModelCards, first_able
+from chat_app.turn.engine import as_turn_error
 from chat_app.turn.job import Candidate, Job
 from inference.protocol import EngineError, Message
 
 
-class FurtherPrompts:
+class NextPrompts:
     """Makes prompts out of jobs and what their steps added."""
 
-    def __init__(self, cards: Cards) -> None:
+    def __init__(self, cards: ModelCards) -> None:
         self._cards = cards
 
     async def of(self, job: Job, earlier: Sequence[Message]) -> Prompt:
@@ -29,7 +29,7 @@ class FurtherPrompts:
                     job.remaining, lambda one, patience: self._followed(job, earlier, one, patience)
                 )
             except EngineError as error:
-                raise trouble(error) from error
+                raise as_turn_error(error) from error
         return prompt if counted_by == job.row.model else replace(prompt, counted=False)
 
     async def _followed(

@@ -7,7 +7,7 @@ import pytest
 from chat_app.data.log.entries import encode
 from chat_app.safety.screen import RuleScreen
 from chat_app.safety.verdict import Verdict, refused
-from chat_app.turn.release import UNKNOWN, Release
+from chat_app.turn.gate import UNKNOWN, OutputGate
 from chat_app.turn.seal import BETWEEN
 from inference.protocol import Chunk, ToolCall
 
@@ -33,8 +33,8 @@ class SlowScreen:
         return ""
 
 
-def release(screens: type = RuleScreen, text: str = "", reasoning: str = "", before: str = "") -> Release:
-    return Release(screens, text, reasoning, before, ("search",), ("calculator",))
+def release(screens: type = RuleScreen, text: str = "", reasoning: str = "", before: str = "") -> OutputGate:
+    return OutputGate(screens, text, reasoning, before, ("search",), ("calculator",))
 
 
 async def test_reasoning_comes_before_the_text_that_follows_it() -> None:

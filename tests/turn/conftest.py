@@ -1,10 +1,8 @@
 """A Parley over two engines, for tests of turns that have a choice of models."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -38,32 +36,41 @@ class Pair:
         return [step.model for step in await self.parley.steps.of(started.generation_id) if step.kind == "model"]
 
 
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[EngineProcess]]:
+    """Two engines, which tests may kill."""
+    made = []
+    for name in ("first", "second"):
+        home = tmp_path_factory.mktemp(name)
+        made.append(EngineProcess(home, flags=("--model", name, "--port", str(free_port()))))
+    yield made
+    for engine in made:
+        engine.kill()
+
+
 @pytest.fixture(params=["embedded", "fleet"])
 async def pair(
-    request: pytest.FixtureRequest, start_parley: StartParley, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Pair]:
-    async with AsyncExitStack() as stack:
-        engines = []
-        for name in ("first", "second"):
-            (tmp_path / name).mkdir()
-            engine = EngineProcess(tmp_path / name, flags=("--model", name, "--port", str(free_port())))
-            stack.callback(engine.kill)
-            engines.append(engine)
-        await asyncio.gather(*(asyncio.to_thread(engine.start) for engine in engines))
-        stores = fleet_settings(request) if request.param == "fleet" else {}
-        urls = ",".join(engine.url for engine in engines)
-        parley = await start_parley(**stores, inference_url=urls, default_model="first", fallback_models="second")
-        for model, rate in (("first", DEAR), ("second", CHEAP)):
-            price = (model, rate.prompt_micro, rate.completion_micro)
-            await parley.db.batch(
-                Statement("INSERT INTO price (model, prompt_micro, completion_micro) VALUES ($1, $2, $3)", price)
-            )
-        asked, stream = list[str](), parley.client.stream
+    request: pytest.FixtureRequest,
+    start_parley: StartParley,
+    engines: list[EngineProcess],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Pair:
+    dead = [engine for engine in engines if engine.process is None or engine.process.poll() is not None]
+    await asyncio.gather(*(asyncio.to_thread(engine.start) for engine in dead))
+    stores = fleet_settings(request) if request.param == "fleet" else {}
+    urls = ",".join(engine.url for engine in engines)
+    parley = await start_parley(**stores, inference_url=urls, default_model="first", fallback_models="second")
+    for model, rate in (("first", DEAR), ("second", CHEAP)):
+        price = (model, rate.prompt_micro, rate.completion_micro)
+        await parley.db.batch(
+            Statement("INSERT INTO price (model, prompt_micro, completion_micro) VALUES ($1, $2, $3)", price)
+        )
+    asked, stream = list[str](), parley.client.stream
 
-        def streaming(request: Request):  # type: ignore[no-untyped-def]
-            if asked[-1:] != [request.model]:
-                asked.append(request.model)
-            return stream(request)
+    def streaming(request: Request, *args):  # type: ignore[no-untyped-def]
+        if asked[-1:] != [request.model]:
+            asked.append(request.model)
+        return stream(request, *args)
 
-        monkeypatch.setattr(parley.client, "stream", streaming)
-        yield Pair(parley, *engines, asked)
+    monkeypatch.setattr(parley.client, "stream", streaming)
+    return Pair(parley, *engines, asked)

@@ -52,8 +52,8 @@ def chunks(raw: bytes) -> list[ChatCompletionChunk]:
 def test_a_model_that_stands_in_is_named() -> None:
     entries = [Entry("status", data={"model": "other"}), Entry("text", "Here.")]
     shape = Shape("g", "m", 5)
-    [chunk] = shape.chunks(entries).decode().split("\n\n")[:-1]
-    models = [json.loads(part.removeprefix("data: "))["model"] for part in (chunk, shape.opening().decode())]
+    [chunk] = shape.chunks(update(*entries)).decode().split("\n\n")[:-1]
+    models = [json.loads(part.partition("data: ")[2])["model"] for part in (chunk, shape.opening().decode())]
     whole = json.loads(Shape("g", "m", 5).whole(entries, "stop", {}))
     assert [*models, whole["model"]] == ["other"] * 3
 

@@ -113,9 +113,9 @@ async def test_a_built_in_tool_can_be_forced(
     """By the first step alone: the one that reads its result may answer."""
     stream, forced = type(served.parley.engine).stream, []
 
-    def seen(engine: Any, request: Request) -> Any:
+    def seen(engine: Any, request: Request, *args: Any) -> Any:
         forced.append(request.tool_choice)
-        return stream(engine, request)
+        return stream(engine, request, *args)
 
     monkeypatch.setattr(type(served.parley.engine), "stream", seen)
     answer = await ask(served.client(), [user(SUM)], stream=False, tools=[CALCULATOR, WEATHER], tool_choice=choice)

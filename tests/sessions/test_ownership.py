@@ -237,9 +237,10 @@ async def test_trouble_in_the_heartbeat_or_the_watch_ends_neither(
 
 
 async def test_a_job_whose_preparation_outlasted_the_lease_is_looked_at_before_it_runs(
-    process: Start, db: Database, generations: Generations
+    process: Start, db: Database, leases: Leases
 ) -> None:
     ann = await process()
+    await leases.hold("process:bob", "bob", 60_000)
     kept, taken = await ann.begin(db), await ann.begin(db)
     await asyncio.sleep(TTL_S / 3 + 0.05)
     await db.batch(Statement("UPDATE generation SET owner = 'bob', fence = fence + 1 WHERE id = $1", (taken.id,)))

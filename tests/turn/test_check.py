@@ -127,7 +127,7 @@ async def test_no_control_character_of_a_program_reaches_a_model(
     ]
     sent: list[Any] = []
     stream = parley.engine.stream
-    monkeypatch.setattr(parley.engine, "stream", lambda request: (sent.append(request), stream(request))[1])
+    monkeypatch.setattr(parley.engine, "stream", lambda request, *_: (sent.append(request), stream(request))[1])
     started = await parley.turns.call(ada, messages, tools=[Tool("search", "look\x00s")])
     assert (await entries(parley, started.generation_id))[1] == "done"
     [request] = sent

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from chat_app.tools import BUILT_IN
-from chat_app.turn import Ask
+from chat_app.turn import Ask, begin
+from chat_app.turn.check import check
 from chat_app.wiring import Parley
 from inference.protocol import CannotCount
 from tests.parley import answer, entries, person, script
@@ -18,7 +19,7 @@ WORDS = " ".join(f"word{n}" for n in range(60))
 
 async def test_times_and_tokens_are_those_of_all_model_steps(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
     ada = await person(parley)
-    check, run = parley.turns._preparation.check, BUILT_IN["calculator"].run
+    run = BUILT_IN["calculator"].run
 
     def checked(ask: Ask):  # type: ignore[no-untyped-def]
         time.sleep(0.05)
@@ -28,7 +29,7 @@ async def test_times_and_tokens_are_those_of_all_model_steps(parley: Parley, mon
         await asyncio.sleep(0.5)
         return await run(arguments, key)
 
-    monkeypatch.setattr(parley.turns._preparation, "check", checked)
+    monkeypatch.setattr(begin, "check", checked)
     monkeypatch.setattr(type(BUILT_IN["calculator"]), "run", slow)
     started = await parley.turns.say(ada, script(text=WORDS, rate=200, calls=[CALL], then={"text": WORDS, "rate": 200}))
     shown, end = await entries(parley, started.generation_id)

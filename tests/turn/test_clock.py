@@ -13,7 +13,9 @@ from chat_app.turn.remains import given_up
 from chat_app.wiring import Parley
 from tests.parley import answer, person, script
 
-CLOCKS = [f"chat_app.{name}.now_ms" for name in ("turn.receipt", "turn.stream", "turn.token_counter", "sessions.log_writer")]
+CLOCKS = [
+    f"chat_app.{name}.now_ms" for name in ("turn.receipt", "turn.stream", "turn.token_counter", "sessions.log_writer")
+]
 HOUR_MS = 3_600_000
 
 

@@ -26,7 +26,7 @@ def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) 
     prompt, completion = sum(step.prompt_tokens for step in steps), sum(step.completion_tokens for step in steps)
     cached, cost = sum(step.cached_tokens for step in steps), sum(step.cost_micro for step in steps)
     # Times of an answer that changed hands would blame the engine for the crash: left out.
-    timed = row.attempts == 1
+    timed = row.fence == 1
     seal = encode([sealed.entry()])
     shown = writer.log.removesuffix(seal)
     plain = shown == writer.text

@@ -59,17 +59,17 @@ class Streams:
         finish, calls, error, code = "failed", tuple[ToolCall, ...](), "", ""
         last: list[Entry] = []
         while True:
-            release = OutputGate(self._screens, said, thought, before, job.own_tools, job.built_in)
-            tally = TokenCounter(self._engine)
+            gate = OutputGate(self._screens, said, thought, before, job.own_tools, job.built_in)
+            counter = TokenCounter(self._engine)
             try:
                 bounded = await self._bounds.running(turn)
-                tally.prompt = bounded.prompt
-                finish, calls, last = await self._stream(turn, bounded, release, tally)
+                counter.prompt = bounded.prompt
+                finish, calls, last = await self._stream(turn, bounded, gate, counter)
             except (EngineError, TurnError) as failure:
                 logger.warning("engine trouble", generation=job.row.id, model=job.row.model, error=str(failure))
                 if isinstance(failure, EngineError) and not at_fault(failure):
                     self._cards.forget()  # Another window, other models: the next turn had better ask.
-                    if _replaceable(turn, release):  # What the check still held is forgotten with its model.
+                    if _replaceable(turn, gate):  # What the check still held is forgotten with its model.
                         job.row.model = job.remaining[1].model
                         await writer.write(Entry("status", data={"model": job.row.model}))
                         continue
@@ -79,45 +79,45 @@ class Streams:
         if len(calls) > MOST_CALLS:
             finish, calls, error, code = "failed", (), TOO_MANY_CALLS, "too_many_calls"
         taken = {entry.data["id"] for entry in writer.entries if entry.kind == "tool_call"}
-        last += await release.close(calls, taken)
-        if release.blocked is not None:
-            finish, error = "refused", release.blocked.message
-        charged = release.anything or finish in ("stop", "length")  # A step that delivered nothing costs nothing.
+        last += await gate.close(calls, taken)
+        if gate.blocked is not None:
+            finish, error = "refused", gate.blocked.message
+        charged = gate.anything or finish in ("stop", "length")  # A step that delivered nothing costs nothing.
         sealed = Sealed(
             seq=step.seq,
             model=job.row.model,
             finish=finish,
-            prompt_tokens=await tally.read(job.row.model) if charged else 0,
-            completion_tokens=tally.generated if charged else 0,
-            cached_tokens=tally.cached if charged else 0,
-            estimated=tally.estimated,
+            prompt_tokens=await counter.read(job.row.model) if charged else 0,
+            completion_tokens=counter.generated if charged else 0,
+            cached_tokens=counter.cached if charged else 0,
+            estimated=counter.estimated,
             error=error,
             code=code,
-            blocked=release.blocked,
+            blocked=gate.blocked,
             began_at=began_at,
-            first_at=tally.first_at,
+            first_at=counter.first_at,
             ended_at=now_ms(),
-            screen_us=round(release.seconds * 1e6),
+            screen_us=round(gate.seconds * 1e6),
         )
         await writer.write(*last, sealed.entry())
         return sealed
 
     async def _stream(
-        self, turn: Progress, job: Job, release: OutputGate, tally: TokenCounter
+        self, turn: Progress, job: Job, gate: OutputGate, counter: TokenCounter
     ) -> tuple[str, tuple[ToolCall, ...], list[Entry]]:
         """Why it ended, the calls it ended with, and its last entries, which are written together with the seal."""
         row, sampling, prompt = job.row, job.sampling, job.prompt
-        if release.anything:  # Taken over.
-            await tally.take_over(row.model, release.text, release.reasoning)
-            sampling = replace(sampling, max_tokens=sampling.max_tokens - tally.generated)
+        if gate.anything:  # Taken over.
+            await counter.take_over(row.model, gate.text, gate.reasoning)
+            sampling = replace(sampling, max_tokens=sampling.max_tokens - counter.generated)
             if sampling.max_tokens <= 0:
                 return "length", (), []
         request = Request(
             row.model,
             prompt.messages,
             sampling,
-            continue_from=release.text,
-            continue_reasoning=release.reasoning,
+            continue_from=gate.text,
+            continue_reasoning=gate.reasoning,
             request_id=row.id,
             user=row.user_id,
             weight=job.weight,
@@ -127,20 +127,20 @@ class Streams:
             tool_choice=job.tool_choice if turn.step.seq == 1 else "auto",
         )
         stop = self._log.stop_requested(row.id)
-        stream = self._engine.stream(request, lambda: SOON_S if _replaceable(turn, release) else None)
+        stream = self._engine.stream(request, lambda: SOON_S if _replaceable(turn, gate) else None)
         async with aclosing(until_stopped(stop, stream)) as chunks:
             async for chunk in chunks:
-                tally.take(chunk)
-                entries = await release.take(chunk)
-                if chunk.finish is not None and release.blocked is None:
+                counter.take(chunk)
+                entries = await gate.take(chunk)
+                if chunk.finish is not None and gate.blocked is None:
                     return chunk.finish, chunk.calls, entries
                 if entries:
                     await turn.writer.write(*entries)
-                if release.blocked is not None:
+                if gate.blocked is not None:
                     break
         return "stopped", (), []
 
 
-def _replaceable(turn: Progress, release: OutputGate) -> bool:
+def _replaceable(turn: Progress, gate: OutputGate) -> bool:
     """Whether another model may still stand in for the one that serves: nothing of its answer was delivered."""
-    return len(turn.job.remaining) > 1 and not release.anything
+    return len(turn.job.remaining) > 1 and not gate.anything

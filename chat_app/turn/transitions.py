@@ -44,7 +44,7 @@ class Transitions:
     async def resume(self, job: Job, writer: LogWriter) -> Progress:
         """Where the turn stands, its log complete up to the running step."""
         row = job.row
-        if row.attempts == 1:
+        if row.fence == 1:
             return Progress(job, writer, first_step(row))
         *done, running = await self._steps.of(row.id)
         there = {entry.data["id"] for entry in writer.entries if entry.kind == "tool_result"}

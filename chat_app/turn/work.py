@@ -87,7 +87,7 @@ class Worker:
 
     async def _end(self, row: GenerationRow, writer: LogWriter) -> str:
         """Run the turn's steps, settle it, and return its final status."""
-        if row.attempts > 1:
+        if row.fence > 1:
             await self._admission.occupy([row])
         if row.attempts > MOST_ATTEMPTS:
             return await self._settlement.give_up(row, GIVEN_UP)

@@ -8,6 +8,7 @@ import pytest
 
 from chat_app.data.db.base import Statement
 from chat_app.data.log.entries import Entry
+from chat_app.tools import BUILT_IN
 from chat_app.turn.seal import Sealed
 from chat_app.wiring import Parley
 from inference.protocol import BadRequest
@@ -17,8 +18,8 @@ from tests.parley import answer, expected, person, script
 CALL = {"name": "calculator", "arguments": {"expression": "17 * 23"}}
 
 
-async def left(parley: Parley, generation_id: str) -> None:
-    """It has no owner any more, still holds its money, and that was no attempt at it."""
+async def left(parley: Parley, generation_id: str, attempts: int = 1) -> None:
+    """It has no owner any more, and that was no attempt at it: `attempts` are those before."""
     async with asyncio.timeout(10):
         while True:
             [row] = await parley.db.query(
@@ -27,7 +28,7 @@ async def left(parley: Parley, generation_id: str) -> None:
             if row["owner"] == "":
                 break
             await asyncio.sleep(0.05)
-    assert (row["attempts"], row["status"] in ("queued", "streaming")) == (1, True)
+    assert (row["attempts"], row["status"] in ("queued", "streaming")) == (attempts, True)
 
 
 @pytest.mark.parametrize("where", ["sampling", "candidates"])
@@ -60,6 +61,27 @@ async def test_a_step_that_only_it_can_run_is_left_alone(parley: Parley, changed
         while (await parley.db.query("SELECT owner FROM generation WHERE id = $1", started.generation_id))[0]["owner"]:
             await asyncio.sleep(0.05)
     assert await parley.generations.status(started.generation_id) in ("queued", "streaming")
+
+
+async def test_a_turn_that_was_handed_back_in_its_second_step_goes_on_there(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes to the release that can run it with no attempt counted, and is not taken for a fresh one."""
+    ada = await person(parley)
+    question = script(text="Let me see. ", rate=0, calls=[CALL], then={"text": "It is 391.", "rate": 0})
+    calculator = BUILT_IN["calculator"]
+    with monkeypatch.context() as patch:
+        patch.delitem(BUILT_IN, "calculator")
+        patch.setattr("chat_app.turn.prepare.BUILT_IN", {"calculator": calculator})
+        started = await parley.turns.say(ada, question)
+        await left(parley, started.generation_id, attempts=0)
+        await parley.ownership.close()
+    parley.ownership._handed_back = None  # It is another release's process now.
+    await goes_on(parley)
+    shown = await asyncio.wait_for(answer(parley, started.generation_id), 15)
+    assert shown == ("Let me see. \n\nIt is 391.", "done")
+    steps = await parley.steps.of(started.generation_id)
+    assert [(step.kind, step.status) for step in steps] == [("model", "done"), ("tool", "done"), ("model", "done")]
 
 
 async def test_a_seal_with_more_in_it_is_settled(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,9 @@ def question(number: int) -> str:
 async def latencies(side: Side, requests: int, **more: Any) -> list[float]:
     """Seconds of each unstreamed request, one client, one after the other; `more` goes into the request, and if it
     has tools, the backend must have asked for them as often as it does."""
-    request = side.request(body(WHOLE_TOKENS, stream=False, model=FAST) | more)
+    # `max_tokens` bounds the whole answer: its calls, and what is left for its text.
+    tokens = WHOLE_TOKENS + (ROUNDS * CALL_TOKENS if "tools" in more else 0)
+    request = side.request(body(tokens, stream=False, model=FAST) | more)
     connection = await Connection.open(side.port)
     seconds, answers = [], []
     for _ in range(requests):
@@ -66,7 +68,7 @@ async def latencies(side: Side, requests: int, **more: Any) -> list[float]:
         seconds.append(time.perf_counter() - begun)
         answers.append(b"".join(got))
     connection.close()
-    _check_whole(side, answers, WHOLE_TOKENS + (ROUNDS * CALL_TOKENS if "tools" in more else 0))
+    _check_whole(side, answers, tokens)
     return seconds
 
 

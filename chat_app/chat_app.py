@@ -7,7 +7,7 @@ import reflex as rx
 import structlog
 from reflex.event import EventSpec
 from reflex_base.config import get_config
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.gateway.app import api
@@ -48,7 +48,22 @@ def in_front(rest: ASGIApp) -> ASGIApp:
     return CompletionsRoute(rest, parley)
 
 
-app = rx.App(
+class App(rx.App):
+    """Reflex's app, with the completions in front of its middleware too: every wrapper is paid with each piece sent."""
+
+    def __call__(self) -> ASGIApp:
+        whole = super().__call__()
+        completions = CompletionsRoute(whole, parley)
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            # A page of another origin needs what is in between: the middleware that lets it read, or does not.
+            foreign = scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"])
+            await (whole if foreign else completions)(scope, receive, send)
+
+        return serve
+
+
+app = App(
     stylesheets=["/parley.css"],
     reset_style=False,
     toaster=None,

@@ -11,6 +11,7 @@ A phrase begins and ends at a word boundary. It does not know where the text com
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import re2
@@ -41,6 +42,7 @@ class Pattern:
     """A compiled byte pattern. Offsets are those of the text, which has one byte per character."""
 
     def __init__(self, source: str) -> None:
+        self.source = source
         compiled = re2.compile(source.encode(), _OPTIONS)  # type: ignore[no-untyped-call]
         self._search = compiled.search
         self._group = min(compiled.groups, 1)
@@ -55,6 +57,11 @@ class Pattern:
             return None
         span: tuple[int, int] = match.span(self._group)
         return span
+
+
+def any_of(patterns: Iterable[Pattern]) -> Pattern:
+    """A pattern that occurs in a text if one of these does: asked first, it costs a tenth of asking each."""
+    return Pattern("|".join(f"(?:{pattern.source})" for pattern in patterns))
 
 
 def phrase(written: str) -> str:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_app.safety.input import RULES, check_input, inspect
+from chat_app.safety.input import ANY, RULES, check_input, inspect
+from chat_app.safety.rules import any_of
 from chat_app.safety.verdict import ALLOWED
 
 REFUSED = {
@@ -166,3 +167,11 @@ def test_no_text_is_slow(name: str) -> None:
 def test_an_ordinary_message_takes_less_than_a_millisecond() -> None:
     text = ("The quick brown fox jumps over the lazy dog and tells a child how to make a cake. " * 30)[:2_000]
     assert _best_ms(text, rounds=10) < 1
+
+
+def test_no_rule_holds_where_none_of_their_patterns_occurs() -> None:
+    """The one pattern that is asked first finds whatever the pattern of any rule would."""
+    for rule in RULES:
+        others = any_of(other.pattern for other in RULES if other is not rule)
+        assert ANY.source.count(rule.pattern.source) == 1
+        assert rule.pattern.source not in others.source

@@ -42,7 +42,7 @@ bench: .venv/.installed-test chromium ## the figures of docs/benchmarks.md
 	$(BIN)/python -m bench.faults
 	$(BIN)/python -m bench.inference
 
-mutants: .venv/.installed-mutants ## 300 small bugs, one at a time: how many the tests notice (ARGS="--only chat_app/billing")
+mutants: .venv/.installed-test ## 300 small bugs, one at a time: how many the tests notice (ARGS="--only chat_app/billing")
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 # Its own environment, since torch has no place in the other one. The extension that the package would compile is a stub.
@@ -56,7 +56,7 @@ lint: .venv/.installed-test ## format, lint, types, and which room may import wh
 	$(BIN)/lint-imports
 
 lock: .venv/bin/uv ## resolve pyproject.toml into requirements.lock, without addresses
-	$(BIN)/uv pip compile -q --upgrade --no-emit-index-url --no-header --no-annotate --extra mutants pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --upgrade --no-emit-index-url --no-header --no-annotate --extra test pyproject.toml -o requirements.lock
 
 chromium:
 	@.ci/chromium

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from chat_app.data.log.entries import Entry, decode
+from chat_app.turn.gate import UNKNOWN
 from chat_app.ui import words
 from chat_app.ui.markdown import Blocks
 
@@ -134,7 +135,8 @@ class Parts:
         self._stop_thinking()
         self._close_text()
         name, arguments = _field(entry, "name"), _field(entry, "arguments")
-        call = _Call(_field(entry, "id"), len(self.whole), name, arguments, bool(entry.data.get("built_in", True)))
+        exists = name != UNKNOWN and bool(entry.data.get("built_in", True))
+        call = _Call(_field(entry, "id"), len(self.whole), name, arguments, exists)
         self._calls.append(call)
         label = words.tool_use(name, arguments, "", "running" if call.exists else "unknown")
         state = "running" if call.exists else "failed"

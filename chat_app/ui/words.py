@@ -87,7 +87,7 @@ def tool_use(name: str, arguments: str, result: str, state: str) -> str:
     if state == "running":
         return f"Using {name}…"
     if state == "unknown":
-        return f"Asked for a tool that does not exist: {name}"
+        return "Asked for a tool that does not exist"  # What the model called it reaches nobody: it was not checked.
     asked = _short(_values(arguments))
     if state in ("failed", "unanswered"):
         return f"{'Could not use' if state == 'failed' else 'Asked for'} {name}{f': {asked}' if asked else ''}"

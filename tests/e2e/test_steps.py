@@ -120,22 +120,25 @@ def test_a_tool_that_fails_says_so(page: Page) -> None:
 
 def test_a_second_step_that_fails_says_why_beside_the_tool(page: Page) -> None:
     ask(page, turn(then={"refuse": "bad"}))
-    for _ in range(2):
+    for reloaded in (False, True):
+        if reloaded:
+            page.reload()
         finished(page, "failed")
         assert sequence(page) == WHOLE[:3]
         expect(page.get_by_role("alert")).to_contain_text("The model cannot take this request")
         expect(page.get_by_role("button", name="Try again")).to_be_visible()
-        page.reload()
 
 
 def test_a_tool_that_does_not_exist_is_named_as_such(page: Page) -> None:
     invented = "<b>nope</b>" + "\u202e" + "x" * 5_000
     ask(page, turn(calls=[{"name": invented, "arguments": {}}], then=None))
     line = page.locator(f"{TOOL} summary")
-    for _ in range(2):
+    for reloaded in (False, True):
+        if reloaded:
+            page.reload()
         expect(page.locator(".live:not([aria-busy=true])")).to_be_visible()
-        expect(line).to_have_text(f"Asked for a tool that does not exist: <b>nope</b>{'x' * 48}…")
-        page.reload()
+        expect(line).to_have_text("Asked for a tool that does not exist")
+        expect(page.locator(TOOL)).not_to_contain_text("nope")
 
 
 @pytest.mark.parametrize("reasoning", ["", "I need not say anything."])

@@ -87,7 +87,7 @@ def test_a_tool_that_failed_or_never_came_back_says_so() -> None:
 def test_a_tool_that_does_not_exist_is_never_used() -> None:
     read, asked = Parts(), call()
     invented = Entry("tool_call", data={**asked.data, "name": "nope", "built_in": False})
-    said = [("tool", "failed", "Asked for a tool that does not exist: nope")]
+    said = [("tool", "failed", "Asked for a tool that does not exist")]
     read.feed([invented])
     assert shape(read.whole) == said
     assert read.silent

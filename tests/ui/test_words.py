@@ -195,9 +195,7 @@ def test_another_tools_result_is_no_equation() -> None:
 def test_a_call_that_nobody_made_is_only_asked_for() -> None:
     said = words.tool_use("calculator", '{"expression": "17 * 23"}', "", "unanswered")
     assert said == "Asked for calculator: 17 * 23"
-    assert words.tool_use("nope", '{"a": 1}', "", "unknown") == "Asked for a tool that does not exist: nope"
-    long = words.tool_use("n" * 5_000, "{}", "", "unknown")
-    assert long == f"Asked for a tool that does not exist: {'n' * 59}…"
+    assert words.tool_use("nope", '{"a": 1}', "", "unknown") == "Asked for a tool that does not exist"
 
 
 def test_marks_of_direction_do_not_turn_a_line_round() -> None:

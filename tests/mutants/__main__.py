@@ -85,7 +85,7 @@ class Runner:
             finally:
                 self.copy.restore(site.path)
 
-        judged = judge(run, suite.tests, suite.limit)
+        judged = judge(run, nearest_first(suite.tests, site.path), suite.limit)
         return Result(site, suite.room.name, judged, time.monotonic() - began)
 
     def close(self) -> None:
@@ -127,6 +127,12 @@ def spread(work: Sequence[Any], runners: Sequence[Runner], do: Any) -> Iterator[
             raise failed[0]
         while done:
             yield done.popleft()
+
+
+def nearest_first(tests: Sequence[str], path: str) -> list[str]:
+    """The tests that are named after this file before the others, otherwise in their order."""
+    own = "test_" + Path(path).stem.removesuffix("s")
+    return sorted(tests, key=lambda test: not Path(test).stem.startswith(own))
 
 
 def baseline(runner: Runner, room: Room) -> tuple[Room, Suite | None, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.mutants import __main__ as program
-from tests.mutants.__main__ import Result, table
+from tests.mutants.__main__ import Result, nearest_first, table
 from tests.mutants.judge import Judged
 from tests.mutants.rooms import ROOMS
 from tests.mutants.sites import Site
@@ -23,6 +23,12 @@ def test_only_what_was_surely_noticed_counts() -> None:
     head, line = table(results)
     assert head.split() == ["bugs", "share", "killed", "hung", "survived", "broken", "unsure"]
     assert line.split() == ["turn", "8", "0.62", "4", "1", "1", "1", "1"]
+
+
+def test_tests_named_after_the_file_come_first() -> None:
+    tests = ["tests/turn/test_clock.py", "tests/turn/test_bounds.py", "tests/faults/test_lost_commits.py"]
+    assert nearest_first(tests, "chat_app/turn/bounds.py") == [tests[1], tests[0], tests[2]]
+    assert nearest_first(tests, "chat_app/turn/commit.py") == tests
 
 
 class FailingRunner:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from chat_app.data.ids import new_id
 from chat_app.data.log.base import GenerationLog, Piece, StaleOwner, WrongOffset
 from tests.data.conftest import NewLog
-from tests.data.test_log import WORDS, watch
+from tests.data.logs import WORDS, watch
 
 WORD = st.sampled_from(WORDS)
 STEP = st.one_of(

@@ -18,7 +18,7 @@ from chat_app.data.log.shard_reader import shard_of
 from chat_app.data.log.sqlite import SqliteLog
 from chat_app.data.log.valkey import ValkeyLog
 from tests.data.killing import kill_while_writing
-from tests.data.test_log import some_words, watch, write
+from tests.data.logs import some_words, watch, write
 from tests.data.writing import word
 from tests.faults.proxy import FaultProxy
 from tests.servers import Valkey

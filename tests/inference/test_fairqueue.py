@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Iterable
 from types import SimpleNamespace
 
 import pytest
@@ -12,58 +10,8 @@ from hypothesis import strategies as st
 
 from inference import fairqueue
 from inference.fairqueue import FairQueue
-from inference.protocol import Message, Overloaded, QueuePosition, Request, Sampling
-
-
-def ask(user: str = "", weight: int = 1, id: str = "", max_wait_ms: int = 0) -> Request:
-    return Request("m", (Message("user", "x"),), Sampling(1), "", id, user, weight, max_wait_ms=max_wait_ms)
-
-
-class Engine:
-    """Jobs that run until they are told to end. `began` is the order in which they were let in, by user."""
-
-    def __init__(self, queue: FairQueue) -> None:
-        self.queue = queue
-        self.began: list[str] = []
-        self.running: list[asyncio.Event] = []
-        self.tasks: list[asyncio.Task[None]] = []
-        self.most = [0, 0]
-
-    def add(self, user: str, tokens: int = 100, weight: int = 1, spends: int | None = None, id: str = "") -> None:
-        self.tasks.append(asyncio.create_task(self._job(ask(user, weight, id), tokens, spends)))
-
-    async def _job(self, request: Request, tokens: int, spends: int | None) -> None:
-        async with self.queue.place(request, tokens) as place:
-            place.spent = tokens if spends is None else spends
-            self.began.append(request.user)
-            self.most = [max(self.most[0], self.queue.running), max(self.most[1], self.queue.held)]
-            ended = asyncio.Event()
-            self.running.append(ended)
-            await ended.wait()
-
-    async def settle(self) -> None:
-        for _ in range(4):
-            await asyncio.sleep(0)
-
-    async def finish(self, jobs: int = 1) -> None:
-        """The oldest end, one after the other."""
-        for _ in range(jobs):
-            if self.running:
-                self.running.pop(0).set()
-            await self.settle()
-
-    async def drain(self) -> None:
-        while self.running or self.queue.waiting:
-            await self.finish()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-
-
-async def loaded(queue: FairQueue, jobs: Iterable[tuple[str, int]]) -> Engine:
-    engine = Engine(queue)
-    for user, weight in jobs:
-        engine.add(user, weight=weight)
-        await engine.settle()
-    return engine
+from inference.protocol import Overloaded, QueuePosition
+from tests.inference.queued import Engine, ask, loaded
 
 
 async def test_one_user_is_served_in_order_within_slots_and_tokens() -> None:
@@ -161,72 +109,6 @@ def test_a_heavy_user_delays_nobody_by_more_than_one_round(slots: int, crowd: in
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("weights", [(1, 1), (1, 4), (2, 3)])
-async def test_users_who_always_want_more_share_by_weight(weights: tuple[int, int]) -> None:
-    engine = Engine(FairQueue(1, 0, 1000))
-    for user, weight in zip("ab", weights, strict=True):
-        for _ in range(100):
-            engine.add(user, weight=weight)
-    await engine.settle()
-    await engine.finish(99)
-    served = Counter(engine.began[1:])
-    assert abs(served["a"] / weights[0] - served["b"] / weights[1]) <= 1
-    for task in engine.tasks:
-        task.cancel()
-    await asyncio.gather(*engine.tasks, return_exceptions=True)
-
-
-async def test_what_was_not_spent_is_given_back() -> None:
-    """Two users ask for as much, but one takes a tenth of it: they get ten times as many turns."""
-    engine = Engine(FairQueue(1, 0, 1000))
-    for _ in range(110):
-        engine.add("modest", 1000, spends=100)
-        engine.add("greedy", 1000)
-    await engine.settle()
-    await engine.finish(110)
-    served = Counter(engine.began)
-    assert 8 <= served["modest"] / served["greedy"] <= 12
-    for task in engine.tasks:
-        task.cancel()
-    await asyncio.gather(*engine.tasks, return_exceptions=True)
-
-
-async def test_while_others_are_about_nobody_holds_every_slot() -> None:
-    queue = FairQueue(8, 0, 100)
-    alone = await loaded(queue, [("heavy", 1)] * 10)
-    assert queue.running == 8
-    await alone.drain()
-    engine = await loaded(queue, [("light", 1)] + [("heavy", 1)] * 10)
-    assert Counter(engine.began) == {"light": 1, "heavy": 6}
-    engine.add("late")
-    await engine.settle()
-    assert engine.began[-1] == "late"
-    await engine.drain()
-
-
-async def test_requests_without_a_user_are_not_held_to_a_share() -> None:
-    engine = await loaded(FairQueue(8, 0, 100), [("light", 1)] + [("", 1)] * 10)
-    assert Counter(engine.began) == {"light": 1, "": 7}
-    await engine.drain()
-    monopoly = await loaded(FairQueue(8, 0, 100), [("", 1)] + [("heavy", 1)] * 10)
-    assert Counter(monopoly.began) == {"": 1, "heavy": 7}
-    await monopoly.drain()
-
-
-async def test_who_was_away_has_saved_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fairqueue, "ABOUT_S", 0.0)
-    engine = await loaded(FairQueue(1, 0, 100), [("busy", 1)] * 20)
-    await engine.finish(10)
-    for _ in range(20):
-        engine.add("idle till now")
-    await engine.settle()
-    before = len(engine.began)
-    await engine.finish(10)
-    assert Counter(engine.began[before:])["busy"] >= 4
-    await engine.drain()
-    assert not engine.queue._users, "users who left are still remembered"
-
-
 async def test_everyone_who_waits_sees_where_they_stand() -> None:
     engine = Engine(FairQueue(1, 0, 100))
     for n, user in enumerate(["a", "a", "a", "a", "b", "c", "b"]):
@@ -297,54 +179,6 @@ async def test_who_stands_behind_a_big_one_that_leaves_is_let_in_at_once() -> No
     await engine.drain()
 
 
-async def test_while_others_are_about_nobody_holds_more_than_their_share_of_the_tokens() -> None:
-    """Three quarters of them exactly, and again once some are given back."""
-    engine = Engine(FairQueue(8, 100, 50))
-    for user, tokens in (("light", 1), ("heavy", 50), ("heavy", 25), ("heavy", 1), ("heavy", 40)):
-        engine.add(user, tokens)
-        await engine.settle()
-    assert engine.began == ["light", "heavy", "heavy"]
-    engine.running.pop(1).set()
-    await engine.settle()
-    assert engine.began == ["light", *["heavy"] * 4]
-    assert engine.queue.held == 1 + 25 + 1 + 40
-    await engine.drain()
-
-
-async def test_who_only_waits_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fairqueue, "ABOUT_S", 0.0)
-    engine = Engine(FairQueue(3, 100, 50))
-    engine.add("heavy", 5)
-    engine.add("big", 90)
-    await engine.settle()
-    engine.running.pop(1).set()  # From now on its clock is ahead of the heavy user's.
-    await engine.settle()
-    for user, tokens in (("heavy", 20), ("big", 90), ("heavy", 5)):
-        engine.add(user, tokens)
-        await engine.settle()
-    assert engine.began == ["heavy", "big", "heavy"], "the heavy user took the last slot"
-    await engine.drain()
-
-
-async def test_whose_answer_takes_long_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fairqueue, "ABOUT_S", 0.0)
-    engine = await loaded(FairQueue(8, 0, 100), [("light", 1)] + [("heavy", 1)] * 10)
-    assert Counter(engine.began) == {"light": 1, "heavy": 6}
-    await engine.drain()
-
-
-async def test_who_was_here_a_moment_ago_is_about() -> None:
-    engine = Engine(FairQueue(8, 0, 100))
-    engine.add("light")
-    await engine.settle()
-    await engine.finish()
-    for _ in range(10):
-        engine.add("heavy")
-    await engine.settle()
-    assert engine.began == ["light", *["heavy"] * 6]
-    await engine.drain()
-
-
 @pytest.mark.parametrize(
     ("there", "comes", "stays"),
     [
@@ -367,44 +201,6 @@ async def test_a_full_queue_makes_room_only_for_who_has_less_in_it(
     refused = [task for task in engine.tasks if task.done()]
     assert refused == [engine.tasks[-1 if stays else -2]]
     assert isinstance(refused[0].exception(), Overloaded)
-    await engine.drain()
-
-
-async def test_the_end_of_a_busy_time_is_the_end_of_all_debts() -> None:
-    engine = Engine(FairQueue(1, 0, 100))
-    engine.add("a", 1_000)
-    await engine.settle()
-    await engine.finish()
-    for user in ("x", "a", "b"):
-        engine.add(user)
-        await engine.settle()
-    await engine.drain()
-    assert engine.began == ["a", "x", "a", "b"]
-
-
-async def test_a_debt_is_not_forgotten_while_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fairqueue, "ABOUT_S", 0.0)
-    engine = Engine(FairQueue(2, 0, 100))
-    for user, tokens in (("other", 10), ("a", 1_000)):
-        engine.add(user, tokens)
-        await engine.settle()
-    engine.running.pop(1).set()
-    await engine.settle()
-    for user in ("x", "a", "b"):
-        engine.add(user)
-        await engine.settle()
-    await engine.drain()
-    assert engine.began == ["other", "a", "x", "b", "a"]
-
-
-async def test_what_is_given_back_goes_by_weight() -> None:
-    engine = Engine(FairQueue(3, 0, 100))
-    engine.add("other")
-    engine.add("a", 1_000, weight=4, spends=100)
-    await engine.settle()
-    engine.running.pop(1).set()
-    await engine.settle()
-    assert engine.queue._users["a"].finish - engine.queue._virtual == 25
     await engine.drain()
 
 
@@ -447,21 +243,3 @@ async def test_a_turn_that_is_foreseen_not_to_come_in_time_is_refused_at_once() 
                 raise AssertionError
         assert time.monotonic() - began < 0.3
     assert (queue.running, queue.waiting) == (0, 0)
-
-
-async def test_who_is_at_their_shares_end_does_not_stand_in_the_way() -> None:
-    """Their turn would be first, but the slot that is free is kept for others."""
-    engine = Engine(FairQueue(4, 0, 100))
-    engine.add("heavy", weight=1_000)
-    engine.add("late", 1_000)
-    await engine.settle()
-    engine.running.pop(1).set()
-    await engine.settle()
-    for _ in range(3):
-        engine.add("heavy", weight=1_000)
-        await engine.settle()
-    engine.add("late")
-    await engine.settle()
-    assert engine.began == ["heavy", "late", "heavy", "heavy", "late"]
-    assert engine.queue.waiting == 1
-    await engine.drain()

@@ -19,6 +19,7 @@ from chat_app.sessions import ownership
 from chat_app.sessions.generations import Generations
 from chat_app.settings import Settings
 from tests.sessions.processes import Process
+from tests.sessions.thread_author import ADA, EVE, Author, add_people
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +76,20 @@ async def process(leases: Leases, generations: Generations) -> AsyncIterator[Cal
     for process in made:
         process.leases.cut = True
         await process.ownership.close()
+
+
+@pytest.fixture
+async def people(db: Database) -> Database:
+    """A database in which Ada and Eve have accounts."""
+    await add_people(db)
+    return db
+
+
+@pytest.fixture
+def ada(people: Database) -> Author:
+    return Author(people, ADA)
+
+
+@pytest.fixture
+def eve(people: Database) -> Author:
+    return Author(people, EVE)

@@ -97,8 +97,8 @@ class Browser:
         composer = page.locator(COMPOSER).first
         await composer.fill(question)
         count = await page.locator(ANSWER).count()
-        told = json.dumps({"selector": ANSWER, "count": count, "ending": ending})
-        await page.evaluate(f"window.stopwatch = ({_STOPWATCH})({told}); null")
+        wanted = json.dumps({"selector": ANSWER, "count": count, "ending": ending})
+        await page.evaluate(f"window.stopwatch = ({_STOPWATCH})({wanted}); null")
         await composer.press("Enter")
         times: dict[str, float] = await page.evaluate("window.stopwatch")
         return times

@@ -201,8 +201,8 @@ class Supervisor:
 
     def _announced(self) -> tuple[str, int | None]:
         try:
-            told = json.loads(self._address_file.read_text())
-            return str(told["url"]), int(told["pid"])
+            announced = json.loads(self._address_file.read_text())
+            return str(announced["url"]), int(announced["pid"])
         except (OSError, ValueError, KeyError, TypeError):
             return "", None
 

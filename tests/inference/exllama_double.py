@@ -53,7 +53,7 @@ class _Answer:
     job: Job
     script: Script
     rest: bytes
-    told: int
+    written: int
     began: float
     at: int = 0
     sent: int = 0
@@ -96,11 +96,11 @@ class ScriptedGenerator:
         script = script_in(messages[:-1], 0.0)  # The last is the answer so far.
         if script.refuse:
             raise REFUSALS.get(script.refuse, REFUSALS["bad"])()
-        whole, told = "".join(script.pieces).encode(), job.told.encode()
-        if not whole.startswith(told):
+        whole, written = "".join(script.pieces).encode(), job.written.encode()
+        if not whole.startswith(written):
             raise BadRequest("continue_from is not the beginning of the scripted answer")
         began = time.monotonic() + script.prefill_s
-        self._answers[job.number] = _Answer(job, script, whole[len(told) :], len(told), began)
+        self._answers[job.number] = _Answer(job, script, whole[len(written) :], len(written), began)
 
     def cancel(self, number: int) -> None:
         del self._answers[number]  # Raises for a job that is over: nobody may ask for that.
@@ -127,8 +127,8 @@ class ScriptedGenerator:
         due = int((now - answer.began) * rate) + 1 if rate else answer.sent + BURST
         steps: list[Step] = []
         while answer.sent < due and not (steps and steps[-1].finish):
-            at = (answer.told + answer.at) // 2
-            if answer.sent or not answer.told:
+            at = (answer.written + answer.at) // 2
+            if answer.sent or not answer.written:
                 if at == answer.script.stall_at:
                     break
                 if at == answer.script.die_at:

@@ -65,7 +65,7 @@ def able(live: Live, ability: Ability) -> Iterator[None]:
     pytest.skip(f"{live.engine}: {reason}")
 
 
-def told(chunks: list[Chunk]) -> list[Picked]:
+def picks(chunks: list[Chunk]) -> list[Picked]:
     return [picked for chunk in chunks for picked in chunk.logprobs]
 
 
@@ -77,7 +77,7 @@ async def test_every_token_has_its_log_probability(live: Live, client: Inference
     asked = request("Write one sentence about the sea and a ship.", live.model, logprobs=3, max_tokens=16)
     for gather_ms in (0, 100):
         chunks = await collect(client, replace(asked, gather_ms=gather_ms))
-        usage, picked = chunks[-1].usage, told(chunks)
+        usage, picked = chunks[-1].usage, picks(chunks)
         assert usage is not None
         assert len(picked) == usage.completion_tokens == sum(chunk.tokens for chunk in chunks)
         assert [len(chunk.logprobs) for chunk in chunks] == [chunk.tokens for chunk in chunks]
@@ -90,10 +90,10 @@ async def test_every_token_has_its_log_probability(live: Live, client: Inference
 
 
 async def test_log_probabilities_without_alternatives(live: Live, client: InferenceClient) -> None:
-    picked = told(await collect(client, request("Name a colour.", live.model, logprobs=0, max_tokens=5)))
+    picked = picks(await collect(client, request("Name a colour.", live.model, logprobs=0, max_tokens=5)))
     assert picked
     assert all(one.top == () and one.chosen.logprob <= 0 for one in picked)
-    assert not told(await collect(client, request("Name a colour.", live.model, max_tokens=5)))
+    assert not picks(await collect(client, request("Name a colour.", live.model, max_tokens=5)))
 
 
 async def test_the_tokens_of_a_stop_string_are_told_too(live: Live, client: InferenceClient) -> None:
@@ -103,8 +103,8 @@ async def test_the_tokens_of_a_stop_string_are_told_too(live: Live, client: Infe
     chunks = await collect(client, replace(asked, sampling=replace(asked.sampling, stop=(stop,))))
     usage = chunks[-1].usage
     assert usage is not None
-    assert raw(told(chunks)).startswith((text_of(chunks) + stop).encode())
-    assert len(told(chunks)) == usage.completion_tokens
+    assert raw(picks(chunks)).startswith((text_of(chunks) + stop).encode())
+    assert len(picks(chunks)) == usage.completion_tokens
 
 
 async def test_bytes_join_to_the_text_where_characters_have_several_tokens(live: Live, client: InferenceClient) -> None:
@@ -115,8 +115,8 @@ async def test_bytes_join_to_the_text_where_characters_have_several_tokens(live:
         asked = request("Go on with these signs.", live.model, max_tokens=24, continue_from=signs, logprobs=1)
     chunks = await collect(client, asked)
     assert any(ord(character) > 0xFFFF for character in text_of(chunks))
-    assert raw(told(chunks)) == text_of(chunks).encode()
-    assert len(told(chunks)) <= sum(chunk.tokens for chunk in chunks)  # llama.cpp tells only of the last of such.
+    assert raw(picks(chunks)) == text_of(chunks).encode()
+    assert len(picks(chunks)) <= sum(chunk.tokens for chunk in chunks)  # llama.cpp tells only of the last of such.
 
 
 async def test_the_further_sampling_words_are_followed(live: Live, client: InferenceClient) -> None:
@@ -162,8 +162,8 @@ async def test_a_schema_may_be_asked_with_log_probabilities(live: Live, client: 
         chunks = await collect(client, request("Two numbers.", live.model, json_schema=schema, logprobs=2))
     assert len(json.loads(text_of(chunks))) == 2
     if live.engine != "remote":  # llama-server's chat tells only of some tokens of such an answer.
-        assert len(told(chunks)) == sum(chunk.tokens for chunk in chunks)
-        assert raw(told(chunks)) == text_of(chunks).encode()
+        assert len(picks(chunks)) == sum(chunk.tokens for chunk in chunks)
+        assert raw(picks(chunks)) == text_of(chunks).encode()
 
 
 @pytest.mark.parametrize(

@@ -243,8 +243,8 @@ async def test_an_error_in_mid_stream_is_raised(start_server: StartServer) -> No
 
 async def test_log_probabilities_of_other_servers_are_understood(start_server: StartServer) -> None:
     top = [{"token": "a", "logprob": -0.1}, {"token": "b", "logprob": -2}]
-    told = {"content": [{"token": "a", "logprob": -0.1, "bytes": None, "top_logprobs": top}]}
-    choice = {"index": 0, "delta": {"content": "a"}, "logprobs": told, "finish_reason": "stop"}
+    logprobs = {"content": [{"token": "a", "logprob": -0.1, "bytes": None, "top_logprobs": top}]}
+    choice = {"index": 0, "delta": {"content": "a"}, "logprobs": logprobs, "finish_reason": "stop"}
     client = InferenceClient(await start_server(sends(b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n")))
     chunks = await collect(client, request("x", logprobs=1))
     assert chunks[0].logprobs == (Picked(Logprob("a", -0.1, b"a"), (Logprob("a", -0.1, b"a"),)),)

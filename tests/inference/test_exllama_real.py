@@ -75,9 +75,9 @@ def answer(generator: v2.ExLlamaV2Generator, number: int) -> list[Step]:
     return steps
 
 
-def job(generator: v2.ExLlamaV2Generator, text: str, number: int = 1, told: str = "", **sampling: Any) -> Job:
+def job(generator: v2.ExLlamaV2Generator, text: str, number: int = 1, written: str = "", **sampling: Any) -> Job:
     chosen = Sampling(**{"max_tokens": 20, "temperature": 0.0, **sampling})
-    return Job(number, tuple(generator.encode(text, control=True)), chosen, told)
+    return Job(number, tuple(generator.encode(text, control=True)), chosen, written)
 
 
 @pytest.fixture
@@ -317,13 +317,13 @@ SCHEMA = {
 }
 
 
-@pytest.mark.parametrize("told", ["", '{"name": "Ada'])
-def test_whatever_is_picked_the_answer_fits_the_schema(make: Make, told: str) -> None:
+@pytest.mark.parametrize("written", ["", '{"name": "Ada'])
+def test_whatever_is_picked_the_answer_fits_the_schema(make: Make, written: str) -> None:
     pytest.importorskip("lmformatenforcer")
     generator = make()
     chosen = random.Random(7)
     for _ in range(10):
-        filter_ = generator._schemas.filter(json.dumps(SCHEMA), told)
+        filter_ = generator._schemas.filter(json.dumps(SCHEMA), written)
         tokens: list[int] = []
         while len(tokens) < 400:
             allowed, _ = filter_.get_next()
@@ -333,7 +333,7 @@ def test_whatever_is_picked_the_answer_fits_the_schema(make: Make, told: str) ->
             filter_.feed(torch.tensor([[tokens[-1]]]))
         else:
             continue  # White space and digits may go on for long; the limit of tokens ends that.
-        made = json.loads(told + generator.decode(tokens))
+        made = json.loads(written + generator.decode(tokens))
         assert isinstance(made["name"], str)
         assert isinstance(made["age"], int | float)  # It takes 12e-1 for an integer.
 

@@ -45,13 +45,13 @@ def withdraw(folder: Path, number: int) -> None:
 
 
 def test_the_slices_are_joined_verified_and_told(registry: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    path = fetch(MODEL, SLICES, tmp_path / "models", told.append)
+    lines: list[str] = []
+    path = fetch(MODEL, SLICES, tmp_path / "models", lines.append)
     assert path.read_bytes() == WHOLE
-    assert [line.rpartition(": ")[2] for line in told[:-1]] == ["0 of 0 MB"] * 3 + ["verifying"]
+    assert [line.rpartition(": ")[2] for line in lines[:-1]] == ["0 of 0 MB"] * 3 + ["verifying"]
     assert list(path.parent.iterdir()) == [path]
-    assert fetch(MODEL, SLICES, tmp_path / "models", told.append) == path
-    assert "already" in told[-1]
+    assert fetch(MODEL, SLICES, tmp_path / "models", lines.append) == path
+    assert "already" in lines[-1]
 
 
 def test_what_was_fetched_stays_for_the_next_time(registry: Path, tmp_path: Path) -> None:

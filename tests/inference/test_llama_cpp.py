@@ -73,8 +73,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 async def status(url: str, model: str) -> dict[str, Any]:
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as http:
-        told = await (await http.get(f"{url}/status")).json()
-        return next(one for one in told["models"] if one["model"] == model)
+        status = await (await http.get(f"{url}/status")).json()
+        return next(one for one in status["models"] if one["model"] == model)
 
 
 async def test_what_cannot_be_loaded_says_why_and_harms_nobody(house: str) -> None:

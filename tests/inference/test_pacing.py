@@ -46,13 +46,13 @@ async def test_the_first_text_and_the_end_are_not_held() -> None:
 
 
 async def test_gathered_log_probabilities_stay_in_order() -> None:
-    async def told() -> AsyncGenerator[Chunk, None]:
+    async def pieces() -> AsyncGenerator[Chunk, None]:
         for number in range(6):
             yield Chunk(str(number), 1, logprobs=(Picked(Logprob(str(number), -1.0)),))
             await asyncio.sleep(0.001)
         yield Chunk("", 1, "stop", USAGE, (Picked(Logprob("", -2.0)),))
 
-    chunks = [chunk async for chunk in paced(told(), lambda: 60)]
+    chunks = [chunk async for chunk in paced(pieces(), lambda: 60)]
     assert len(chunks) == 2
     for chunk in chunks:
         assert "".join(picked.chosen.token for picked in chunk.logprobs) == chunk.text

@@ -138,13 +138,13 @@ def nearest_first(tests: Sequence[str], path: str) -> list[str]:
 def baseline(runner: Runner, room: Room) -> tuple[Room, Suite | None, str]:
     """Run a room's tests without a bug, again if they fail (some wait for real time); the suite, or what failed."""
     tests = room.test_files(runner.copy.root)
-    told = runner.run(tests, BASELINE_LIMIT_S, bug=False)
-    if told["outcome"] != "passed":
-        told = runner.run(tests, BASELINE_LIMIT_S, bug=False)
-    if told["outcome"] != "passed":
-        return room, None, told["by"] or told["outcome"]
-    took = told["files"]
-    return room, Suite(room, sorted(tests, key=lambda test: took.get(test, 0.0)), 3 * told["seconds"] + 30), ""
+    ran = runner.run(tests, BASELINE_LIMIT_S, bug=False)
+    if ran["outcome"] != "passed":
+        ran = runner.run(tests, BASELINE_LIMIT_S, bug=False)
+    if ran["outcome"] != "passed":
+        return room, None, ran["by"] or ran["outcome"]
+    took = ran["files"]
+    return room, Suite(room, sorted(tests, key=lambda test: took.get(test, 0.0)), 3 * ran["seconds"] + 30), ""
 
 
 def sample(root: Path, suites: Sequence[Suite], only: Sequence[str], count: int, seed: int) -> list[tuple[Site, Suite]]:

@@ -41,9 +41,9 @@ def judge(run: Run, tests: list[str], limit: float) -> Judged:
         return bool(run([test], min(limit, AGAIN_S), bug=False)["outcome"] == "passed")
 
     for _ in range(2):
-        told = run(tests, limit, bug=True)
-        by = str(told["by"])
-        match told["outcome"]:
+        ran = run(tests, limit, bug=True)
+        by = str(ran["by"])
+        match ran["outcome"]:
             case "passed":
                 return Judged("survived")
             case "hung":

@@ -21,10 +21,10 @@ class Runs:
         self._due = list(due)
 
     def __call__(self, tests: list[str], limit: float, *, bug: bool) -> dict[str, Any]:
-        which, asked, told = self._due.pop(0)
+        which, asked, outcome = self._due.pop(0)
         assert (WITH if bug else CLEAN, list(asked)) == (which, tests)
         assert limit <= 200
-        return told
+        return outcome
 
     def over(self) -> bool:
         return not self._due

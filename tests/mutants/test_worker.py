@@ -59,13 +59,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     ],
 )
 def test_outcomes(run: Run, file: str, outcome: str, by: str) -> None:
-    told = run(file)
-    assert (told["outcome"], told["by"]) == (outcome, by)
+    ran = run(file)
+    assert (ran["outcome"], ran["by"]) == (outcome, by)
 
 
 def test_a_hang_is_named_after_the_test_that_ran(run: Run) -> None:
-    told = run("test_good.py", "test_slow.py", limit=5.0)
-    assert (told["outcome"], told["by"]) == ("hung", "test_slow.py::test_two")
+    ran = run("test_good.py", "test_slow.py", limit=5.0)
+    assert (ran["outcome"], ran["by"]) == ("hung", "test_slow.py::test_two")
 
 
 def test_a_single_test(run: Run) -> None:

@@ -63,8 +63,8 @@ class Observer:
 
     @pytest.hookimpl
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        told = {"code": int(exitstatus), "by": self._by, "files": self._files}
-        self._report.with_suffix(".part").write_text(json.dumps(told))
+        report = {"code": int(exitstatus), "by": self._by, "files": self._files}
+        self._report.with_suffix(".part").write_text(json.dumps(report))
         self._report.with_suffix(".part").replace(self._report)
 
 
@@ -113,9 +113,9 @@ def run(tests: list[str], limit: float, scratch: Path, *, bug: bool = True) -> d
         hung = seconds >= limit
         by = _running(report).read_text() if hung and _running(report).exists() else ""
         return {"outcome": "hung" if hung else "broken", "by": by, "seconds": seconds, "files": {}}
-    told = json.loads(report.read_text())
-    outcome = "passed" if told["code"] == 0 else "failed" if told["by"] else "broken"
-    return {"outcome": outcome, "by": told["by"], "seconds": seconds, "files": told["files"]}
+    session = json.loads(report.read_text())
+    outcome = "passed" if session["code"] == 0 else "failed" if session["by"] else "broken"
+    return {"outcome": outcome, "by": session["by"], "seconds": seconds, "files": session["files"]}
 
 
 def main() -> None:
@@ -127,10 +127,10 @@ def main() -> None:
         asked = json.loads(line)
         if asked.get("preload"):
             preload(asked["tests"], scratch)
-            told: dict[str, Any] = {}
+            reply: dict[str, Any] = {}
         else:
-            told = run(asked["tests"], asked["limit"], scratch, bug=asked["bug"])
-        print(json.dumps(told), file=out, flush=True)
+            reply = run(asked["tests"], asked["limit"], scratch, bug=asked["bug"])
+        print(json.dumps(reply), file=out, flush=True)
 
 
 def _running(report: Path) -> Path:

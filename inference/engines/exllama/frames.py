@@ -30,7 +30,7 @@ def options_from(frame: Frame) -> Options:
 def job_from(frame: Frame) -> Job:
     """`dataclasses.asdict` turned round."""
     sampling = Sampling(**{**frame["sampling"], "stop": tuple(frame["sampling"]["stop"])})
-    return Job(frame["number"], tuple(frame["prompt"]), sampling, frame["told"])
+    return Job(frame["number"], tuple(frame["prompt"]), sampling, frame["written"])
 
 
 def picked_frame(picked: Picked) -> list[Any]:

@@ -30,12 +30,12 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One generation. `number` is its name; `prompt` its tokens, `told` the text of the answer so far, their end."""
+    """One generation. `number` is its name; `prompt` its tokens, `written` the text of the answer so far, their end."""
 
     number: int
     prompt: tuple[int, ...]
     sampling: Sampling
-    told: str = ""
+    written: str = ""
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 It takes the blocking generator, not its asyncio wrapper: that one ends for good with the first error, does not wake who
 waits for a cancelled job, and hides every parameter behind `*args`. What the package needs is imported when it is made,
-and each thing that it lacks is told in plain words.
+and each thing that it lacks is named in plain words.
 """
 
 import importlib
@@ -33,7 +33,7 @@ NEEDS = "the exllama engine needs an NVIDIA GPU and `pip install parley[gpu]`"
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """A job that is not over. `top`: how many alternatives are told for each token; None for no log probabilities."""
+    """A job that is not over. `top`: how many alternatives it reports for each token; None for no log probabilities."""
 
     job: Any
     top: int | None
@@ -206,5 +206,5 @@ class ExLlamaV2Generator:
             "stop_conditions": self._vocabulary.ends,
             # The probabilities it tells are those after sampling, all 1 for a greedy answer: ours come from the logits.
             "return_logits": sampling.logprobs is not None,
-            "filters": [self._schemas.filter(schema, job.told)] if schema and self._schemas else [],
+            "filters": [self._schemas.filter(schema, job.written)] if schema and self._schemas else [],
         }

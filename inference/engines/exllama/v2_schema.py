@@ -45,13 +45,15 @@ class Schemas:
     def installed() -> bool:
         return importlib.util.find_spec(ENFORCER) is not None
 
-    def filter(self, schema: str, told: str) -> Any:
-        """An `ExLlamaV2Filter` for an answer of which the text `told` is there already. Raises `BadRequest`."""
+    def filter(self, schema: str, written: str) -> Any:
+        """An `ExLlamaV2Filter` for an answer of which the text `written` is there already. Raises `BadRequest`."""
         try:
             parser = self._enforcer.JsonSchemaParser(json.loads(schema))
             made = _filter(self._base)(None, self._tokenizer)
             made.ends = self._vocabulary.ends
-            made.enforce(self._enforcer.TokenEnforcer(self._data, parser), self._vocabulary.encode(told, control=False))
+            made.enforce(
+                self._enforcer.TokenEnforcer(self._data, parser), self._vocabulary.encode(written, control=False)
+            )
         except Exception as error:  # It has no error type of its own for a schema that it cannot read.
             raise BadRequest(f"the JSON schema cannot be used: {error}") from error
         return made
@@ -70,9 +72,9 @@ def _filter(base: Any) -> Any:
 
         ends: list[int]
 
-        def enforce(self, enforcer: Any, told: list[int]) -> None:
+        def enforce(self, enforcer: Any, written: list[int]) -> None:
             self._enforcer, self._tokens = enforcer, []
-            for token in told:  # It goes from one token to the next, never over several at once.
+            for token in written:  # It goes from one token to the next, never over several at once.
                 self._allowed()
                 self._tokens.append(token)
             self._allowed()

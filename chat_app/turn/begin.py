@@ -97,7 +97,7 @@ class TurnStarter:
     async def _refuse(self, ask: Ask, row: GenerationRow, terms: Terms, refusal: Refusal) -> Started:
         added = self._hold.added(ask, row)
         try:
-            await self._settlement.refuse(row, refusal.verdict, terms.name, refusal.excerpt, added)
+            await self._settlement.refuse(row, refusal.verdict, refusal.excerpt, added)
         except Unmet as error:
             raise TurnError("not_found", "This chat does not exist any more.", 404) from error
         self._ownership.forget(row.id)

@@ -43,8 +43,7 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Job:
     """`candidates`: the chosen model first, then those that serve when it cannot. `route` says why it was chosen,
-    `weight` is the tier's share of the queue, `monthly_tokens` what the plan allows (None: no limit), and `plan_name`
-    what people knew it by when the turn began."""
+    `weight` is the tier's share of the queue, and `monthly_tokens` what the plan allows (None: no limit)."""
 
     row: GenerationRow
     prompt: Prompt
@@ -55,7 +54,6 @@ class Job:
     monthly_tokens: int | None = None
     tool_choice: str = "auto"
     built_in: tuple[str, ...] = ()
-    plan_name: str = ""
 
     @property
     def own_tools(self) -> tuple[str, ...]:
@@ -89,7 +87,6 @@ class Job:
                 "monthly_tokens": self.monthly_tokens,
                 "tool_choice": self.tool_choice,
                 "built_in": self.built_in,
-                "plan_name": self.plan_name,
             }
         ).decode()
 
@@ -112,7 +109,6 @@ class Job:
                 data["monthly_tokens"],
                 data["tool_choice"],
                 tuple(data["built_in"]),
-                data.get("plan_name", ""),
             )
         except UnknownPart:
             raise

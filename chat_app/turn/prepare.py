@@ -116,7 +116,6 @@ class Preparation:
             terms.monthly_tokens,
             ask.tool_choice,
             tuple(built_in),
-            terms.name,
         )
 
     async def counted(self, prompt: Prompt, model: str, patience: float | None = None) -> Prompt:

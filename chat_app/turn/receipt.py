@@ -5,7 +5,7 @@ never say different things.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from chat_app.data.ids import now_ms
 from chat_app.data.log.entries import encode
@@ -23,8 +23,7 @@ def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) 
     row, now = job.row, now_ms()
     ends = seals(writer.entries)
     first_at = writer.first_token_at or next((end.first_at for end in ends if end.first_at is not None), None)
-    prompt, completion = sum(step.prompt_tokens for step in steps), sum(step.completion_tokens for step in steps)
-    cached, cost = sum(step.cached_tokens for step in steps), sum(step.cost_micro for step in steps)
+    spent = spent_in(steps)
     # Times of an answer that changed hands would blame the engine for the crash: left out.
     timed = row.fence == 1
     seal = encode([sealed.entry()])
@@ -35,33 +34,26 @@ def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) 
         content=writer.text,
         log="" if plain else shown,
         log_length=len(shown),
-        completion_tokens=completion,
-        prompt_tokens=prompt,
-        cached_tokens=cached,
-        cost_micro=cost,
         error=sealed.error,
         first_token_at=first_at,
         finished_at=now,
+        **spent,
         receipt={
             "model": row.model,
             "route": job.route,
             "plan": row.plan_id,
-            "plan_name": job.plan_name,
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "cached_tokens": cached,
+            **spent,
             "queue_ms": elapsed_ms(row.created_at, ends[0].began_at) if timed and ends else None,
             "ttft_ms": elapsed_ms(row.created_at, first_at) if timed and first_at else None,
             "total_ms": elapsed_ms(row.created_at, now),
             "tokens_per_s": _tokens_per_s(ends) if timed else None,
-            "cost_micro": cost,
             "kept_messages": job.prompt.kept,
             "dropped_messages": job.prompt.dropped,
             "attempts": row.attempts,
             "finish": sealed.finish,
             "screen_ms": round(sum(end.screen_us for end in ends) / 1000, 2),
             **({"estimated": True} if any(end.estimated for end in ends) else {}),
-            **({"steps": [line(step) for step in steps]} if len(steps) > 1 else {}),
+            **lines(steps),
             **({"code": sealed.code} if sealed.code else {}),
         },
     )
@@ -76,8 +68,31 @@ def _tokens_per_s(ends: Sequence[Sealed]) -> float | None:
     return round(tokens * 1000 / max(1, sum(flows_ms)), 1)
 
 
-def line(step: Step) -> dict[str, Any]:
-    """One step of several, as the receipt has it."""
+class Spent(TypedDict):
+    """Tokens and cost of a turn."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cost_micro: int
+
+
+def spent_in(steps: Sequence[Step]) -> Spent:
+    """What all of these steps took."""
+    return {
+        "prompt_tokens": sum(step.prompt_tokens for step in steps),
+        "completion_tokens": sum(step.completion_tokens for step in steps),
+        "cached_tokens": sum(step.cached_tokens for step in steps),
+        "cost_micro": sum(step.cost_micro for step in steps),
+    }
+
+
+def lines(steps: Sequence[Step]) -> dict[str, Any]:
+    """The steps as a receipt has them: a line for each, where there are several."""
+    return {"steps": [_line(step) for step in steps]} if len(steps) > 1 else {}
+
+
+def _line(step: Step) -> dict[str, Any]:
     named = {"model": step.model} if step.kind == "model" else {"name": step.name}
     tokens = {"prompt_tokens": step.prompt_tokens, "completion_tokens": step.completion_tokens}
     spent = elapsed_ms(step.started_at, step.finished_at or step.started_at)
@@ -89,12 +104,12 @@ def elapsed_ms(since: int, until: int) -> int:
     return max(0, until - since)
 
 
-def refusal(row: GenerationRow, verdict: Verdict, plan_name: str) -> Outcome:
+def refusal(row: GenerationRow, verdict: Verdict) -> Outcome:
     """The outcome of a turn that the input check refused before anything was sent."""
     now = now_ms()
     total_ms = elapsed_ms(row.created_at, now)
-    receipt = {"model": row.model, "plan": row.plan_id, "plan_name": plan_name, "finish": "refused"}
-    return Outcome("refused", error=verdict.message, finished_at=now, receipt={**receipt, "total_ms": total_ms})
+    receipt = {"model": row.model, "plan": row.plan_id, "finish": "refused", "total_ms": total_ms}
+    return Outcome("refused", error=verdict.message, finished_at=now, receipt=receipt)
 
 
 def event(row: GenerationRow, ended: Outcome, verdict: Verdict | None) -> TurnEvent:

@@ -7,7 +7,7 @@ from chat_app.data.ids import now_ms
 from chat_app.data.log.entries import clean, decode, encode, text_of
 from chat_app.sessions.generations import GenerationRow, Outcome
 from chat_app.sessions.steps import Step
-from chat_app.turn.receipt import elapsed_ms, line
+from chat_app.turn.receipt import elapsed_ms, lines, spent_in
 
 
 def given_up(row: GenerationRow, error: str, steps: Sequence[Step], log: str) -> Outcome:
@@ -20,30 +20,23 @@ def given_up(row: GenerationRow, error: str, steps: Sequence[Step], log: str) ->
     if entries and entries[-1].kind == "sealed":
         entries.pop()
     content, shown = text_of(entries), encode(entries)
-    prompt, completion = sum(step.prompt_tokens for step in steps), sum(step.completion_tokens for step in steps)
-    cached, cost = sum(step.cached_tokens for step in steps), sum(step.cost_micro for step in steps)
+    spent = spent_in(steps)
     return Outcome(
         "failed",
         content=content,
         log="" if shown == content else shown,
         log_length=len(shown),
-        completion_tokens=completion,
-        prompt_tokens=prompt,
-        cached_tokens=cached,
-        cost_micro=cost,
         error=error,
         first_token_at=row.first_token_at,
         finished_at=now,
+        **spent,
         receipt={
             "model": row.model,
             "plan": row.plan_id,
             "finish": "failed",
             "total_ms": elapsed_ms(row.created_at, now),
             "attempts": row.attempts,
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "cached_tokens": cached,
-            "cost_micro": cost,
-            **({"steps": [line(step) for step in steps]} if len(steps) > 1 else {}),
+            **spent,
+            **lines(steps),
         },
     )

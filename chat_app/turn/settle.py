@@ -78,14 +78,12 @@ class Settlement:
             await self._commit(row, ended, None, finish)
         return ended.status
 
-    async def refuse(
-        self, row: GenerationRow, verdict: Verdict, plan_name: str, said: str, added: Sequence[Statement]
-    ) -> None:
+    async def refuse(self, row: GenerationRow, verdict: Verdict, said: str, added: Sequence[Statement]) -> None:
         """The input check said no: nothing is charged; the thread (`added`) and the reviewers see it.
 
         Does not wait for a database that is away: its caller does not.
         """
-        ended = refusal(row, verdict, plan_name)
+        ended = refusal(row, verdict)
         statements = [*added, self._generations.create(row), *self._generations.finish(row, ended)]
         await self._commit(row, ended, verdict, [*statements, self._review(row, verdict, said)], patience_s=0)
 

@@ -156,7 +156,7 @@ def _lines(receipt: dict[str, Any], plans: Mapping[str, str]) -> Iterable[tuple[
     kept, dropped = receipt.get("kept_messages"), receipt.get("dropped_messages")
     cost, plan = receipt.get("cost_micro"), str(receipt.get("plan") or "")
     yield "Model", str(receipt.get("model") or "")
-    yield "Plan", str(receipt.get("plan_name") or plans.get(plan, plan))
+    yield "Plan", plans.get(plan, plan)
     yield "Prompt", f"{prompt:,} tokens" if prompt is not None else ""
     yield "from cache", f"{cached:,} tokens" if cached else ""
     yield "Answer", f"{receipt['completion_tokens']:,} tokens" if "completion_tokens" in receipt else ""

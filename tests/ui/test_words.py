@@ -55,14 +55,14 @@ def test_the_allowance_is_renewed_on_the_first() -> None:
 
 def test_a_receipt_says_what_is_known_and_no_more() -> None:
     full = {
-        "model": "m", "plan": "pro", "plan_name": "For professionals", "prompt_tokens": 1200,
+        "model": "m", "plan": "pro", "prompt_tokens": 1200,
         "completion_tokens": 34, "cached_tokens": 1000,
         "queue_ms": 3, "ttft_ms": 120, "tokens_per_s": 41.5, "total_ms": 12_345, "cost_micro": 1234,
         "kept_messages": 5, "dropped_messages": 2, "attempts": 2,
     }  # fmt: skip
     assert words.receipt_lines(full, {"pro": "Professional"}) == [
         ("Model", "m"),
-        ("Plan", "For professionals"),
+        ("Plan", "Professional"),
         ("Prompt", "1,200 tokens"),
         ("from cache", "1,000 tokens"),
         ("Answer", "34 tokens"),

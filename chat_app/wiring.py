@@ -136,7 +136,7 @@ def build(settings: Settings) -> Parley:
         preparation=preparation,
         hold=Hold(db, ledger, threads, generations, steps, bounds),
         settlement=settlement,
-        begun=worker.begun,
+        work=worker.work,
     )
     return Parley(
         settings=settings,

@@ -54,6 +54,11 @@ class GenerationRow:
     attempts: int = 1
     first_token_at: int | None = None
 
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody has had it before this owner: every claim, also of an own job, raises the fence."""
+        return self.fence == 1
+
 
 _FIELDS = tuple(GenerationRow.__dataclass_fields__)
 _COLUMNS = ", ".join(_FIELDS)

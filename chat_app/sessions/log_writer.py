@@ -62,7 +62,7 @@ class LogWriter:
 
         Raises `StaleOwner`, `LogUnavailable`, `DatabaseUnavailable`.
         """
-        if self._row.fence == 1:  # nobody can have written anything yet
+        if self._row.fresh:  # nobody can have written anything yet
             self._store.begin(self._row.id, self._row.fence)
             return
         known = "" if self._store.durable else await self._generations.checkpointed(self._row.id)

@@ -101,15 +101,19 @@ class Ownership:
         """The preparation is over without `run`. If the row was committed after all, this process takes it up."""
         self._registered.pop(generation_id, None)
 
-    def run(self, row: GenerationRow) -> None:
-        """Work on a job in the background until it ends; of one job at most one task runs, under the highest fence."""
-        assert self._work is not None, "start() comes first"
+    def run(self, row: GenerationRow, work: Work | None = None) -> None:
+        """Work on a job in the background until it ends; of one job at most one task runs, under the highest fence.
+
+        This time by `work`, if it is given, instead of what `start` was given.
+        """
+        work = work or self._work
+        assert work is not None, "start() comes first"
         _, sure = self._registered.pop(row.id, (row, None))
         earlier = self._running.get(row.id)
         if self._closing or (earlier is not None and earlier.row.fence >= row.fence):
             return
         late = sure is not None and sure.over
-        task = asyncio.create_task(self._after(earlier, self._work, row, late=late), name=f"generation {row.id}")
+        task = asyncio.create_task(self._after(earlier, work, row, late=late), name=f"generation {row.id}")
         self._running[row.id] = _Running(row, task)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(row, done))

@@ -60,6 +60,8 @@ _FINISH = (
     " cached_tokens = $8, cost_micro = $9, prompt_micro = $10, completion_micro = $11, finished_at = $12"
     f" WHERE generation_id = $1 AND seq = $2 AND status = '{RUNNING}'"
 )
+_ENDS = ", ".join(f"'{status}'" for status in sorted(FINISHED))
+_CUT = f"UPDATE step SET status = 'failed', finished_at = $2 WHERE generation_id = $1 AND status NOT IN ({_ENDS})"
 
 
 class Steps:
@@ -106,6 +108,10 @@ class Steps:
             ),
             must=NOT_OWNER,
         )
+
+    def cut(self, row: GenerationRow, at: int) -> Statement:
+        """Whatever of the generation has not ended, in whichever state it is, has failed at that moment."""
+        return Statement(_CUT, (row.id, at))
 
     async def of(self, generation_id: str) -> list[Step]:
         """All steps of a generation, in order."""

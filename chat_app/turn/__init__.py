@@ -19,7 +19,7 @@ from chat_app.prompts.window import most_chars
 from chat_app.sessions.generations import Generations, NotFound
 from chat_app.sessions.threads import Exchange, History, Threads
 from chat_app.settings import Settings
-from chat_app.turn.ask import Ask, Started, TurnError, bounded, cleaned, readable
+from chat_app.turn.ask import Ask, Started, TurnError, bounded, chat_gone, cleaned, readable
 from chat_app.turn.begin import TurnStarter
 from chat_app.turn.prepare import Preparation
 from inference.protocol import Message, Sampling, Tool
@@ -65,7 +65,7 @@ class Turns:
             exchange = replace(exchange, parent_id=parent_id or head)
             history = await self._history(identity, exchange.parent_id, model or kept_model)
         except NotFound as error:
-            raise TurnError("not_found", "This chat does not exist any more.", 404) from error
+            raise chat_gone() from error
         ask = Ask(identity, "chat", (question,), model or kept_model, exchange=exchange, seen_head=head)
         started = await self._begin(_behind(ask, history))
         return replace(started, branched=started.branched or exchange.parent_id != head)

@@ -132,6 +132,11 @@ def bounded(text: str, most: int) -> str:
     return clean(text).replace("\r\n", "\n").replace("\r", "\n")
 
 
+def chat_gone() -> TurnError:
+    """The thread does not exist, or not for whoever asks."""
+    return TurnError("not_found", "This chat does not exist any more.", 404)
+
+
 def too_long(error: TooLong, model: str) -> TurnError:
     """What does not fit this model's window, in a person's words."""
     return TurnError(

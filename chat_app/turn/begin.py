@@ -1,7 +1,9 @@
 """1 to 5. The beginning of a turn, while its caller waits."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 
 import structlog
 
@@ -14,11 +16,11 @@ from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.data.log.base import GenerationLog, LogUnavailable
 from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.ownership import Ownership
+from chat_app.sessions.threads import GONE
 from chat_app.turn.admit import Admission
-from chat_app.turn.ask import Ask, Started, TurnError
+from chat_app.turn.ask import Ask, Started, TurnError, chat_gone
 from chat_app.turn.check import Refusal, check
 from chat_app.turn.hold import Hold
-from chat_app.turn.job import Job
 from chat_app.turn.prepare import Preparation
 from chat_app.turn.settle import Settlement
 
@@ -28,7 +30,7 @@ logger = structlog.get_logger(__name__)
 
 
 class TurnStarter:
-    """Begins turns. `begun` is called with each job that `ownership` is about to run here."""
+    """Begins turns, and has `ownership` run them here: by `work`, which gets the row and the job."""
 
     def __init__(
         self,
@@ -39,7 +41,7 @@ class TurnStarter:
         preparation: Preparation,
         hold: Hold,
         settlement: Settlement,
-        begun: Callable[[Job], None],
+        work: Callable[..., Coroutine[Any, Any, None]],
     ) -> None:
         self._log = log
         self._plans = plans
@@ -48,14 +50,14 @@ class TurnStarter:
         self._preparation = preparation
         self._hold = hold
         self._settlement = settlement
-        self._begun_here = begun
+        self._work = work
 
     async def begin(self, ask: Ask) -> Started:
         """The turn, begun; or refused by the input check, and so ended already. Raises `TurnError`.
 
         Whoever is cancelled here does not cancel it: a hold under way could be there without anybody to work on it.
         """
-        beginning = asyncio.ensure_future(self._begun(ask))
+        beginning = asyncio.ensure_future(self._begin(ask))
         try:
             return await asyncio.shield(beginning)
         except asyncio.CancelledError:
@@ -71,7 +73,7 @@ class TurnStarter:
                 5,
             ) from error
 
-    async def _begun(self, ask: Ask) -> Started:
+    async def _begin(self, ask: Ask) -> Started:
         """Stages 1 to 5."""
         terms = await self._plans.terms(ask.identity.plan_id)
         row = _new_row(ask, terms, self._ownership.owner)
@@ -90,8 +92,7 @@ class TurnStarter:
             self._ownership.forget(row.id)
             await self._admission.leave(row)
             raise
-        self._begun_here(begun.job)
-        self._ownership.run(row)
+        self._ownership.run(row, partial(self._work, job=begun.job))
         return ask.started(row, branched=begun.branched, terms=terms, allowance=begun.allowance)
 
     async def _refuse(self, ask: Ask, row: GenerationRow, terms: Terms, refusal: Refusal) -> Started:
@@ -99,7 +100,9 @@ class TurnStarter:
         try:
             await self._settlement.refuse(row, refusal.verdict, refusal.excerpt, added)
         except Unmet as error:
-            raise TurnError("not_found", "This chat does not exist any more.", 404) from error
+            if error.name != GONE:
+                raise
+            raise chat_gone() from error
         self._ownership.forget(row.id)
         await self._admission.leave(row)
         if ask.exchange is None:

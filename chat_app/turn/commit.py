@@ -10,6 +10,8 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, stop_never, wait_exponential_jitter
 
 from chat_app.data.db.base import Conflict, Database, DatabaseUnavailable, OutcomeUnknown, Row, Statement, Unmet
+from chat_app.data.log.base import StaleOwner
+from chat_app.sessions.generations import NOT_OWNER
 
 logger = structlog.get_logger(__name__)
 
@@ -23,9 +25,24 @@ async def commit(
     """The rows of each statement; None if an earlier try, whose outcome was unknown, turned out to have taken place.
 
     Waits for the database for ever. With `patience_s` it does not wait at all, except to find out what became of an
-    unknown outcome, and for that so long at most. Raises `Unmet`, `Conflict`, and when it does not wait any longer
-    `DatabaseUnavailable` (nothing was written) or `OutcomeUnknown`.
+    unknown outcome, and for that so long at most. Raises `StaleOwner` where another owner has the job by now, `Unmet`
+    for every other condition, `Conflict`, and when it does not wait any longer `DatabaseUnavailable` (nothing was
+    written) or `OutcomeUnknown`.
     """
+    try:
+        return await _commit(db, statements, was_committed, patience_s)
+    except Unmet as error:
+        if error.name == NOT_OWNER:
+            raise StaleOwner from error
+        raise
+
+
+async def _commit(
+    db: Database,
+    statements: Sequence[Statement],
+    was_committed: Callable[[], Awaitable[bool]],
+    patience_s: float | None,
+) -> list[list[Row]] | None:
     try:
         return await db.batch(*statements)
     except OutcomeUnknown as error:

@@ -7,8 +7,8 @@ from chat_app.billing.plans import Terms
 from chat_app.data.db.base import Database, OutcomeUnknown, Statement, Unmet
 from chat_app.sessions.generations import GenerationRow, Generations
 from chat_app.sessions.steps import Steps
-from chat_app.sessions.threads import Threads, branched
-from chat_app.turn.ask import Ask, TurnError
+from chat_app.sessions.threads import GONE, Threads, branched
+from chat_app.turn.ask import Ask, TurnError, chat_gone
 from chat_app.turn.bounds import Bounds
 from chat_app.turn.charge import account
 from chat_app.turn.commit import commit
@@ -54,8 +54,10 @@ class Hold:
         try:
             return await self._bounds.hold(job, lambda fitting: self._commit(ask, fitting, terms))
         except Unmet as error:
+            if error.name == GONE:
+                raise chat_gone() from error
             if error.name != OVER_QUOTA:
-                raise TurnError("not_found", "This chat does not exist any more.", 404) from error
+                raise
             raise TurnError(
                 "quota_exceeded",
                 f"This month's {terms.monthly_tokens:,} tokens of your plan ({terms.name}) are used up."

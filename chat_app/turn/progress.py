@@ -36,7 +36,7 @@ class Progress:
         return sealed.finish == "tool_calls" and bool(unanswered(self.writer.entries))
 
     @property
-    def steps(self) -> int:
+    def planned(self) -> int:
         """Steps of the turn so far, those of the calls that are due, and the model's that reads their results."""
         return len(self.done) + 1 + len(unanswered(self.writer.entries)) + 1
 

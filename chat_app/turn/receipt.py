@@ -25,7 +25,7 @@ def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) 
     first_at = writer.first_token_at or next((end.first_at for end in ends if end.first_at is not None), None)
     spent = spent_in(steps)
     # Times of an answer that changed hands would blame the engine for the crash: left out.
-    timed = row.fence == 1
+    timed = row.fresh
     seal = encode([sealed.entry()])
     shown = writer.log.removesuffix(seal)
     plain = shown == writer.text

@@ -19,6 +19,7 @@ def given_up(row: GenerationRow, error: str, steps: Sequence[Step], log: str) ->
     entries = [replace(entry, text=clean(entry.text)) for entry in decode(log)]  # No store may refuse this end.
     if entries and entries[-1].kind == "sealed":
         entries.pop()
+    steps = [step if step.finished else replace(step, status="failed", finished_at=now) for step in steps]
     content, shown = text_of(entries), encode(entries)
     spent = spent_in(steps)
     return Outcome(

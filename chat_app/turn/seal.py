@@ -21,8 +21,8 @@ class Sealed:
     only if the turn ends with it, has no `model` and no tokens.
 
     Tokens are the engine's count; `estimated` where it could not count. `error` is in a person's words, `code` its
-    kind as a `TurnError` names it. Times in milliseconds since 1970: when its owner began it, had its first token, had
-    its last. `screen_us`: microseconds that the checks took.
+    kind as a `TurnError` names it. Times in milliseconds since 1970: when its owner began it, had its first token (of a
+    model's step), had its last. `screen_us`: microseconds that the checks took.
     """
 
     seq: int
@@ -69,7 +69,7 @@ def _sealed(entry: Entry) -> Sealed:
 
 
 def seals(entries: Iterable[Entry]) -> list[Sealed]:
-    """The ends of all model steps, in order."""
+    """The ends of all steps that have a seal, in order."""
     return [_sealed(entry) for entry in entries if entry.kind == "sealed"]
 
 

@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 import structlog
 
 from chat_app.billing.ledger import NOTHING, Ledger
 from chat_app.data.db.base import Database, Statement, Unmet
-from chat_app.data.ids import now_ms
-from chat_app.data.log.base import GenerationLog, LogUnavailable, StaleOwner
+from chat_app.data.log.base import GenerationLog, LogUnavailable
 from chat_app.safety.review import Reviews, excerpt
 from chat_app.safety.verdict import Verdict
-from chat_app.sessions.generations import NOT_OWNER, GenerationRow, Generations, Outcome
+from chat_app.sessions.generations import GenerationRow, Generations, Outcome
 from chat_app.sessions.steps import Step, Steps
 from chat_app.telemetry.events import Events
 from chat_app.telemetry.metrics import turn_ended
@@ -66,10 +64,8 @@ class Settlement:
         with suppress(LogUnavailable):
             log = max((await self._log.read(row.id)).text, log, key=len)
         steps = await self._steps.of(row.id)
-        done = [step for step in steps if step.finished]
-        cut = [replace(step, status="failed", finished_at=now_ms()) for step in steps if not step.finished]
-        ended = given_up(row, error, [*done, *cut], log)
-        finish = [*self._generations.finish(row, ended), *(self._steps.finish(row, step) for step in cut)]
+        ended = given_up(row, error, steps, log)
+        finish = [*self._generations.finish(row, ended), self._steps.cut(row, ended.finished_at)]
         freed = self._ledger.release(account(row), row.step, held(row)) if held(row) != NOTHING else []
         try:
             await self._commit(row, ended, None, [*finish, *freed])
@@ -102,11 +98,5 @@ class Settlement:
             return await self._generations.ended_under(row)
 
         record = event(row, ended, verdict)
-        try:
-            await commit(self._db, [self._events.turn(record), *statements], was_committed, patience_s)
-        except Unmet as error:
-            if error.name == NOT_OWNER:
-                logger.info("generation had ended elsewhere", generation=row.id)
-                raise StaleOwner from error
-            raise
+        await commit(self._db, [self._events.turn(record), *statements], was_committed, patience_s)
         turn_ended(record)

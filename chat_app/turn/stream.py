@@ -142,5 +142,5 @@ class Streams:
 
 
 def _replaceable(turn: Progress, gate: OutputGate) -> bool:
-    """Whether another model may still stand in for the one that serves: nothing of its answer was delivered."""
+    """Whether another model may still stand in for the one that serves: nothing of the step was delivered."""
     return len(turn.job.remaining) > 1 and not gate.anything

@@ -11,9 +11,9 @@ import orjson
 from chat_app.billing.ledger import NOTHING, OVER_QUOTA, Amount, Ledger
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import now_ms
-from chat_app.data.log.base import GenerationLog, StaleOwner
+from chat_app.data.log.base import GenerationLog
 from chat_app.data.log.entries import Entry
-from chat_app.sessions.generations import NOT_OWNER, Generations
+from chat_app.sessions.generations import Generations
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step, Steps
 from chat_app.turn.ask import TurnError
@@ -44,7 +44,7 @@ class Transitions:
     async def resume(self, job: Job, writer: LogWriter) -> Progress:
         """Where the turn stands, its log complete up to the running step."""
         row = job.row
-        if row.fence == 1:
+        if row.fresh:
             return Progress(job, writer, first_step(row))
         *done, running = await self._steps.of(row.id)
         there = {entry.data["id"] for entry in writer.entries if entry.kind == "tool_result"}
@@ -81,9 +81,9 @@ class Transitions:
             if others:
                 await self._move(turn, finished, turn.next("tool", others[0].name), NOTHING, [])
             elif not await self._to_model(turn, finished, result):
-                ending = _sealed(turn, finished, "length")
+                ending = _tool_seal(finished, "length")
         except TurnError as error:
-            ending = _sealed(turn, finished, "failed", error.message, error.code)
+            ending = _tool_seal(finished, "failed", error.message, error.code)
         await turn.writer.write(result, *([ending.entry()] if ending else []))
         return (finished, ending) if ending else None
 
@@ -113,26 +113,20 @@ class Transitions:
         async def was_committed() -> bool:
             return await self._generations.step_under(row) == following.seq
 
-        try:
-            await commit(
-                self._db,
-                [
-                    self._generations.advance(row, following.seq, amount.tokens, amount.micro),
-                    self._steps.finish(row, finished),
-                    *money,
-                    self._steps.begin(row, following),
-                ],
-                was_committed,
-            )
-        except Unmet as error:
-            if error.name == NOT_OWNER:
-                raise StaleOwner from error
-            raise
+        await commit(
+            self._db,
+            [
+                self._generations.advance(row, following.seq, amount.tokens, amount.micro),
+                self._steps.finish(row, finished),
+                *money,
+                self._steps.begin(row, following),
+            ],
+            was_committed,
+        )
         row.step, row.held_tokens, row.held_micro = following.seq, amount.tokens, amount.micro
         turn.move(finished, following)
 
 
-def _sealed(turn: Progress, tool: Step, finish: str, error: str = "", code: str = "") -> Sealed:
+def _tool_seal(tool: Step, finish: str, error: str = "", code: str = "") -> Sealed:
     """The end of a turn behind this tool's step."""
-    first_at, began_at = turn.writer.first_token_at, tool.started_at
-    return Sealed(tool.seq, "", finish, error=error, code=code, began_at=began_at, first_at=first_at, ended_at=now_ms())
+    return Sealed(tool.seq, "", finish, error=error, code=code, began_at=tool.started_at, ended_at=now_ms())

@@ -58,18 +58,14 @@ class Worker:
         self._streams = streams
         self._settlement = settlement
         self._hand_back = hand_back
-        self._begun: dict[str, Job] = {}
 
-    def begun(self, job: Job) -> None:
-        """A job that was begun in this very process, and so need not be read from its row."""
-        self._begun[job.row.id] = job
-
-    async def work(self, row: GenerationRow) -> None:
-        """Bring a turn to its end. Raises what keeps it from that: `StaleOwner` if another has it by now, with
-        its place among the person's running answers; after anything else it is tried again."""
+    async def work(self, row: GenerationRow, job: Job | None = None) -> None:
+        """Bring a turn to its end; `job` is that of the row, where it need not be read from it. Raises what keeps it
+        from that: `StaleOwner` if another has it by now, with its place among the person's running answers; after
+        anything else it is tried again."""
         writer = LogWriter(self._log, self._db, self._generations, row)
         try:
-            status = await self._end(row, writer)
+            status = await self._end(row, job, writer)
         except UnknownPart as error:
             logger.warning("generation left to a newer release", generation=row.id, part=str(error))
             await self._hand_back(row)
@@ -85,16 +81,14 @@ class Worker:
             with suppress(LogUnavailable):  # It is stopped here in any case.
                 await self._log.request_stop(generation_id)
 
-    async def _end(self, row: GenerationRow, writer: LogWriter) -> str:
+    async def _end(self, row: GenerationRow, job: Job | None, writer: LogWriter) -> str:
         """Run the turn's steps, settle it, and return its final status."""
-        if row.fence > 1:
+        if not row.fresh:
             await self._admission.occupy([row])
         if row.attempts > MOST_ATTEMPTS:
             return await self._settlement.give_up(row, GIVEN_UP)
         try:
-            job = self._begun.pop(row.id, None)
-            if job is None or job.row.fence != row.fence:  # Its first task ended before it could run.
-                job = Job.from_row(row)
+            job = job or Job.from_row(row)
         except Unreadable as error:
             logger.error("generation given up", generation=row.id, error=str(error))
             return await self._settlement.give_up(row, OUTDATED if isinstance(error, Outdated) else UNREADABLE)
@@ -105,7 +99,7 @@ class Worker:
                 sealed = await self._streams.run(turn)  # 6
                 last = turn.ended(sealed)
                 if turn.goes_on(sealed):
-                    if turn.steps <= MOST_STEPS:
+                    if turn.planned <= MOST_STEPS:
                         await self._transitions.to_tools(turn, last)
                         continue
                     sealed = replace(sealed, finish="failed", error=TOO_MANY_STEPS, code="too_many_steps")

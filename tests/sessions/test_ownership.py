@@ -31,7 +31,7 @@ async def test_a_task_that_raises_is_tried_again_with_a_growing_pause(
     assert [row.fence for row in ann.worked] == [1, 2, 3, 4, 5]
     pauses = [later - earlier for earlier, later in pairwise(ann.began)]
     assert all(pause >= 0.1 * 2**n for n, pause in enumerate(pauses))
-    assert pauses[0] < 0.4
+    assert pauses[0] < pauses[3]  # by 0.7 s; a busy machine takes less than that
     levels = [entry["log_level"] for entry in logged if "left" in entry["event"] or "interrupted" in entry["event"]]
     assert levels == ["error", "error", "info", "error"]  # a stale owner ends quietly
     ann.hold.set()

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from chat_app.accounts.identity import Identity
+from chat_app.tools import BUILT_IN
 from tests.parley import answer, entries, expected, person, script
 from tests.turn.conftest import CHEAP, DEAR, Pair
 
@@ -139,3 +140,27 @@ async def test_further_steps_stay_with_the_model_that_stood_in(pair: Pair) -> No
     assert await pair.models_of_steps(started) == ["second", "second"]
     view = await pair.view(ada, started)
     assert view.cost_micro == CHEAP.cost(view.prompt_tokens, view.completion_tokens)
+
+
+async def test_a_further_step_whose_model_is_gone_is_served_by_another(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = BUILT_IN["calculator"].run
+
+    async def last_thing_seen(_: object, arguments: str, key: str) -> str:
+        pair.first.kill()
+        return await run(arguments, key)
+
+    monkeypatch.setattr(type(BUILT_IN["calculator"]), "run", last_thing_seen)
+    ada = await person(pair.parley)
+    await warmed(pair, ada)
+    started = await pair.parley.turns.say(ada, script(text="Let me see.", calls=[CALL]))
+    whole = "Let me see.\n\nThe result is 391.", "done"
+    assert await asyncio.wait_for(answer(pair.parley, started.generation_id), 20) == whole
+    assert pair.asked == ["first", "second"]
+    assert await pair.models_of_steps(started) == ["first", "second"]
+    first, _, last = await pair.parley.steps.of(started.generation_id)
+    assert first.cost_micro == DEAR.cost(first.prompt_tokens, first.completion_tokens)
+    assert last.cost_micro == CHEAP.cost(last.prompt_tokens, last.completion_tokens)
+    view = await pair.view(ada, started)
+    assert (view.model, view.cost_micro) == ("second", first.cost_micro + last.cost_micro)

@@ -173,3 +173,15 @@ async def test_rows_that_contradict_each_other_end_all_the_same(parley: Parley) 
     assert (month.used, month.held) == (0, 0)
     [row] = await parley.db.query("SELECT job, held_tokens FROM generation WHERE id = $1", started.generation_id)
     assert dict(row) == {"job": "", "held_tokens": 0}
+
+
+async def test_a_step_in_a_state_of_a_newer_release_ends_all_the_same(parley: Parley) -> None:
+    ada = await person(parley)
+    started = await in_third_step(parley, ada)
+    await tried_too_often(parley, started)
+    await parley.db.batch(
+        Statement("UPDATE step SET status = 'waiting' WHERE generation_id = $1 AND seq = 3", (started.generation_id,))
+    )
+    await given_up(parley, ada, started)
+    assert [step.status for step in await parley.steps.of(started.generation_id)] == ["done", "done", "failed"]
+    assert (await parley.ledger.allowance(ada.user_id, None)).held == 0

@@ -10,7 +10,7 @@ from chat_app.tools import BUILT_IN
 from chat_app.turn import Ask, begin
 from chat_app.turn.check import check
 from chat_app.wiring import Parley
-from inference.protocol import CannotCount
+from inference.protocol import CannotCount, Message, Sampling
 from tests.parley import answer, entries, person, script
 
 CALL = {"name": "calculator", "arguments": json.dumps({"expression": "17 * 23"})}
@@ -53,6 +53,32 @@ async def test_times_and_tokens_are_those_of_all_model_steps(parley: Parley, mon
     event = json.loads(row["payload"])
     names = ("queue_ms", "ttft_ms", "tokens_per_s")
     assert [event[name] for name in names] == [receipt[name] for name in names]
+
+
+async def test_the_time_of_a_tool_that_ends_the_turn_is_no_writing_time(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, run = await person(parley), BUILT_IN["calculator"].run
+
+    async def slow(_: object, arguments: str, key: str) -> str:
+        await asyncio.sleep(0.5)
+        return await run(arguments, key)
+
+    question = Message("user", script(text=WORDS, rate=200, calls=[CALL]))
+    calling = await parley.turns.call(ada, [question], built_in=["calculator"])
+    await answer(parley, calling.generation_id)
+    first, *_ = await parley.steps.of(calling.generation_id)
+    monkeypatch.setattr(type(BUILT_IN["calculator"]), "run", slow)
+    most = Sampling(max_tokens=first.completion_tokens)
+    started = await parley.turns.call(ada, [question], sampling=most, built_in=["calculator"])
+    shown, end = await entries(parley, started.generation_id)
+    assert (shown[-1].kind, shown[-1].data["finish"], end) == ("sealed", "length", "done")
+    model, tool = (entry.data for entry in shown if entry.kind == "sealed")
+    flow_ms = model["ended_at"] - model["first_at"]
+    assert tool["ended_at"] - model["ended_at"] >= 500
+    view = await parley.generations.view(ada, started.generation_id)
+    assert view.receipt["tokens_per_s"] == round(model["completion_tokens"] / flow_ms * 1000, 1)
+    assert abs(view.created_at + view.receipt["ttft_ms"] - model["first_at"]) < 100
 
 
 async def test_what_one_step_estimated_is_said_of_the_turn(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from tests.mutants import __main__ as program
-from tests.mutants.__main__ import Result, nearest_first, table
+from tests.mutants.__main__ import table
 from tests.mutants.judge import Judged
-from tests.mutants.rooms import ROOMS
+from tests.mutants.reach import Reach
+from tests.mutants.rooms import Room
+from tests.mutants.runner import Result, nearest_first
 from tests.mutants.sites import Site
 
 SITE = Site(Path(), "chat_app/ids.py", 1, "Not", 0)
@@ -25,10 +27,11 @@ def test_only_what_was_surely_noticed_counts() -> None:
     assert line.split() == ["turn", "8", "0.62", "4", "1", "1", "1", "1"]
 
 
-def test_tests_named_after_the_file_come_first() -> None:
+def test_tests_named_after_the_file_come_first_then_the_quickest() -> None:
     tests = ["tests/turn/test_clock.py", "tests/turn/test_bounds.py", "tests/faults/test_lost_commits.py"]
-    assert nearest_first(tests, "chat_app/turn/bounds.py") == [tests[1], tests[0], tests[2]]
-    assert nearest_first(tests, "chat_app/turn/commit.py") == tests
+    reach = Reach(seconds={f"{test}::test_{n}": 10.0 - n for n, test in enumerate(tests)})
+    assert nearest_first(tests, "chat_app/turn/bounds.py", reach) == [tests[1], tests[2], tests[0]]
+    assert nearest_first(tests, "chat_app/turn/commit.py", reach) == tests[::-1]
 
 
 class FailingRunner:
@@ -37,9 +40,12 @@ class FailingRunner:
     def __init__(self, folder: Path, _: Sequence[str]) -> None:
         self.copy = SimpleNamespace(root=folder)
 
-    def run(self, tests: list[str], limit: float, *, bug: bool) -> dict[str, Any]:
+    def run(self, tests: list[str], limit: float, *, bug: bool, trace: Sequence[str] = ()) -> dict[str, Any]:
         assert not bug
-        return {"outcome": "failed", "by": "tests/turn/test_turn.py::test_it", "seconds": 1.0, "files": {}}
+        return {"outcome": "failed", "by": "tests/turn/test_turn.py::test_it", "seconds": 1.0, "tests": {}}
+
+    def noted(self) -> dict[str, Any]:
+        return {"lines": {}, "started": []}
 
     def close(self) -> None: ...
 
@@ -49,7 +55,7 @@ def test_nothing_is_tried_while_tests_fail_without_any_bug(
 ) -> None:
     monkeypatch.setattr(program, "Runner", FailingRunner)
     asked = argparse.Namespace(processes=1, only=[], sample=1, seed=9)
-    assert program.run(asked, [room for room in ROOMS if room.name == "turn"], tmp_path) == 1
+    assert program.run(asked, [Room("turn", ("chat_app/turn",), ("tests/turn/test_turn.py",))], tmp_path) == 1
     out, err = capsys.readouterr()
-    assert "fails without a bug: tests/turn/test_turn.py::test_it" in out
-    assert err == "Nothing was tried: without any bug, tests of turn fail.\n"
+    assert "tests/turn/test_turn.py fails without a bug: tests/turn/test_turn.py::test_it" in out
+    assert err == "Nothing was tried: without any bug, tests of 1 file(s) fail.\n"

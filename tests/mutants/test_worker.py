@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,12 @@ FILES = {
     "test_crash.py": "import os\ndef test_one(): os._exit(1)\n",
     "test_import.py": "import nothing_of_that_name\n",
     "test_empty.py": "",
+    "part.py": "def one():\n    return 1\n\n\ndef two():\n    return 2\n",
+    "test_part.py": (
+        "import pytest, subprocess, sys, part\n@pytest.fixture(scope='module')\ndef two(): return part.two()\n"
+        "def test_one(): assert part.one() == 1\ndef test_two(two): assert two == 2\n"
+        "def test_three(two): subprocess.run([sys.executable, '-c', ''])\n"
+    ),
 }
 Run = Callable[..., dict[str, Any]]
 
@@ -36,11 +42,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         text=True,
     )
 
-    def asked(*tests: str, limit: float = 60.0) -> dict[str, Any]:
+    def asked(*tests: str, limit: float = 60.0, trace: Sequence[str] = ()) -> dict[str, Any]:
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(json.dumps({"tests": tests, "limit": limit, "bug": True}) + "\n")
+        process.stdin.write(json.dumps({"tests": tests, "limit": limit, "bug": not trace, "trace": trace}) + "\n")
         process.stdin.flush()
-        return dict(json.loads(process.stdout.readline()))
+        ran = dict(json.loads(process.stdout.readline()))
+        noted = scratch / "reach.json"
+        return ran | {"noted": json.loads(noted.read_text()) if noted.exists() else None}
 
     yield asked
     process.kill()
@@ -70,3 +78,20 @@ def test_a_hang_is_named_after_the_test_that_ran(run: Run) -> None:
 
 def test_a_single_test(run: Run) -> None:
     assert run("test_bad.py::test_one")["outcome"] == "passed"
+
+
+def test_what_is_traced_says_which_test_runs_which_line(run: Run) -> None:
+    ran = run("test_part.py", trace=["part.py"])
+    assert (ran["outcome"], list(ran["tests"])) == (
+        "passed",
+        [f"test_part.py::test_{n}" for n in ("one", "two", "three")],
+    )
+    lines = ran["noted"]["lines"]["part.py"]
+    assert {line: set(tests) for line, tests in lines.items()} == {
+        "1": {""},
+        "5": {""},
+        "2": {"test_part.py::test_one"},
+        "6": {"test_part.py::"},  # A fixture that tests share.
+    }
+    assert ran["noted"]["started"] == ["app"]
+    assert run("test_part.py")["noted"] is None

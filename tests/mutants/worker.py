@@ -2,8 +2,9 @@
 
 Starting pytest and what Parley is built on costs seconds; a fork of a process that has them loaded costs none. Nothing
 of Parley itself is loaded before the fork, so each run reads the files as they are. It speaks JSON lines: `{"tests",
-"limit", "bug"}` in, `{"outcome", "by", "seconds", "files"}` out. Outcomes are `passed`, `failed` (`by` the first test,
-or the file that cannot be imported), `hung` (`by` the test that ran) and `broken`: no test ran, or the process crashed.
+"limit", "bug", "trace"}` in, `{"outcome", "by", "seconds", "tests"}` out, the last one seconds by test. Outcomes are
+`passed`, `failed` (`by` the first test, or the file that cannot be imported), `hung` (`by` the test that ran) and
+`broken`: no test ran, or the process crashed. `trace` are paths whose lines are noted in `reach.json` (`reach.py`).
 """
 
 import ctypes
@@ -21,8 +22,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.mutants.reach import Tracer
+
 _OPTIONS = (
-    "-x",
     "-q",
     "--tb=line",
     "-p",
@@ -37,13 +39,13 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 class Observer:
-    """A pytest plugin that writes down which test runs, the first that failed, and how long each file took."""
+    """A pytest plugin that writes down which test runs, the first that failed, and how long each took."""
 
     def __init__(self, report: Path) -> None:
         self._report = report
         self._running = _running(report)
         self._by = ""
-        self._files: dict[str, float] = {}
+        self._tests: dict[str, float] = {}
 
     @pytest.hookimpl
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -51,8 +53,7 @@ class Observer:
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        file = report.nodeid.partition("::")[0]
-        self._files[file] = self._files.get(file, 0.0) + report.duration
+        self._tests[report.nodeid] = self._tests.get(report.nodeid, 0.0) + report.duration
         if report.failed and not self._by:
             self._by = report.nodeid
 
@@ -63,7 +64,7 @@ class Observer:
 
     @pytest.hookimpl
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        report = {"code": int(exitstatus), "by": self._by, "files": self._files}
+        report = {"code": int(exitstatus), "by": self._by, "tests": self._tests}
         self._report.with_suffix(".part").write_text(json.dumps(report))
         self._report.with_suffix(".part").replace(self._report)
 
@@ -82,10 +83,11 @@ def preload(tests: list[str], scratch: Path) -> None:
             importlib.import_module(name)
 
 
-def run(tests: list[str], limit: float, scratch: Path, *, bug: bool = True) -> dict[str, Any]:
+def run(tests: list[str], limit: float, scratch: Path, *, bug: bool, trace: list[str]) -> dict[str, Any]:
     """Run the tests in a fork and clean up after it. `limit` in seconds; nothing that a `bug` compiles to is kept."""
     report, temporary = scratch / "report.json", scratch / "tmp"
     report.unlink(missing_ok=True)
+    (scratch / "reach.json").unlink(missing_ok=True)
     _running(report).unlink(missing_ok=True)
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(".hypothesis", ignore_errors=True)
@@ -101,7 +103,13 @@ def run(tests: list[str], limit: float, scratch: Path, *, bug: bool = True) -> d
         if bug:
             os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
             sys.dont_write_bytecode = True
-        sys.exit(pytest.main([*_OPTIONS, "--hypothesis-seed=0", *tests], plugins=[Observer(report)]))
+        tracer = Tracer(trace) if trace else None
+        plugins = [Observer(report), *([tracer] if tracer else [])]
+        options = [*_OPTIONS, "--hypothesis-seed=0", *([] if tracer else ["-x"])]
+        code = pytest.main([*options, *tests], plugins=plugins)
+        if tracer is not None:
+            tracer.write(scratch / "reach.json")
+        sys.exit(code)
     reported = False
     while time.monotonic() - began < limit and not _ended(child):
         time.sleep(0.02)
@@ -112,10 +120,10 @@ def run(tests: list[str], limit: float, scratch: Path, *, bug: bool = True) -> d
     if not report.exists():
         hung = seconds >= limit
         by = _running(report).read_text() if hung and _running(report).exists() else ""
-        return {"outcome": "hung" if hung else "broken", "by": by, "seconds": seconds, "files": {}}
+        return {"outcome": "hung" if hung else "broken", "by": by, "seconds": seconds, "tests": {}}
     session = json.loads(report.read_text())
     outcome = "passed" if session["code"] == 0 else "failed" if session["by"] else "broken"
-    return {"outcome": outcome, "by": session["by"], "seconds": seconds, "files": session["files"]}
+    return {"outcome": outcome, "by": session["by"], "seconds": seconds, "tests": session["tests"]}
 
 
 def main() -> None:
@@ -129,7 +137,7 @@ def main() -> None:
             preload(asked["tests"], scratch)
             reply: dict[str, Any] = {}
         else:
-            reply = run(asked["tests"], asked["limit"], scratch, bug=asked["bug"])
+            reply = run(asked["tests"], asked["limit"], scratch, bug=asked["bug"], trace=asked.get("trace", []))
         print(json.dumps(reply), file=out, flush=True)
 
 

@@ -4,7 +4,7 @@ import json
 import platform
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bench.bounds import Bounds, missed
 
@@ -20,7 +20,7 @@ def p95(values: Sequence[float]) -> float:
     return ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
 
 
-def show(title: str, rows: Sequence[Row], figures: dict[str, float | str | None]) -> None:
+def show(title: str, rows: Sequence[Row], figures: Mapping[str, float | str | None]) -> None:
     """Print rows of (what, measured, limit or peer), then the figures as the last line."""
     print(f"\n{title} · Python {platform.python_version()} · {platform.machine()}\n")
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -31,7 +31,7 @@ def show(title: str, rows: Sequence[Row], figures: dict[str, float | str | None]
     print(json.dumps(rounded), flush=True)
 
 
-def conclude(title: str, rows: Sequence[Row], figures: dict[str, float | str | None], bounds: Bounds) -> int:
+def conclude(title: str, rows: Sequence[Row], figures: Mapping[str, float | str | None], bounds: Bounds) -> int:
     """Show it all, and say on standard error what misses its bound. Returns the exit status: 1 if anything does."""
     show(title, rows, figures)
     missing = missed(figures, bounds)

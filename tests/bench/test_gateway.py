@@ -8,6 +8,7 @@ import pytest
 from bench import gateway
 from bench.arrivals import Flow
 from bench.bounds import GATEWAY
+from bench.foreign import ROUNDS
 from bench.gateway import Bench, Figures, main
 from bench.loads import Pace
 from bench.peer_litellm import PeerMissing
@@ -27,7 +28,7 @@ class Loads:
         self.rates = {"parley": 700.0, "fleet": 400.0, "litellm": 100.0, "relay": 9e3}
 
     async def latencies(self, side: Side, requests: int, **more: Any) -> list[float]:
-        return [FAST[side.name] + (gateway.ROUNDS * 3e-3 if "tools" in more else 0.0)] * requests
+        return [FAST[side.name] + (ROUNDS * 3e-3 if "tools" in more else 0.0)] * requests
 
     async def clients(self, side: Side, *_: object) -> Pace:
         return Pace(self.rates[side.name], 1e-3, 1e-4)

@@ -9,6 +9,7 @@ each by itself. Answers that end before their limit count with the tokens they h
 
 from collections.abc import Sequence
 
+from bench.bounds import INFERENCE, PEERS
 from bench.load import Stream, Target, client, conversation, stream, throughput
 from bench.report import Row, p50
 
@@ -46,18 +47,20 @@ async def measure(service: Target, peers: Sequence[Target]) -> Part:
         await throughput(target, [f"Say something about {subject}." for subject in SUBJECTS[:2]], 8)
     for streams, rounds in ROUNDS.items():
         speeds = [await _round(service, peers, streams, at) for at in range(rounds)]
-        for peer, prefix in zip(peers, ("", "native_"), strict=False):
+        for peer, prefix in zip(peers, PEERS, strict=False):
             ratio = p50([speed[service.name] / speed[peer.name] for speed in speeds])
-            figures[f"{prefix}tokens_ratio_{streams}"] = ratio
+            key = f"{prefix}tokens_ratio_{streams}"
+            figures[key] = ratio
             ours, theirs = (p50([speed[target.name] for speed in speeds]) for target in (service, peer))
             what = f"tokens/s, {streams} stream(s), service / {peer.name}"
-            rows.append((what, f"{ratio:.3f} ({ours:.0f} / {theirs:.0f} tokens/s)", ">= 0.97"))
+            rows.append((what, f"{ratio:.3f} ({ours:.0f} / {theirs:.0f} tokens/s)", str(INFERENCE[key])))
     seen = await _first_tokens(service, peers)
-    for peer, prefix in zip(peers, ("", "native_"), strict=False):
+    for peer, prefix in zip(peers, PEERS, strict=False):
         ours, theirs = p50(seen[service.name]), p50(seen[peer.name])
-        figures[f"{prefix}ttft_ratio"] = ours / theirs
+        key = f"{prefix}ttft_ratio"
+        figures[key] = ours / theirs
         shown = f"{ours / theirs:.3f} ({ours * 1000:.0f} / {theirs * 1000:.0f} ms)"
-        rows.append((f"time to first token, p50, one stream, service / {peer.name}", shown, "<= 1.05"))
+        rows.append((f"time to first token, p50, one stream, service / {peer.name}", shown, str(INFERENCE[key])))
     return rows, figures
 
 

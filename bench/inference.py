@@ -4,7 +4,7 @@
 
 Run it on a quiet machine; it takes some eight minutes on two cores. The environment variable LLAMA_SERVER may name a
 `llama-server` binary, which is then a second peer. Everything is on loopback, with the bundled model or the scripted
-engine; what a large model or a GPU would show it does not know.
+engine; what a large model or a GPU would show it does not know. Ends with 1 if a figure misses its bound.
 """
 
 import argparse
@@ -12,14 +12,15 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench import beside, cached, cancel, fairness, llama_server, resume
+from bench.bounds import INFERENCE
 from bench.llama_server import MODEL
 from bench.load import Target
-from bench.report import Row, show
+from bench.report import Row, conclude
 from tests.parley import EngineProcess
 
 Part = tuple[list[Row], dict[str, float]]
@@ -72,10 +73,10 @@ async def resumed(folder: Path) -> Part:
 PARTS = {"beside": beside_llama, "cached": cached_ttft, "fair": fair, "cancel": cancelled, "resume": resumed}
 
 
-async def main() -> None:
+async def main(words: Sequence[str] | None = None) -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("part", nargs="*", help=f"only these of: {', '.join(PARTS)}")
-    chosen = arguments.parse_args().part or list(PARTS)
+    chosen = arguments.parse_args(words).part or list(PARTS)
     rows: list[Row] = []
     figures: dict[str, float | str | None] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -86,8 +87,8 @@ async def main() -> None:
                 print(f"  {what}: {measured} ({limit})", file=sys.stderr, flush=True)
             rows += part_rows
             figures |= part_figures
-    show("Parley: the inference service", rows, figures)
+    return conclude("Parley: the inference service", rows, figures, INFERENCE)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(asyncio.run(main()))

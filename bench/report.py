@@ -1,9 +1,12 @@
-"""How a benchmark ends: a table for people, then one line of JSON for programs."""
+"""How a benchmark ends: a table for people, then one line of JSON for programs, and an exit status."""
 
 import json
 import platform
 import statistics
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+
+from bench.bounds import Bounds, missed
 
 Row = tuple[str, str, str]
 
@@ -17,7 +20,7 @@ def p95(values: Sequence[float]) -> float:
     return ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
 
 
-def show(title: str, rows: Sequence[Row], figures: dict[str, float | str | None]) -> None:
+def show(title: str, rows: Sequence[Row], figures: Mapping[str, float | str | None]) -> None:
     """Print rows of (what, measured, limit or peer), then the figures as the last line."""
     print(f"\n{title} · Python {platform.python_version()} · {platform.machine()}\n")
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -26,3 +29,12 @@ def show(title: str, rows: Sequence[Row], figures: dict[str, float | str | None]
     print()
     rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in figures.items()}
     print(json.dumps(rounded), flush=True)
+
+
+def conclude(title: str, rows: Sequence[Row], figures: Mapping[str, float | str | None], bounds: Bounds) -> int:
+    """Show it all, and say on standard error what misses its bound. Returns the exit status: 1 if anything does."""
+    show(title, rows, figures)
+    missing = missed(figures, bounds)
+    for miss in missing:
+        print(f"Missed: {miss}", file=sys.stderr, flush=True)
+    return int(bool(missing))

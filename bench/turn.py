@@ -3,18 +3,21 @@
     python -m bench.turn [--skip-setup]
 
 Run it from a committed checkout on a quiet machine. `--skip-setup` leaves out the part from nothing, which installs
-everything anew.
+everything anew. Ends with 1 if a figure misses its bound.
 """
 
 import argparse
 import asyncio
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import page, startup, throughput
+from bench.bounds import TURN
 from bench.browser import Browser
 from bench.load import Target
-from bench.report import Row, show
+from bench.report import Row, conclude
 from tests.app import RunningApp
 from tests.parley import EngineProcess
 
@@ -36,10 +39,10 @@ async def product_over_bare(folder: Path) -> tuple[list[Row], dict[str, float]]:
         engine.kill()
 
 
-async def main() -> None:
+async def main(words: Sequence[str] | None = None) -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--skip-setup", action="store_true")
-    chosen = arguments.parse_args()
+    chosen = arguments.parse_args(words)
     rows: list[Row] = []
     figures: dict[str, float | str | None] = {"cold_start_s": None, "disk_mb": None}
     with tempfile.TemporaryDirectory() as name:
@@ -53,8 +56,8 @@ async def main() -> None:
     for part_rows, part_figures in parts:
         rows += part_rows
         figures |= part_figures
-    show("Parley: one turn", rows, figures)
+    return conclude("Parley: one turn", rows, figures, TURN)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(asyncio.run(main()))

@@ -100,14 +100,14 @@ async def stage(made: Stores, engine: EngineHost, seed: str) -> AsyncIterator[St
         await on.close()
 
 
-async def run(column: Column, planned: Sequence[Plan], seed: int) -> tuple[Verdict, Witness]:
+async def run(column: Column, planned: Sequence[Plan], seed: int) -> Verdict:
     """Run these turns, a few at a time, and judge them; and one more for each fault that did not come about."""
     with tempfile.TemporaryDirectory() as name, stores(column, Path(name)) as made:
         engine = EngineHost(Path(name), free_port())
         await engine.start()
         try:
             async with stage(made, engine, f"{seed}:{column}:run") as on:
-                return await on.judge(await _all(on.clients, planned, column)), on.witness
+                return await on.judge(await _all(on.clients, planned, column))
         finally:
             await engine.close()
 

@@ -16,7 +16,6 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
@@ -26,7 +25,7 @@ from bench.faults.trouble import Connection, Engine, EngineHost, File, Trouble
 from bench.faults.witness import CURRENT, Killed, Turn, Witness
 from chat_app.settings import Settings
 from chat_app.wiring import Parley, build
-from tests.faults.proxy import FaultProxy
+from tests.faults.proxy import FaultProxy, at_port, port_of
 
 LEASE_MS = 1_500
 LONGEST_AWAY_S = 1.5
@@ -73,9 +72,16 @@ class Life:
     connections: list[Connection]
     troubles: dict[str, Trouble]
     dead: asyncio.Event = field(default_factory=asyncio.Event)
+    _cut: bool = False
+
+    @property
+    def dying(self) -> bool:
+        """Whether it was cut or has ended, so that whatever it raises has no client any more."""
+        return self._cut or self.dead.is_set()
 
     def cut(self) -> None:
         """From now on it reaches nothing, neither store nor engine."""
+        self._cut = True
         for connection in self.connections:
             connection.sever()
         if self.parley.settings.embedded:
@@ -117,12 +123,12 @@ class Replica:
             troubles["database"] = File(self._stores.home / "parley.db")
             troubles["log"] = File(self._stores.home / "log.db")
         else:
-            database = Connection(await _proxy(stack, _port(self._stores.database_url)), *COMMITS, cut=True)
-            log = Connection(await _proxy(stack, _port(self._stores.redis_url)), b"EVALSHA", cut=False)
+            database = Connection(await _proxy(stack, port_of(self._stores.database_url)), *COMMITS, cut=True)
+            log = Connection(await _proxy(stack, port_of(self._stores.redis_url)), b"EVALSHA", cut=False)
             connections += [database, log]
             troubles |= {"database": database, "log": log}
-            changed["database_url"] = _at(self._stores.database_url, database.proxy.port)
-            changed["redis_url"] = _at(self._stores.redis_url, log.proxy.port)
+            changed["database_url"] = at_port(self._stores.database_url, database.proxy.port)
+            changed["redis_url"] = at_port(self._stores.redis_url, log.proxy.port)
         troubles["engine"] = Engine(self._engine, engine)
         parley = build(self._stores.settings(f"http://127.0.0.1:{engine.proxy.port}", **changed))
         life = Life(parley, stack, connections, troubles)
@@ -215,14 +221,3 @@ async def _until_started(start: Callable[[], Awaitable[None]]) -> None:
         except Exception:  # Its stores may be paused.
             await asyncio.sleep(0.5)
     await start()
-
-
-def _port(url: str) -> int:
-    port = urlsplit(url).port
-    assert port is not None
-    return port
-
-
-def _at(url: str, port: int) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{port}"))

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from bench.faults.schedule import Plan
-from bench.faults.witness import Asked, Place, Turn, Witness
+from bench.faults.witness import DIED, Asked, Place, Turn, Witness
 from chat_app.data.log.entries import Entry, text_of
 from chat_app.sessions.generations import ENDED
 from chat_app.sessions.steps import Step
@@ -19,7 +19,21 @@ from chat_app.wiring import Parley
 from inference.engines.script import PIECES
 from inference.engines.scripted import ScriptedEngine, scripted_text
 
-WRONGS = ("tokens_lost", "tokens_doubled", "spliced", "charged_wrong", "stuck", "over_limit", "asked_twice")
+WRONGS = (
+    "tokens_lost",
+    "tokens_doubled",
+    "spliced",
+    "charged_wrong",
+    "stuck",
+    "over_limit",
+    "asked_twice",
+    "unexpected_errors",
+)
+UNKNOWN = ("storage_unknown", DIED)
+"""Refusals that leave open what became of the turn."""
+HONEST = ("storage_unavailable", "engine_unavailable", *UNKNOWN)
+"""Refusals that are right while a store or the engine is away, or a process has died."""
+STILL_ACTIVE = f"SELECT id, status, attempts FROM generation WHERE status NOT IN {tuple(sorted(ENDED))}"
 SETTLED_S = 90.0
 """How long jobs that nobody watches may take to end after the last turn."""
 
@@ -55,7 +69,7 @@ async def judged(parley: Parley, turns: Sequence[Turn], witness: Witness, limit:
         good = await _judge(parley, turn, witness, verdict)
         verdict.turns += 1
         verdict.ok += good and len(verdict.found) == before
-        verdict.refused += bool(turn.refused) and not turn.generation_id
+        verdict.refused += turn.refused in HONEST and not turn.generation_id
     _faults(turns, verdict)
     await _sums(parley, verdict)
     await _places(parley, witness.places, limit, verdict)
@@ -70,9 +84,8 @@ def _faults(turns: Sequence[Turn], verdict: Verdict) -> None:
 
 
 async def _ended(parley: Parley, verdict: Verdict) -> None:
-    active = "SELECT id, status, attempts FROM generation WHERE status NOT IN ('done', 'stopped', 'failed', 'refused')"
     deadline = asyncio.get_running_loop().time() + SETTLED_S
-    while (rows := await parley.db.query(active)) and asyncio.get_running_loop().time() < deadline:
+    while (rows := await parley.db.query(STILL_ACTIVE)) and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.2)
     for row in rows:
         verdict.wrong("stuck", f"generation {dict(row)} never ended")
@@ -95,9 +108,10 @@ async def _judge(parley: Parley, turn: Turn, witness: Witness, verdict: Verdict)
             verdict.wrong("charged_wrong", f"{plan}: refused ({turn.refused}), but it was begun: {row['status']}")
         if row["status"] in ENDED:
             good = await _answer(parley, turn, row, witness, verdict) and good
-    if turn.refused and not turn.unknown and turn.refused not in ("storage_unavailable", "engine_unavailable"):
-        verdict.found.append(f"{plan}: refused with {turn.refused}")
-        good = False
+    if turn.refused and turn.refused not in HONEST:
+        verdict.wrong("unexpected_errors", f"{plan}: refused with {turn.refused}")
+    for error, count in Counter(error for view in turn.views for error in view.errors).items():
+        verdict.wrong("unexpected_errors", f"{plan}: a viewer got {error}", count)
     return good
 
 

@@ -7,7 +7,8 @@ from contextlib import aclosing
 
 from bench.faults.replica import Replica
 from bench.faults.schedule import Plan
-from bench.faults.witness import CURRENT, Killed, Turn, Witness
+from bench.faults.verdict import UNKNOWN
+from bench.faults.witness import CURRENT, DIED, Turn, Witness
 from chat_app.accounts.identity import Identity
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.leases.base import LeasesUnavailable
@@ -32,7 +33,8 @@ class View:
         self.gaps = 0
         self.overlaps = 0
         self.end = ""
-        self.gone = False
+        self.errors: list[str] = []
+        """Errors that a viewer should not meet, in Python's words."""
 
     def take(self, update: Update) -> None:
         self.gaps += update.offset > self.offset
@@ -79,14 +81,10 @@ class Clients:
                 if error.code in FULL:
                     await asyncio.sleep(0.1)
                     continue
-                turn.refused = error.code
-                turn.unknown = error.code == "storage_unknown" or life.dead.is_set()
-            except Killed:
-                turn.unknown, turn.refused = True, "killed"
+                turn.refused = DIED if life.dead.is_set() else error.code
+                turn.unknown = turn.refused in UNKNOWN
             except Exception as error:
-                turn.unknown, turn.refused = True, type(error).__name__
-                if not life.dead.is_set():
-                    self._witness.odd.append(f"{turn.plan}: asking: {error!r}")
+                turn.refused, turn.unknown = DIED if life.dying else repr(error), True
             if turn.unknown and len(turn.admitted) > before:
                 await self._look(turn, turn.admitted[-1])
             return
@@ -118,8 +116,9 @@ class Clients:
         await asyncio.sleep(after)
         while not view.end:
             replica = await self._up(where)
+            life = replica.life
             try:
-                async with aclosing(replica.parley.viewer.follow(turn.generation_id, view.offset)) as updates:
+                async with aclosing(life.parley.viewer.follow(turn.generation_id, view.offset)) as updates:
                     async for update in updates:
                         view.take(update)
                         for entry in update.entries:
@@ -130,8 +129,9 @@ class Clients:
             except AWAY:
                 pass
             except Exception as error:
-                if not replica.life.dead.is_set() and replica.up.is_set():
-                    self._witness.odd.append(f"{turn.plan}: following: {error!r}")
+                # The error may come late, when the next life is up already.
+                if not life.dying and replica.up.is_set():
+                    view.errors.append(repr(error))
             where += 1
             await asyncio.sleep(0.05)
 

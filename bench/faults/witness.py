@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from bench.faults.viewing import View
 
 
+DIED = "died"
+"""Instead of a refusal's code: the process that was asked died meanwhile."""
+
+
 class Killed(Exception):
     """The process that was asked has died."""
 
@@ -37,6 +41,7 @@ class Turn:
     """Generations that were begun for it, whatever its client heard of them."""
     generation_id: str = ""
     refused: str = ""
+    """The code of a refusal, `DIED`, or in Python's words an error that no client should meet."""
     unknown: bool = False
     """Its client cannot know what became of it."""
     late: bool = False
@@ -66,8 +71,6 @@ class Witness:
     sealed: dict[tuple[str, int], float] = field(default_factory=dict)
     """When a seal (generation, number of its model step) was known to be stored, system clock, ms."""
     places: list[Place] = field(default_factory=list)
-    odd: list[str] = field(default_factory=list)
-    """Errors that nobody should have seen."""
 
     def request(self, request: Request) -> Asked:
         """An engine is asked."""

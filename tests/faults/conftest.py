@@ -1,18 +1,21 @@
-"""Parley on PostgreSQL and Valkey with a proxy before each of its servers."""
+"""Parley on PostgreSQL and Valkey with a proxy before each of its servers; and stores and an engine for a stage."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from pydantic import SecretStr
 
+from bench.faults.replica import Stores
+from bench.faults.trouble import EngineHost
+from chat_app.data.migrations import migrate
 from chat_app.settings import Settings
 from chat_app.wiring import Parley, lifespan
-from tests.faults.proxy import FaultProxy
+from tests.faults.proxy import FaultProxy, at_port, port_of
+from tests.servers import free_port
 
 
 class CountingProxy(FaultProxy):
@@ -38,14 +41,14 @@ class Proxied:
 @pytest.fixture
 async def fleet(tmp_path: Path, postgres_url: str, redis_url: str, scripted_engine: str) -> AsyncIterator[Proxied]:
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(FaultProxy(_port(postgres_url)))
-        log = await stack.enter_async_context(FaultProxy(_port(redis_url)))
-        engine = await stack.enter_async_context(CountingProxy(_port(scripted_engine)))
+        database = await stack.enter_async_context(FaultProxy(port_of(postgres_url)))
+        log = await stack.enter_async_context(FaultProxy(port_of(redis_url)))
+        engine = await stack.enter_async_context(CountingProxy(port_of(scripted_engine)))
         settings = Settings(
             home=tmp_path / "home",
-            database_url=SecretStr(_at(postgres_url, database.port)),
-            redis_url=SecretStr(_at(redis_url, log.port)),
-            inference_url=_at(scripted_engine, engine.port),
+            database_url=SecretStr(at_port(postgres_url, database.port)),
+            redis_url=SecretStr(at_port(redis_url, log.port)),
+            inference_url=at_port(scripted_engine, engine.port),
             inference_key=SecretStr("engine-key"),
             default_model="scripted",
             export_minutes=0,
@@ -56,12 +59,21 @@ async def fleet(tmp_path: Path, postgres_url: str, redis_url: str, scripted_engi
             proxy.mode = "pass"
 
 
-def _port(url: str) -> int:
-    port = urlsplit(url).port
-    assert port is not None
-    return port
+@pytest.fixture(params=["embedded", "fleet"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
+    home = tmp_path / "home"
+    home.mkdir()
+    made = Stores(home)
+    if request.param == "fleet":
+        made = Stores(home, request.getfixturevalue("postgres_url"), request.getfixturevalue("redis_url"))
+    else:
+        migrate(made.settings("http://127.0.0.1:1"))
+    return made
 
 
-def _at(url: str, port: int) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{port}"))
+@pytest.fixture
+async def engine(stores: Stores, tmp_path: Path) -> AsyncGenerator[EngineHost, None]:
+    host = EngineHost(tmp_path, free_port())
+    await host.start()
+    yield host
+    await host.close()

@@ -10,6 +10,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 from typing import Literal, Self
+from urllib.parse import urlsplit, urlunsplit
 
 Mode = Literal["pass", "pause", "reset", "half-open"]
 CHUNK = 65_536
@@ -208,3 +209,16 @@ class _Connection:
                 sock = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
+
+
+def port_of(url: str) -> int:
+    """The port that an address of a server names; it has to name one."""
+    port = urlsplit(url).port
+    assert port is not None
+    return port
+
+
+def at_port(url: str, port: int) -> str:
+    """The same address at another port, a proxy's."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{port}"))

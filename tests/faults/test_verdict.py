@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from bench.faults import __main__ as program
+from bench.faults import column as columns
 from bench.faults import verdict as judging
 from bench.faults.bounds import shortfalls
 from bench.faults.column import stage
@@ -196,6 +197,14 @@ def no_end_for_its_viewers(seen: Seen) -> None:
     seen.drifting.late = True
 
 
+def refused_by_a_defect(seen: Seen) -> None:
+    seen.drifting.refused, seen.drifting.unknown = "TypeError('defect')", True
+
+
+def a_viewer_met_a_defect(seen: Seen) -> None:
+    seen.steps.views[1].errors.append("AttributeError('defect')")
+
+
 FALSIFIED: dict[str, tuple[str, Callable[[Seen], None]]] = {
     "a word that no viewer saw": ("tokens_lost", lambda seen: seen.rewrite(seen.steps, without_a_word)),
     "a word that one viewer missed": ("tokens_lost", only_seen(without_a_word)),
@@ -209,6 +218,8 @@ FALSIFIED: dict[str, tuple[str, Callable[[Seen], None]]] = {
     "refused, but begun": ("charged_wrong", refused_but_begun),
     "never ended": ("stuck", never_ended),
     "no end for its viewers": ("stuck", no_end_for_its_viewers),
+    "refused by a defect": ("unexpected_errors", refused_by_a_defect),
+    "a viewer met a defect": ("unexpected_errors", a_viewer_met_a_defect),
 }
 
 
@@ -220,6 +231,12 @@ async def test_what_is_falsified_is_found(seen: Seen, what: str, monkeypatch: py
     verdict = await judged(seen)
     assert verdict.wrongs[kind], verdict.found
     assert verdict.found
+
+
+@pytest.mark.parametrize("falsify", [refused_by_a_defect, a_viewer_met_a_defect])
+async def test_a_turn_that_met_a_defect_is_not_ok(seen: Seen, falsify: Callable[[Seen], None]) -> None:
+    falsify(seen)
+    assert (await judged(seen)).ok == 1
 
 
 async def test_more_at_once_than_allowed_is_found(seen: Seen) -> None:
@@ -252,6 +269,27 @@ def test_a_run_that_proves_too_little_fails(verdict: Verdict, said: str) -> None
 def test_a_run_that_is_enough() -> None:
     assert shortfalls([well(refused=28, fired=Counter({"log reset": 240}))], 300) == []
     assert shortfalls([well(never=["log reset at seal"])], 24) == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [
+        (well(), 0),
+        (well(found=["turn 3: a viewer was told done, the row says failed"]), 1),
+        (well(wrongs=Counter(unexpected_errors=1)), 1),
+        (well(wrongs=Counter(tokens_lost=1)), 1),
+        (well(ok=299), 1),
+    ],
+)
+async def test_the_exit_status_follows_what_was_found(
+    monkeypatch: pytest.MonkeyPatch, verdict: Verdict, status: int
+) -> None:
+    async def run(*_: object) -> Verdict:
+        return verdict
+
+    monkeypatch.setattr(columns, "run", run)
+    monkeypatch.setattr(program, "quiet", lambda: None)
+    assert await program.main(["--turns", "300", "--seed", "9", "--column", "embedded"]) == status
 
 
 async def test_a_run_in_which_nothing_fires_fails(

@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         160,
         ge=0,
         le=1_000,
-        description="Most milliseconds that the engine gathers text into one piece: 60 for each answer that runs, up"
+        description="Most milliseconds that the engine gathers text into one piece: 80 for each answer that runs, up"
         " to this. 0: every token for itself.",
     )
     lease_ms: int = Field(

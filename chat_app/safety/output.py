@@ -11,10 +11,14 @@ So an answer that another process takes over is screened as if it had never chan
 
 from chat_app.safety import answers, secrets
 from chat_app.safety.normal import fold, origin, plain
+from chat_app.safety.rules import Pattern
 from chat_app.safety.verdict import Category, Verdict, refused
 
 _REACH = max(secrets.LONGEST_OPENING, answers.CONTEXT_REACH) + 2
 """Folded characters of released text that a decision may still depend on."""
+
+_SUSPICIOUS = Pattern(f"{secrets.ANY_BEGUN.source}|(?i:{answers.ANY_BEGUN.source})")
+"""One search for both, as every piece of every answer pays for it."""
 
 _END = b"\n"
 """What follows the last word of a finished answer, so that it counts as whole."""
@@ -88,10 +92,7 @@ class OutputScreen:
 
     def _is_suspicious(self, words: bytes) -> bool:
         """A quick look that clears ordinary text: no key, no trigger, and no beginning of one at the end."""
-        return (
-            secrets.ANY_BEGUN.find(words, self._from(secrets.LONGEST_OPENING)) is not None
-            or answers.ANY_BEGUN.find(words.lower(), len(self._past)) is not None
-        )
+        return _SUSPICIOUS.find(words, self._from(secrets.LONGEST_OPENING)) is not None
 
     def _found(self, words: bytes) -> list[tuple[int, Category, str, str]]:
         """Where matches begin, and what they are; one for each rule that matches."""

@@ -1,28 +1,21 @@
 """Log writers over a database that only remembers what it was asked to save."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chat_app.data.db.base import Statement
 from chat_app.data.log.base import GenerationLog
 from chat_app.data.log.entries import Entry
+from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.log_writer import LogWriter
 from tests.data.logs import watch
+from tests.sessions.rows import row
 
 WORDS = [f"wörd{n:03} " for n in range(60)]
 
 
 WHOLE = "".join(WORDS)
-
-
-@dataclass
-class Row:
-    """Of a generation's row what the writer reads."""
-
-    id: str = "g"
-    fence: int = 1
-    first_token_at: int | None = None
 
 
 @dataclass
@@ -34,10 +27,10 @@ class Saved:
     writes: int = 0
     refusal: Exception | None = None
 
-    def streaming(self, _row: Row, first_token_at: int | None) -> Statement:
+    def streaming(self, _row: GenerationRow, first_token_at: int | None) -> Statement:
         return Statement("streaming", (first_token_at,), must="owner")
 
-    def checkpoint(self, _row: Row, start: int, text: str) -> Statement:
+    def checkpoint(self, _row: GenerationRow, start: int, text: str) -> Statement:
         return Statement("checkpoint", (start, text), must="owner")
 
     async def checkpointed(self, _id: str) -> str:
@@ -59,7 +52,7 @@ class Saved:
 
 def writer_of(log: GenerationLog, saved: Saved | None = None, fence: int = 1) -> LogWriter:
     saved = saved or Saved()
-    return LogWriter(log, saved, saved, Row(fence=fence))  # type: ignore[arg-type]
+    return LogWriter(log, saved, saved, replace(row(), fence=fence))  # type: ignore[arg-type]
 
 
 def text(*words: str) -> list[Entry]:

@@ -8,8 +8,8 @@ import pytest
 
 from chat_app.data.db.base import Statement
 from chat_app.data.log.entries import Entry
-from chat_app.tools import BUILT_IN
 from chat_app.safety.verdict import Verdict
+from chat_app.tools import BUILT_IN
 from chat_app.turn.seal import Sealed, sealed_in
 from chat_app.wiring import Parley
 from inference.protocol import BadRequest

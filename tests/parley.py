@@ -120,6 +120,11 @@ async def parley(request: pytest.FixtureRequest, start_parley: StartParley) -> P
     return await start_parley(**(fleet_settings(request) if request.param == "fleet" else {}))
 
 
+async def goes_on(parley: Parley) -> None:
+    """Take up what its process left when its ownership was closed, as a process does that starts."""
+    await parley.ownership.start(parley.worker.work, parley.worker.beat)
+
+
 async def person(parley: Parley, email: str = "ada@example.org", role: str = "user") -> Identity:
     """An account of its own."""
     return await parley.accounts.create(email, PASSWORD, role=role)

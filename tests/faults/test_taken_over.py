@@ -12,7 +12,7 @@ from chat_app.data.db.base import Statement
 from chat_app.sessions.generations import NotFound
 from chat_app.turn import TurnError
 from chat_app.wiring import Parley, build
-from tests.parley import StartParley, answer, expected, fleet_settings, person, prompt_tokens, script
+from tests.parley import StartParley, answer, expected, fleet_settings, goes_on, person, prompt_tokens, script
 
 NOBODY_YET = script(tokens=10, rate=0, seed=1, prefill_s=60)
 """A question whose answer has not begun when its process goes."""
@@ -24,10 +24,6 @@ async def gone(parley: Parley, generation_id: str, **changed: int | str) -> None
     sets = ", ".join(f"{name} = ${number}" for number, name in enumerate(columns, 2))
     await parley.ownership.close()
     await parley.db.batch(Statement(f"UPDATE generation SET {sets} WHERE id = $1", (generation_id, *columns.values())))
-
-
-async def goes_on(parley: Parley) -> None:
-    await parley.ownership.start(parley.worker.work, parley.worker.beat)
 
 
 async def month(parley: Parley, identity: Identity) -> tuple[int, int]:
@@ -131,7 +127,7 @@ async def another(parley: Parley) -> AsyncIterator[Parley]:
     parts = (other.db, other.log, other.leases, other.limits)
     for part in parts:
         await part.start()
-    await other.ownership.start(other.worker.work, other.worker.beat)
+    await goes_on(other)
     try:
         yield other
     finally:

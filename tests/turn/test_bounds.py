@@ -18,7 +18,7 @@ from chat_app.turn import Started, TurnError
 from chat_app.turn.seal import BETWEEN
 from chat_app.wiring import Parley
 from inference.protocol import Message, Sampling, ToolCall
-from tests.parley import entries, person, prompt_tokens, script
+from tests.parley import entries, goes_on, person, prompt_tokens, script
 
 ARGUMENTS = json.dumps({"expression": "17 * 23"})
 FIRST = "Let me work that out."
@@ -70,7 +70,7 @@ def words(count: int) -> str:
 
 async def another_owner(parley: Parley) -> None:
     await parley.ownership.close()
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await goes_on(parley)
 
 
 async def said(parley: Parley, started: Started, text: str) -> None:
@@ -203,7 +203,7 @@ async def test_a_turn_that_ended_behind_its_tool_and_was_not_settled_is_settled_
     await asyncio.wait_for(ending.wait(), 10)
     await parley.ownership.close()
     monkeypatch.setattr(parley.db, "batch", batch)
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await goes_on(parley)
     shown, end = await asyncio.wait_for(entries(parley, started.generation_id), 10)
     assert end == ("failed" if finish == "failed" else "done")
     assert len([entry for entry in shown if entry.kind == "tool_result"]) == len(calls) == 1

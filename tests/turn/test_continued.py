@@ -10,7 +10,7 @@ from chat_app.sessions.generations import GenerationView
 from chat_app.turn import Started
 from chat_app.wiring import Parley
 from inference.protocol import Chunk, Message, Request, Sampling
-from tests.parley import answer, expected, person, script
+from tests.parley import answer, expected, goes_on, person, script
 
 
 async def taken_over(parley: Parley, started: Started) -> None:
@@ -21,7 +21,7 @@ async def taken_over(parley: Parley, started: Started) -> None:
         if len(seen) > 100:
             break
     await parley.ownership.close()
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await goes_on(parley)
 
 
 async def ended(parley: Parley, who: Identity, started: Started, attempts: int) -> GenerationView:

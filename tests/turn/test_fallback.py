@@ -6,7 +6,7 @@ import json
 import pytest
 
 from chat_app.accounts.identity import Identity
-from tests.parley import answer, entries, expected, person, script
+from tests.parley import answer, entries, expected, goes_on, person, script
 from tests.turn.conftest import CHEAP, DEAR, Pair
 
 CALL = {"name": "calculator", "arguments": json.dumps({"expression": "17 * 23"})}
@@ -118,7 +118,7 @@ async def test_a_turn_that_is_taken_over_goes_on_with_the_model_that_began(pair:
     await parley.ownership.close()
     pair.asked.clear()
     pair.first.start()
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await goes_on(parley)
     assert await answer(parley, started.generation_id) == (expected(question), "done")
     assert pair.asked == ["second"]
     view = await pair.view(ada, started)

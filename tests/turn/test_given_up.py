@@ -12,7 +12,7 @@ from chat_app.data.db.base import Statement
 from chat_app.sessions.generations import GenerationView
 from chat_app.turn import Started
 from chat_app.wiring import Parley
-from tests.parley import StartParley, answer, entries, expected, fleet_settings, person, script
+from tests.parley import StartParley, answer, entries, expected, fleet_settings, goes_on, person, script
 
 CALL = {"name": "calculator", "arguments": json.dumps({"expression": "17 * 23"})}
 TWO_MODELS = script(text="Let me see.", calls=[CALL], then={"tokens": 10, "prefill_s": 60})
@@ -29,7 +29,7 @@ async def tried_too_often(parley: Parley, started: Started) -> None:
 
 async def given_up(parley: Parley, who: Identity, started: Started) -> GenerationView:
     """The generation, once somebody has found that nobody can finish it."""
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await goes_on(parley)
     async with asyncio.timeout(10):
         while not (view := await parley.generations.view(who, started.generation_id)).ended:
             await asyncio.sleep(0.05)

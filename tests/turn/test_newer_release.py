@@ -13,8 +13,8 @@ from chat_app.tools import BUILT_IN
 from chat_app.turn.seal import Sealed, sealed_in
 from chat_app.wiring import Parley
 from inference.protocol import BadRequest
-from tests.faults.test_taken_over import goes_on, gone, month
-from tests.parley import answer, expected, person, script
+from tests.faults.test_taken_over import gone, month
+from tests.parley import answer, expected, goes_on, person, script
 
 CALL = {"name": "calculator", "arguments": {"expression": "17 * 23"}}
 

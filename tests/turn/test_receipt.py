@@ -11,7 +11,7 @@ from chat_app.turn import Ask, begin
 from chat_app.turn.check import check
 from chat_app.wiring import Parley
 from inference.protocol import CannotCount
-from tests.parley import answer, entries, person, script
+from tests.parley import answer, entries, goes_on, person, script
 
 CALL = {"name": "calculator", "arguments": json.dumps({"expression": "17 * 23"})}
 WORDS = " ".join(f"word{n}" for n in range(60))
@@ -69,7 +69,7 @@ async def test_what_one_step_estimated_is_said_of_the_turn(parley: Parley, monke
         raise CannotCount("not here")
 
     monkeypatch.setattr(parley.client, "count", cannot)
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await goes_on(parley)
     shown, end = await entries(parley, started.generation_id)
     assert end == "done"
     assert [entry.data["estimated"] for entry in shown if entry.kind == "sealed"] == [True, False]

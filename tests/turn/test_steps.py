@@ -18,7 +18,7 @@ from chat_app.turn.tool import NOT_TOGETHER
 from chat_app.turn.work import MOST_STEPS, TOO_MANY_STEPS
 from chat_app.wiring import Parley
 from inference.protocol import Message, Tool, ToolCall
-from tests.parley import entries, person, script
+from tests.parley import entries, goes_on, person, script
 
 EXPRESSION = json.dumps({"expression": "17 * 23"})
 CALL = {"name": "calculator", "arguments": EXPRESSION}
@@ -168,7 +168,7 @@ async def test_a_restart_in_any_step_goes_on_to_the_exact_end(
             await reached.wait()
             break
     await parley.ownership.close()
-    await parley.ownership.start(parley.worker.work, parley.worker.beat)
+    await goes_on(parley)
     shown, end = await entries(parley, started.generation_id)
     assert end == "done"
     assert "".join(entry.text for entry in shown if entry.kind == "text") == words + BETWEEN + words

@@ -8,7 +8,7 @@ import pytest
 from chat_app.turn import TurnError
 from chat_app.wiring import Parley
 from inference.protocol import Message, Sampling
-from tests.parley import answer, expected, person, prompt_tokens, script
+from tests.parley import answer, expected, goes_on, person, prompt_tokens, script
 
 
 async def plan_with(parley: Parley, **terms: object) -> str:
@@ -282,7 +282,7 @@ async def test_a_restart_in_mid_answer_goes_on_to_the_exact_end(parley: Parley) 
         if piece.offset > 200:
             break
     await parley.ownership.close()  # As when the process goes: tasks end where they are, leases are given back.
-    await parley.ownership.start(parley.worker.work, parley.worker.beat)
+    await goes_on(parley)
     assert await answer(parley, started.generation_id) == (expected(question), "done")
     view = await parley.generations.view(ada, started.generation_id)
     assert (view.completion_tokens, view.receipt["attempts"]) == (200, 2)

@@ -161,6 +161,16 @@ async def answer(parley: Parley, generation_id: str, offset: int = 0) -> tuple[s
     return text_of(shown), end
 
 
+async def so_far(parley: Parley, generation_id: str, more_than: int) -> str:
+    """The text of an answer in progress, as soon as a viewer has more than so many characters of it."""
+    text = ""
+    async for update in parley.viewer.follow(generation_id):
+        text += text_of(update.entries)
+        if len(text) > more_than:
+            return text
+    raise AssertionError(f"the answer has ended: {text!r}")
+
+
 async def prompt_tokens(parley: Parley, *said: str, tools: bool = True) -> int:
     """Tokens of the prompt that a conversation makes, as the engine counts them; the person speaks first.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from chat_app.data.log.base import GenerationLog, Piece
-from chat_app.data.log.entries import Decoder, Entry, decode, encode, text_of
+from chat_app.data.log.entries import Decoder, Entry, decode, encode
 from chat_app.sessions.generations import ENDED, Generations
 
 
@@ -38,11 +38,6 @@ class Update:
     entries: tuple[Entry, ...]
     next: int
     end: str | None = None
-
-    @property
-    def text(self) -> str:
-        """What the answer says in this update."""
-        return text_of(self.entries)
 
     @property
     def places(self) -> Sequence[int | None]:
@@ -110,10 +105,6 @@ class Viewer:
         """All that there is of the answer now. Raises `Gone`."""
         log, _ = await self._all(generation_id)
         return decode(log)
-
-    async def text(self, generation_id: str) -> str:
-        """What the answer says so far. Raises `Gone`."""
-        return text_of(await self.entries(generation_id))
 
     async def _ended(self, generation_id: str, reader: "_Reader", status: str) -> Update:
         log, whole = await self._all(generation_id)

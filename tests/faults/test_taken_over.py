@@ -9,6 +9,7 @@ import pytest
 
 from chat_app.accounts.identity import Identity
 from chat_app.data.db.base import Statement
+from chat_app.data.log.entries import text_of
 from chat_app.sessions.generations import NotFound
 from chat_app.turn import TurnError
 from chat_app.wiring import Parley, build
@@ -179,7 +180,7 @@ async def test_a_deleted_threads_answer_stops_and_is_settled(parley: Parley) -> 
     seen, end, deleted = "", None, False
     async with asyncio.timeout(10):
         async for update in parley.viewer.follow(started.generation_id):
-            seen, end = seen + update.text, update.end
+            seen, end = seen + text_of(update.entries), update.end
             if len(seen) > 60 and not deleted:
                 deleted = True
                 await parley.turns.delete(ada, str(started.thread_id))

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from chat_app.accounts.identity import Identity
-from tests.parley import answer, entries, expected, goes_on, person, script
+from tests.parley import answer, entries, expected, goes_on, person, script, so_far
 from tests.turn.conftest import CHEAP, DEAR, Pair
 
 CALL = {"name": "calculator", "arguments": json.dumps({"expression": "17 * 23"})}
@@ -110,11 +110,7 @@ async def test_a_turn_that_is_taken_over_goes_on_with_the_model_that_began(pair:
     await warmed(pair, ada)
     pair.first.kill()
     started = await parley.turns.say(ada, question := script(tokens=200, rate=150, seed=8))
-    seen = ""
-    async for update in parley.viewer.follow(started.generation_id):
-        seen += update.text
-        if len(seen) > 100:
-            break
+    await so_far(parley, started.generation_id, more_than=100)
     await parley.ownership.close()
     pair.asked.clear()
     pair.first.start()

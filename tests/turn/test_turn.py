@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from chat_app.data.log.entries import text_of
 from chat_app.turn import TurnError
 from chat_app.wiring import Parley
 from inference.protocol import Message, Sampling
@@ -80,7 +81,7 @@ async def test_stop_keeps_and_charges_what_was_delivered(parley: Parley) -> None
     started = await parley.turns.say(ada, question)
     seen, end = "", None
     async for piece in parley.viewer.follow(started.generation_id):
-        seen, end = seen + piece.text, piece.end
+        seen, end = seen + text_of(piece.entries), piece.end
         if len(seen) > 100 and end is None:
             await parley.turns.stop(ada, started.generation_id)
     assert end == "stopped"

@@ -12,12 +12,12 @@ from chat_app.routing.policy import Choice, UnknownModel, choose
 from chat_app.sessions.generations import GenerationRow
 from chat_app.settings import Settings
 from chat_app.tools import BUILT_IN
-from chat_app.turn.abilities import UNKNOWN_CONTEXT, calls_tools, needs_tools, serves, window, without_tools
+from chat_app.turn.abilities import UNKNOWN_CONTEXT, calls_tools, serves, window, without_tools
 from chat_app.turn.ask import Ask, TurnError, too_long
 from chat_app.turn.cards import ModelCards, first_able
 from chat_app.turn.engine import as_turn_error
 from chat_app.turn.job import Candidate, Job
-from inference.protocol import CannotCount, EngineError, ModelCard, Sampling
+from inference.protocol import CannotCount, EngineError, ModelCard, Sampling, needs_tools
 
 
 class Preparation:

@@ -116,8 +116,7 @@ def api_error(error: Exception) -> ApiError:
         case NotFound():
             return ApiError(404, "not_found", "There is no such thing, or it is not yours.")
         case Gone():
-            message = f"The text of this answer ({error.length:,} characters of its log) is not kept any more."
-            return ApiError(410, "text_gone", message)
+            return ApiError(410, "text_gone", str(error))
         case BadOffset():
             return wrong("offset", str(error))
         case EngineError():

@@ -15,11 +15,12 @@ from chat_app.sessions.generations import ENDED, Generations
 
 
 class Gone(Exception):
-    """The answer has ended and its text is not kept any more; `length` is how many characters its log had."""
+    """The answer has ended and its text is not kept any more; says so to a person. `log_length` is how many characters
+    its log had: those of its text, and of the frames around all else that it was."""
 
-    def __init__(self, length: int) -> None:
-        super().__init__(f"{length} characters are not kept any more")
-        self.length = length
+    def __init__(self, log_length: int) -> None:
+        super().__init__(f"The text of this answer is not kept any more; its log had {log_length:,} characters.")
+        self.log_length = log_length
 
 
 class BadOffset(Exception):

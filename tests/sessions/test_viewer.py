@@ -219,7 +219,7 @@ async def test_an_answer_that_nobody_keeps_any_more_is_gone(log: GenerationLog) 
     viewer = viewer_of(log, Rows("done", what=Kept("", len(LOG))))
     with pytest.raises(Gone) as gone:
         await follow(viewer)
-    assert gone.value.length == len(LOG)
+    assert gone.value.log_length == len(LOG)
     with pytest.raises(Gone):
         await viewer.entries("g")
     assert await follow(viewer_of(log, Rows("done", what=Kept("", len(LOG) - 1))))

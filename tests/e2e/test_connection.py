@@ -15,7 +15,7 @@ from tests.parley import expected, script
 pytestmark = pytest.mark.e2e
 
 
-def test_a_session_that_ends_in_the_middle_is_told_and_nothing_typed_is_lost(
+def test_a_session_that_ends_in_the_middle_is_shown_and_nothing_typed_is_lost(
     tabs: Tabs, person: Callable[[str], str], app: RunningApp
 ) -> None:
     cookie = person("grace")
@@ -111,7 +111,7 @@ def test_a_question_that_never_arrived_is_given_back_by_the_next_page(tabs: Tabs
         page.locator(COMPOSER).fill("")
 
 
-def test_a_lost_connection_is_told_and_nothing_is_sent_into_it(
+def test_a_lost_connection_is_shown_and_nothing_is_sent_into_it(
     tabs: Tabs, person: Callable[[str], str], app: RunningApp
 ) -> None:
     cookie = person("grace")
@@ -137,7 +137,7 @@ def test_a_lost_connection_is_told_and_nothing_is_sent_into_it(
     tabs.complaints.clear()  # The browser reports each failed attempt to connect.
 
 
-def test_an_engine_that_dies_is_told_until_it_is_back(
+def test_an_engine_that_dies_is_shown_until_it_is_back(
     tabs: Tabs, person: Callable[[str], str], app: RunningApp, admin: str
 ) -> None:
     page, admins = tabs.open(person("grace")), tabs.open(admin)

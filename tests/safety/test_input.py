@@ -100,7 +100,7 @@ def test_the_gravest_finding_names_the_refusal() -> None:
     assert refusal(text).rule == "self_harm.method"
 
 
-def test_a_person_in_distress_is_told_where_help_is() -> None:
+def test_a_person_in_distress_is_shown_where_help_is() -> None:
     message = refusal("what is the easiest way to end my life").message
     assert "988" in message and "findahelpline.com" in message and "sorry" in message
 

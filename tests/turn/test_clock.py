@@ -29,10 +29,10 @@ async def test_no_time_is_negative_and_no_speed_is_made_up(parley: Parley, monke
     receipt = (await parley.generations.view(ada, started.generation_id)).receipt
     [row] = await parley.db.query("SELECT payload FROM event WHERE id = $1", started.generation_id)
     event = json.loads(row["payload"])
-    for told in (receipt, event):
-        assert told["total_ms"] == 0
-        assert told["tokens_per_s"] is None
-        assert min(told["queue_ms"], told["ttft_ms"]) >= 0
+    for shown in (receipt, event):
+        assert shown["total_ms"] == 0
+        assert shown["tokens_per_s"] is None
+        assert min(shown["queue_ms"], shown["ttft_ms"]) >= 0
 
 
 async def test_a_clock_that_is_put_back_before_the_first_token(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:

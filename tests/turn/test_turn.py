@@ -127,7 +127,7 @@ async def test_max_tokens_ends_an_answer(parley: Parley) -> None:
     assert (view.completion_tokens, view.receipt["finish"]) == (12, "length")
 
 
-async def test_a_month_that_is_used_up_is_told_and_nothing_is_held(parley: Parley) -> None:
+async def test_a_month_that_is_used_up_is_reported_and_nothing_is_held(parley: Parley) -> None:
     ada = await person(parley)
     await parley.accounts.set_plan(ada.user_id, await plan_with(parley, monthly_tokens=20))
     ada = await identity_again(parley, ada.user_id)
@@ -156,7 +156,7 @@ async def test_the_rest_of_a_month_gives_a_shorter_answer(parley: Parley) -> Non
     assert (allowance.used, allowance.held) == (limit, 0)
 
 
-async def test_too_fast_and_too_many_are_told_with_a_time(parley: Parley) -> None:
+async def test_too_fast_and_too_many_are_refused_with_a_time(parley: Parley) -> None:
     ada = await person(parley)
     plan = await plan_with(parley, requests_per_minute=2)
     await parley.accounts.set_plan(ada.user_id, plan)
@@ -193,7 +193,7 @@ async def test_too_fast_and_too_many_are_told_with_a_time(parley: Parley) -> Non
         ("x" * 200_000, "input_too_long"),
     ],
 )
-async def test_unusable_input_is_told_and_leaves_no_trace(parley: Parley, text: str, code: str) -> None:
+async def test_unusable_input_is_refused_and_leaves_no_trace(parley: Parley, text: str, code: str) -> None:
     ada = await person(parley)
     with pytest.raises(TurnError) as error:
         await parley.turns.say(ada, text)

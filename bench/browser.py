@@ -54,7 +54,7 @@ _STOPWATCH = """
 
 
 class Browser:
-    """One Chromium. `cold()` gives a new one with an empty cache."""
+    """One Chromium. `cold()` returns a new one with an empty cache."""
 
     def __init__(self) -> None:
         self._playwright: Playwright | None = None

@@ -124,7 +124,7 @@ def _end_with(server: int) -> Callable[[], None]:
 
 
 def prepare(chosen: Settings) -> Path:
-    """The home directory, the page, the database and the model, each ready; answers the directory of the page's build.
+    """The home directory, the page, the database and the model, each ready; returns the directory of the page's build.
 
     Raises `CannotStart` or `BuildFailed`.
     """

@@ -17,7 +17,7 @@ JITTER = 0.25  # So that many clients of one server do not come back to it in th
 
 
 class Breaker:
-    """Closed at first. `clock` gives seconds that only grow, `dice` a number from 0 to 1."""
+    """Closed at first. `clock` returns seconds that only grow, `dice` a number from 0 to 1."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, dice: Callable[[], float] = random.random) -> None:
         self._clock = clock

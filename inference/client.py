@@ -47,7 +47,7 @@ STALE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 
 class InferenceClient:
-    """A client of one service. `url` is its root ("http://127.0.0.1:4000"), or a function that gives the present one
+    """A client of one service. `url` is its root ("http://127.0.0.1:4000"), or a function that returns the present one
     ("" while there is none), since an engine that was restarted has a new address. One instance serves a whole process.
 
     `read_timeout`: seconds of silence after which a stream counts as dead. `pooled` False gives every request a
@@ -158,11 +158,11 @@ class InferenceClient:
             raise EngineError("/v1/models did not answer with a list of models") from error
 
     async def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The JSON object that the server answers, for whatever it offers beside what has a method here."""
+        """The JSON object that the server returns, for whatever it offers beside what has a method here."""
         return await self._json(method, path, None if body is None else orjson.dumps(body))
 
     async def queue_positions(self) -> dict[str, QueuePosition]:
-        """Every request that waits for its turn, by its id. Empty for a service that does not tell."""
+        """Every request that waits for its turn, by its id. Empty for a service that does not list them."""
         try:
             waiting = (await self._json("GET", "/queue"))["waiting"]
             return {id: QueuePosition(int(position), float(eta_s)) for id, (position, eta_s) in waiting.items()}

@@ -11,6 +11,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
 from inference.protocol import Chunk, EngineDied, Message, ModelCard, Overloaded, QueuePosition, Request, Tool, Usage
 
 COUNT_PATIENCE_S = 20.0  # Shorter than for an answer: a person waits.
@@ -95,29 +97,25 @@ class SteadyClient:
         patience: float | None = None,
     ) -> int:
         """As the client's, but waits for an engine that is just being started: `patience` seconds, 20 by default."""
-        deadline = time.monotonic() + min(self._patience, COUNT_PATIENCE_S if patience is None else patience)
-        while True:
-            try:
-                return await self._client.count(model, messages, continue_from, tools)
-            except (EngineDied, Overloaded):
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(0.1)
+        seconds = COUNT_PATIENCE_S if patience is None else patience
+        return await self._once_there(seconds)(self._client.count, model, messages, continue_from, tools)
 
     async def models(self) -> list[ModelCard]:
         """As the client's, with the same patience as `count`."""
-        deadline = time.monotonic() + min(self._patience, COUNT_PATIENCE_S)
-        while True:
-            try:
-                return await self._client.models()
-            except (EngineDied, Overloaded):
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(0.1)
+        return await self._once_there(COUNT_PATIENCE_S)(self._client.models)
 
     async def queue_positions(self) -> dict[str, QueuePosition]:
         """As the client's."""
         return await self._client.queue_positions()
+
+    def _once_there(self, patience: float) -> AsyncRetrying:
+        """Repeats a question to an engine that is gone or busy, and raises its last error after so many seconds."""
+        return AsyncRetrying(
+            retry=retry_if_exception_type((EngineDied, Overloaded)),
+            stop=stop_after_delay(min(self._patience, patience)),
+            wait=wait_fixed(0.1),
+            reraise=True,
+        )
 
     def _seconds(self, patience: Callable[[], float | None] | None) -> float:
         asked = patience() if patience is not None else None

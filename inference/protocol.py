@@ -1,8 +1,9 @@
-"""The words that the service, its engines and its clients share. Plain data and errors; no behaviour, no input/output.
+"""The words that the service, its engines and its clients share: plain data and errors, no input or output.
 
 Units: tokens are the engine's own, counted by the engine; times are seconds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -38,6 +39,11 @@ class Message:
     content: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+
+
+def needs_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> bool:
+    """Whether only a model that calls tools can read this prompt: it has tools in it, or calls and results of some."""
+    return bool(tools) or any(message.role == "tool" or message.tool_calls for message in messages)
 
 
 @dataclass(frozen=True, slots=True)

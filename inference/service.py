@@ -25,6 +25,7 @@ from inference.protocol import (
     Request,
     Sampling,
     Tool,
+    needs_tools,
 )
 from inference.thinking import Thinking, raw
 
@@ -131,7 +132,7 @@ class Service:
     ) -> list[int]:
         """The tokens that an engine reads for a conversation; `continue_from` is raw. Raises `BadRequest` for tools
         that it knows nothing of."""
-        if _has_tools(messages, tools):
+        if needs_tools(messages, tools):
             self._able("tools")
         return await self.engine.prompt(messages, continue_from, tools)
 
@@ -170,10 +171,6 @@ class Service:
             "waiting": self.queue.waiting,
             "retry_after": self.queue.retry_after,
         }
-
-
-def _has_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> bool:
-    return bool(tools) or any(message.role == "tool" or message.tool_calls for message in messages)
 
 
 def _needed(sampling: Sampling) -> list[Ability]:

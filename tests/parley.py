@@ -120,6 +120,11 @@ async def parley(request: pytest.FixtureRequest, start_parley: StartParley) -> P
     return await start_parley(**(fleet_settings(request) if request.param == "fleet" else {}))
 
 
+async def goes_on(parley: Parley) -> None:
+    """Take up what its process left when its ownership was closed, as a process does that starts."""
+    await parley.ownership.start(parley.worker.work, parley.worker.beat)
+
+
 async def person(parley: Parley, email: str = "ada@example.org", role: str = "user") -> Identity:
     """An account of its own."""
     return await parley.accounts.create(email, PASSWORD, role=role)
@@ -154,6 +159,16 @@ async def answer(parley: Parley, generation_id: str, offset: int = 0) -> tuple[s
     """What the answer says to a viewer from `offset`, and the final status."""
     shown, end = await entries(parley, generation_id, offset)
     return text_of(shown), end
+
+
+async def so_far(parley: Parley, generation_id: str, more_than: int) -> str:
+    """The text of an answer in progress, as soon as a viewer has more than so many characters of it."""
+    text = ""
+    async for update in parley.viewer.follow(generation_id):
+        text += text_of(update.entries)
+        if len(text) > more_than:
+            return text
+    raise AssertionError(f"the answer has ended: {text!r}")
 
 
 async def prompt_tokens(parley: Parley, *said: str, tools: bool = True) -> int:

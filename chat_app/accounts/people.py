@@ -17,7 +17,7 @@ from chat_app.data.ids import new_id, now_ms
 from chat_app.settings import Settings
 
 Hit = Callable[[str, int], Awaitable[int]]
-"""`Limits.hit`: counts an event under a key against a number per minute; answers 0, or milliseconds to wait."""
+"""`Limits.hit`: counts an event under a key against a number per minute; returns 0, or milliseconds to wait."""
 
 PER_EMAIL, PER_ADDRESS = 10, 60
 """Attempts a minute to sign in to one account, and to sign in or up from one network address."""

@@ -30,12 +30,6 @@ def period_of(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m")
 
 
-def next_period_ms(at_ms: int) -> int:
-    """When the month after that moment begins, in milliseconds."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return _end_ms(at.year, at.month)
-
-
 def _end_ms(year: int, month: int) -> int:
     year, month = (year + 1, 1) if month == 12 else (year, month + 1)
     return int(datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000)
@@ -60,9 +54,10 @@ NOTHING = Amount()
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """An account's month: tokens, and beside them money in micro-units of the currency.
+    """An account's month: tokens, and beside them money in micro-units of the currency, which has no limit.
 
-    `limit` is the plan's limit and what was granted to the account; None where the plan sets none.
+    `limit` is the plan's limit and what was granted to the account; None where the plan sets none. `resets_at` is when
+    the next month begins, in milliseconds since 1970.
     """
 
     limit: int | None
@@ -70,17 +65,12 @@ class Allowance:
     held: int
     period: str
     resets_at: int
-    limit_micro: int | None = None
     used_micro: int = 0
     held_micro: int = 0
 
     @property
     def left(self) -> int | None:
         return None if self.limit is None else max(0, self.limit - self.used - self.held)
-
-    @property
-    def left_micro(self) -> int | None:
-        return None if self.limit_micro is None else max(0, self.limit_micro - self.used_micro - self.held_micro)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +109,15 @@ class Ledger:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def allowance(
-        self, user_id: str, limit: int | None, period: str | None = None, limit_micro: int | None = None
-    ) -> Allowance:
-        """One month of an account (default: the current one) under its plan's monthly limits."""
+    async def allowance(self, user_id: str, limit: int | None, period: str | None = None) -> Allowance:
+        """One month of an account (default: the current one) under its plan's monthly limit of tokens."""
         period = period or period_of(now_ms())
         rows = await self._db.query(
-            "SELECT granted, used, held, granted_micro, used_micro, held_micro FROM quota"
-            " WHERE user_id = $1 AND period = $2",
+            "SELECT granted, used, held, used_micro, held_micro FROM quota WHERE user_id = $1 AND period = $2",
             user_id,
             period,
         )
-        return _allowance(rows[0] if rows else dict.fromkeys(_SUMS, 0), period, limit, limit_micro)
+        return _allowance(rows[0] if rows else dict.fromkeys(_SUMS, 0), period, limit)
 
     async def rates(self, models: Iterable[str]) -> dict[str, Rate]:
         """What these models cost; those without a price are left out."""
@@ -143,15 +130,8 @@ class Ledger:
         )
         return {row["model"]: Rate(row["prompt_micro"], row["completion_micro"]) for row in rows}
 
-    def hold(
-        self,
-        account: Account,
-        seq: int,
-        amount: Amount,
-        limit_tokens: int | None = None,
-        limit_micro: int | None = None,
-    ) -> list[Statement]:
-        """Reserve `amount` for a step, if with it the month's tokens and money stay within their limits and grants.
+    def hold(self, account: Account, seq: int, amount: Amount, limit: int | None = None) -> list[Statement]:
+        """Reserve `amount` for a step, if with it the month's tokens stay within this limit and the account's grants.
 
         Else the batch is unmet as OVER_QUOTA. A second hold for the same step raises `Conflict`. None: no limit. The
         month as it is then is among the rows that the batch returns: `allowance_in` finds it.
@@ -159,11 +139,7 @@ class Ledger:
         _check(amount)
         return [
             _entry(account, "hold", seq, amount),
-            Statement(
-                _HOLD,
-                (account.user_id, account.period, amount.tokens, amount.micro, limit_tokens, limit_micro),
-                must=OVER_QUOTA,
-            ),
+            Statement(_HOLD, (account.user_id, account.period, amount.tokens, amount.micro, limit), must=OVER_QUOTA),
         ]
 
     def settle(self, account: Account, seq: int, held: Amount, used: Amount) -> list[Statement]:
@@ -199,11 +175,11 @@ def allowance_in(results: Iterable[Sequence[Row]], account: Account, limit: int 
     for rows in results:
         for row in rows:
             if row.get("account") == account.user_id:
-                return _allowance(row, account.period, limit, None)
+                return _allowance(row, account.period, limit)
     return None
 
 
-def _allowance(month: Row, period: str, limit: int | None, limit_micro: int | None) -> Allowance:
+def _allowance(month: Row, period: str, limit: int | None) -> Allowance:
     year, _, number = period.partition("-")
     return Allowance(
         limit=None if limit is None else limit + month["granted"],
@@ -211,27 +187,24 @@ def _allowance(month: Row, period: str, limit: int | None, limit_micro: int | No
         held=month["held"],
         period=period,
         resets_at=_end_ms(int(year), int(number)),
-        limit_micro=None if limit_micro is None else limit_micro + month["granted_micro"],
         used_micro=month["used_micro"],
         held_micro=month["held_micro"],
     )
 
 
-_SUMS = ("granted", "used", "held", "granted_micro", "used_micro", "held_micro")
+_SUMS = ("granted", "used", "held", "used_micro", "held_micro")
 _ENTRY = "INSERT INTO ledger (id, tenant_id, user_id, generation_id, kind, seq, period, tokens, cost_micro, created_at)"
 
-# $5 and $6 are the limits. A month without a row has nothing used or granted; where there is one, the row decides.
+# $5 is the limit. A month without a row has nothing used or granted; where there is one, the row decides.
 _HOLD = """
 INSERT INTO quota (user_id, period, granted, used, held, granted_micro, used_micro, held_micro)
 SELECT CAST($1 AS VARCHAR), CAST($2 AS VARCHAR), 0, 0, CAST($3 AS BIGINT), 0, 0, CAST($4 AS BIGINT)
 WHERE EXISTS (SELECT 1 FROM quota WHERE user_id = $1 AND period = $2)
-  OR (CAST($3 AS BIGINT) <= COALESCE($5, $3) AND CAST($4 AS BIGINT) <= COALESCE($6, $4))
+  OR CAST($3 AS BIGINT) <= COALESCE($5, $3)
 ON CONFLICT (user_id, period) DO UPDATE SET
   held = quota.held + excluded.held, held_micro = quota.held_micro + excluded.held_micro
-WHERE (CAST($5 AS BIGINT) IS NULL OR quota.used + quota.held + excluded.held <= $5 + quota.granted)
-  AND (CAST($6 AS BIGINT) IS NULL
-       OR quota.used_micro + quota.held_micro + excluded.held_micro <= $6 + quota.granted_micro)
-RETURNING user_id AS account, period, granted, used, held, granted_micro, used_micro, held_micro
+WHERE CAST($5 AS BIGINT) IS NULL OR quota.used + quota.held + excluded.held <= $5 + quota.granted
+RETURNING user_id AS account, period, granted, used, held, used_micro, held_micro
 """
 
 _BOOK = """

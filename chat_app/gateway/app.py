@@ -20,7 +20,7 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
 
 def api(get_parley: GetParley, pages: Collection[str] = ()) -> FastAPI:
-    """The app. `get_parley` gives the running instance and is called at each request, never before; `pages` are the
+    """The app. `get_parley` returns the running instance and is called at each request, never before; `pages` are the
     origins of our own pages, beside those in the settings and the address that was asked."""
     app = FastAPI(title="Parley", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Edge)

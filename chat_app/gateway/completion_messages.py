@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
+from chat_app.gateway.completion_fields import Fields, FunctionName
 from chat_app.gateway.errors import wrong
+from chat_app.turn.gate import MOST_CALLS
 from inference.protocol import Message, ToolCall
 
 MOST_MESSAGES = 2_000
-MOST_CALLS = 128
-"""That one message of the assistant may ask for."""
 MOST_ARGUMENTS = 200_000
 """Characters of one call's arguments."""
 
@@ -34,25 +34,21 @@ def _part(part: Any) -> str:
     return text
 
 
-class _Read(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-
 CallId = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]
 
 
-class _Function(_Read):
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+class _Function(Fields):
+    name: FunctionName
     arguments: Annotated[str, Field(max_length=MOST_ARGUMENTS)]
 
 
-class _Call(_Read):
+class _Call(Fields):
     id: CallId
     type: Literal["function"]
     function: _Function
 
 
-class MessageField(_Read):
+class MessageField(Fields):
     """One of OpenAI's `messages`."""
 
     role: str

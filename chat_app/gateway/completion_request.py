@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
+from chat_app.gateway.completion_fields import Fields
 from chat_app.gateway.completion_messages import MOST_MESSAGES, MessageField, read_messages
 from chat_app.gateway.completion_tools import MOST_TOOLS, ToolField, Tools, read_tools
 from chat_app.gateway.errors import ApiError, wrong
@@ -82,15 +83,11 @@ StopString = Annotated[str, Field(min_length=1, max_length=200)]
 Stops = Annotated[list[StopString], Field(max_length=4)]
 
 
-class _Read(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-
-class _StreamOptions(_Read):
+class _StreamOptions(Fields):
     include_usage: bool | None = None
 
 
-class _Body(_Read):
+class _Body(Fields):
     model: str | None = None
     messages: list[MessageField] = Field(min_length=1, max_length=MOST_MESSAGES)
     stream: bool | None = None

@@ -5,11 +5,11 @@ It reads and bounds them; it does not know what a tool does, nor how a model lea
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
 
+from chat_app.gateway.completion_fields import Fields, FunctionName
 from chat_app.gateway.errors import ApiError, wrong
 from chat_app.tools import BUILT_IN
 from inference.protocol import BadRequest, Tool
@@ -22,22 +22,16 @@ MOST_PARTS = 4_000
 """Properties, choices and definitions in the schemas of all tools together."""
 CHOICES = ("auto", "none", "required")
 
-ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
-
-class _Read(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-
-class FunctionField(_Read):
+class FunctionField(Fields):
     """OpenAI's `function` of a tool. `strict` is ignored: no engine here promises arguments that fit."""
 
-    name: ToolName
+    name: FunctionName
     description: str | None = None
     parameters: dict[str, Any] | None = None
 
 
-class ToolField(_Read):
+class ToolField(Fields):
     """One of OpenAI's `tools`."""
 
     type: str

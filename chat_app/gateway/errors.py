@@ -50,7 +50,7 @@ _STATUS_WORDS = {
 
 
 class ApiError(Exception):
-    """An answer that is an error: `code` for programs, `message` in plain words, `param` the field that is
+    """An error as its response has it: `code` for programs, `message` in plain words, `param` the field that is
     wrong."""
 
     def __init__(
@@ -82,7 +82,7 @@ class ApiError(Exception):
         return "invalid_request_error" if self.status < 500 else "server_error"
 
     def body(self) -> dict[str, Any]:
-        """`{"error": {...}}`, the same in a JSON answer and in an event of a stream."""
+        """`{"error": {...}}`, the same in a JSON response and in an event of a stream."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     @property
@@ -116,8 +116,7 @@ def api_error(error: Exception) -> ApiError:
         case NotFound():
             return ApiError(404, "not_found", "There is no such thing, or it is not yours.")
         case Gone():
-            message = f"The text of this answer ({error.length:,} characters of its log) is not kept any more."
-            return ApiError(410, "text_gone", message)
+            return ApiError(410, "text_gone", str(error))
         case BadOffset():
             return wrong("offset", str(error))
         case EngineError():
@@ -157,9 +156,9 @@ def reported(error: Exception) -> ApiError:
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` answer every error in this shape; a 404 outside /v1 stays the framework's own."""
+    """Have `app` return every error in this shape; a 404 outside /v1 stays the framework's own."""
 
-    async def answered(request: Request, error: Exception) -> Response:
+    async def response(request: Request, error: Exception) -> Response:
         return reported(error).response()
 
     async def http(request: Request, error: Exception) -> Response:
@@ -170,8 +169,8 @@ def install(app: FastAPI) -> None:
 
     rooms = (AccountError, PlanError, ReviewError, NotFound, Gone, BadOffset)
     for kind in (ApiError, TurnError, *rooms, EngineError, *STORAGE):
-        app.add_exception_handler(kind, answered)
-    app.add_exception_handler(RequestValidationError, answered)
+        app.add_exception_handler(kind, response)
+    app.add_exception_handler(RequestValidationError, response)
     app.add_exception_handler(HTTPException, http)
 
 

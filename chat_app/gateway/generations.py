@@ -46,7 +46,7 @@ def routes(get_parley: GetParley) -> Sequence[BaseRoute]:
         try:
             entries = await parley.viewer.entries(generation.id)
         except Gone as gone:
-            said: dict[str, Any] = {"text": None, "entries": None, "gone": True, "text_length": gone.length}
+            said: dict[str, Any] = {"text": None, "entries": None, "gone": True, "log_length": gone.log_length}
         else:
             said = {"text": text_of(entries), "entries": list(map(typed, entries))}
         return Response(orjson.dumps({**shaped(generation), **said}), media_type="application/json")

@@ -44,20 +44,20 @@ def flattened(parts: Iterable[Part]) -> tuple[Message, ...]:
     return (Message("system", "\n\n".join(guidance)), *rest) if guidance else tuple(rest)
 
 
-def conversation(messages: Sequence[Message], system_prompt: str) -> list[Part]:
-    """The parts of a conversation that a program sends whole.
+def conversation(messages: Sequence[Message], system_prompt: str, source: str) -> list[Part]:
+    """The parts of a conversation, a thread's or one that a program sends whole; `source` says which.
 
-    Its own system prompt takes the place of the deployment's. Tool results at its end stay with the message that
-    called for them: together they are the question.
+    A system prompt at its beginning takes the place of the deployment's. Tool results at its end stay with the message
+    that called for them: together they are the question.
     """
     head = Part("system", (Message("system", system_prompt),), source="deployment")
     if messages and messages[0].role == "system":
-        head, messages = Part("system", (messages[0],), source="request"), messages[1:]
+        head, messages = Part("system", (messages[0],), source=source), messages[1:]
     last = max(0, len(messages) - 1)
     while last > 0 and messages[last].role == "tool":
         last -= 1
     return [
         head,
-        Part("history", tuple(messages[:last]), source="request"),
-        Part("question", tuple(messages[last:]), source="request"),
+        Part("history", tuple(messages[:last]), source=source),
+        Part("question", tuple(messages[last:]), source=source),
     ]

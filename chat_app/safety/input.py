@@ -20,7 +20,7 @@ from chat_app.safety.injection import INJECTION
 from chat_app.safety.normal import Folded
 from chat_app.safety.rules import Rule, any_of, holds
 from chat_app.safety.secrets import find_secret
-from chat_app.safety.verdict import ALLOWED, Category, Verdict, refused
+from chat_app.safety.verdict import Category, Verdict, refused
 
 RULES: tuple[Rule, ...] = tuple(sorted((*HARM, *INJECTION), key=lambda rule: -rule.severity))
 ANY = any_of(rule.pattern for rule in RULES)
@@ -40,12 +40,6 @@ class Finding:
     @property
     def verdict(self) -> Verdict:
         return refused("input", self.category, self.rule, self.what)
-
-
-def check_input(text: str) -> Verdict:
-    """Whether `text` may go to a model; the gravest finding decides."""
-    finding = inspect(text)
-    return ALLOWED if finding is None else finding.verdict
 
 
 def inspect(text: str) -> Finding | None:

@@ -40,7 +40,7 @@ class OutputScreen:
             self._shown = len(self._open)
 
     def feed(self, text: str) -> str:
-        """Take the next piece; answer what may be shown now. Empty for good once `blocked`."""
+        """Take the next piece; returns what may be shown now. Empty for good once `blocked`."""
         if self.blocked is not None or not text:
             return ""
         return self._advance(text)

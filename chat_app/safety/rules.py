@@ -83,7 +83,7 @@ def phrase(written: str) -> str:
 
 
 def whole_words(pattern: str) -> str:
-    """`pattern` between word boundaries, as the group that `Pattern.find` answers.
+    """`pattern` between word boundaries, as the group that `Pattern.find` returns.
 
     The boundary is "no letter or digit" and not `\\b`: a leetspeak word may begin or end with a sign.
     """

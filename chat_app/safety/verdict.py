@@ -38,23 +38,15 @@ _OUTPUT: dict[Category, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One check's decision. When `allowed`, the fields after `stage` are empty.
+    """Why a check lets a text not pass. `category` and `rule` are for records; `message` is for the person."""
 
-    `category` and `rule` are for records and statistics; `message` is for the person.
-    """
-
-    allowed: bool
     stage: str
-    category: str = ""
-    rule: str = ""
-    message: str = ""
-
-
-ALLOWED = Verdict(True, "input")
-"""The verdict that lets text pass."""
+    category: str
+    rule: str
+    message: str
 
 
 def refused(stage: Stage, category: Category, rule: str, what: str = "") -> Verdict:
     """The verdict that holds text back. `what` names the kind of key, for the category `secret`."""
     message = (_INPUT if stage == "input" else _OUTPUT)[category]
-    return Verdict(False, stage, category, rule, message.replace("{what}", what or "an access key"))
+    return Verdict(stage, category, rule, message.replace("{what}", what or "an access key"))

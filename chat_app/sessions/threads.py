@@ -167,18 +167,17 @@ class Threads:
             most_chars -= rows[-1]["chars"]
         return history.whole()
 
-    async def answer(self, owner: Owner, answer_id: str) -> tuple[str, str, str]:
-        """Thread id, question id and question text of one of the person's answers. Raises `NotFound`."""
+    async def answer(self, owner: Owner, answer_id: str) -> tuple[str, str]:
+        """Thread id and question id of one of the person's answers. Raises `NotFound`."""
         rows = await self._db.query(
-            "SELECT a.thread_id, q.id, q.content FROM message a JOIN thread t ON t.id = a.thread_id"
-            " JOIN message q ON q.id = a.parent_id"
+            "SELECT a.thread_id, a.parent_id FROM message a JOIN thread t ON t.id = a.thread_id"
             " WHERE a.id = $1 AND a.role = 'assistant' AND t.user_id = $2 AND t.deleted_at IS NULL",
             answer_id,
             owner.user_id,
         )
         if not rows:
             raise NotFound(answer_id)
-        return str(rows[0]["thread_id"]), str(rows[0]["id"]), str(rows[0]["content"])
+        return str(rows[0]["thread_id"]), str(rows[0]["parent_id"])
 
     async def head(self, owner: Owner, thread_id: str) -> tuple[str | None, str]:
         """Last message of the shown branch and the thread's chosen model. Raises `NotFound`."""

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from chat_app.data.log.base import GenerationLog, Piece
-from chat_app.data.log.entries import Decoder, Entry, decode, encode, text_of
+from chat_app.data.log.entries import Decoder, Entry, decode, encode
 from chat_app.sessions.generations import ENDED, Generations
 
 
 class Gone(Exception):
-    """The answer has ended and its text is not kept any more; `length` is how many characters its log had."""
+    """The answer has ended and its text is not kept any more; says so to a person. `log_length` is how many characters
+    its log had: those of its text, and of the frames around all else that it was."""
 
-    def __init__(self, length: int) -> None:
-        super().__init__(f"{length} characters are not kept any more")
-        self.length = length
+    def __init__(self, log_length: int) -> None:
+        super().__init__(f"The text of this answer is not kept any more; its log had {log_length:,} characters.")
+        self.log_length = log_length
 
 
 class BadOffset(Exception):
@@ -38,11 +39,6 @@ class Update:
     entries: tuple[Entry, ...]
     next: int
     end: str | None = None
-
-    @property
-    def text(self) -> str:
-        """What the answer says in this update."""
-        return text_of(self.entries)
 
     @property
     def places(self) -> Sequence[int | None]:
@@ -110,10 +106,6 @@ class Viewer:
         """All that there is of the answer now. Raises `Gone`."""
         log, _ = await self._all(generation_id)
         return decode(log)
-
-    async def text(self, generation_id: str) -> str:
-        """What the answer says so far. Raises `Gone`."""
-        return text_of(await self.entries(generation_id))
 
     async def _ended(self, generation_id: str, reader: "_Reader", status: str) -> Update:
         log, whole = await self._all(generation_id)

@@ -73,7 +73,7 @@ class Turns:
     async def regenerate(self, identity: Identity, answer_id: str, model: str = "") -> Started:
         """Answer an old question anew, beside the old answer."""
         try:
-            thread_id, question_id, _ = await self._threads.answer(identity, answer_id)
+            thread_id, question_id = await self._threads.answer(identity, answer_id)
             head, kept_model = await self._threads.head(identity, thread_id)
             history = await self._history(identity, question_id, model or kept_model)
         except NotFound as error:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from chat_app.turn.ask import TurnError
-from inference.protocol import Message, ModelCard, Tool
+from inference.protocol import ModelCard
 
 _LOADED = ("ready", "draining")
 """States in which our own service lists all abilities of a model; before it was loaded only those of its catalogue."""
@@ -21,11 +21,6 @@ def window(card: ModelCard) -> int:
 def serves(card: ModelCard, context: int, tools: bool) -> bool:
     """Whether the model may stand in for another, of a turn with this window, with or without tools."""
     return window(card) >= context and not (tools and calls_tools(card) is False)
-
-
-def needs_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> bool:
-    """Whether a prompt has tools in it, or calls and results of earlier ones."""
-    return bool(tools) or any(message.role == "tool" or message.tool_calls for message in messages)
 
 
 def calls_tools(card: ModelCard) -> bool | None:

@@ -11,8 +11,7 @@ from contextlib import suppress
 
 from chat_app.billing.plans import Terms
 from chat_app.data.limits.base import Limits, LimitsUnavailable
-from chat_app.data.tables.sessions import ACTIVE
-from chat_app.sessions.generations import GenerationRow, Generations
+from chat_app.sessions.generations import ENDED, GenerationRow, Generations
 from chat_app.turn.ask import TurnError
 
 PLACE_TTL_MS = 60_000
@@ -69,7 +68,8 @@ class Admission:
             await self._limits.leave(_places(row), row.id)
 
     async def _active(self, row: GenerationRow) -> bool:
-        return await self._generations.status(row.id) in ACTIVE
+        status = await self._generations.status(row.id)
+        return status is not None and status not in ENDED
 
 
 def _counted(number: int, what: str) -> str:

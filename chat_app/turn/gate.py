@@ -16,7 +16,7 @@ from chat_app.safety.verdict import Verdict
 from inference.protocol import Chunk, ToolCall
 
 MOST_CALLS = 128
-"""Of one answer: as many as one message of a prompt may have."""
+"""That one answer may ask for, and one message of a prompt may have."""
 UNKNOWN = "unknown_tool"
 """Stands for the name of a tool that was not offered."""
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")

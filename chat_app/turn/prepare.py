@@ -5,19 +5,19 @@ from dataclasses import replace
 
 from chat_app.billing.ledger import FREE, Ledger
 from chat_app.billing.plans import Terms
-from chat_app.prompts.parts import Part, conversation
+from chat_app.prompts.parts import conversation
 from chat_app.prompts.prompt import Prompt, build, exact
 from chat_app.prompts.window import TooLong
 from chat_app.routing.policy import Choice, UnknownModel, choose
 from chat_app.sessions.generations import GenerationRow
 from chat_app.settings import Settings
 from chat_app.tools import BUILT_IN
-from chat_app.turn.abilities import UNKNOWN_CONTEXT, calls_tools, needs_tools, serves, window, without_tools
+from chat_app.turn.abilities import UNKNOWN_CONTEXT, calls_tools, serves, window, without_tools
 from chat_app.turn.ask import Ask, TurnError, too_long
 from chat_app.turn.cards import ModelCards, first_able
 from chat_app.turn.engine import as_turn_error
 from chat_app.turn.job import Candidate, Job
-from inference.protocol import CannotCount, EngineError, ModelCard, Sampling
+from inference.protocol import CannotCount, EngineError, ModelCard, Sampling, needs_tools
 
 
 class Preparation:
@@ -92,7 +92,7 @@ class Preparation:
             if needed and calls_tools(card) is None and card.state:
                 await count(ask.messages, tools)  # Our own service loads it for that, and refuses what it cannot do.
             prompt = await build(
-                self._parts(ask),
+                conversation(ask.messages, self._settings.system_prompt, "thread" if ask.exchange else "request"),
                 context=context,
                 answer=answer,
                 count=count,
@@ -124,10 +124,6 @@ class Preparation:
             return await exact(prompt, self._cards.counter(model, patience))
         except CannotCount:
             return prompt
-
-    def _parts(self, ask: Ask) -> list[Part]:
-        parts = conversation(ask.messages, self._settings.system_prompt)
-        return [replace(part, source="thread") if ask.exchange and part.source == "request" else part for part in parts]
 
     async def _candidates(self, cards: tuple[ModelCard, ...]) -> tuple[Candidate, ...]:
         rates = await self._ledger.rates([card.id for card in cards])

@@ -51,6 +51,7 @@ class Sealed:
 
 
 _FIELDS = tuple(Sealed.__dataclass_fields__)
+_OF_VERDICT = tuple(Verdict.__dataclass_fields__)
 
 
 def sealed_in(entries: Sequence[Entry], seq: int) -> Sealed | None:
@@ -64,8 +65,9 @@ def sealed_in(entries: Sequence[Entry], seq: int) -> Sealed | None:
 def _sealed(entry: Entry) -> Sealed:
     """The seal that an entry holds; what a newer release has put into it beside is left out."""
     data = {name: value for name, value in entry.data.items() if name in _FIELDS}
-    blocked = data.pop("blocked", None)
-    return Sealed(**data, blocked=Verdict(**blocked) if blocked else None)
+    blocked = data.pop("blocked", None) or {}
+    verdict = {name: value for name, value in blocked.items() if name in _OF_VERDICT}
+    return Sealed(**data, blocked=Verdict(**verdict) if verdict else None)
 
 
 def seals(entries: Iterable[Entry]) -> list[Sealed]:

@@ -64,11 +64,6 @@ DELETED = "This chat does not exist any more."
 NO_ANSWER = "The model gave no answer."
 
 
-def gone(length: int) -> str:
-    """Instead of an answer whose text, `length` characters, is not kept any more."""
-    return f"The text of this answer ({length:,} characters) is not kept any more."
-
-
 def thought(took_ms: int | None = None, *, running: bool = True) -> str:
     """The line that stands for what a model thinks, or has thought."""
     if running:

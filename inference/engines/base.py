@@ -16,7 +16,7 @@ class Capabilities:
     `context`: tokens that one request may hold, prompt and answer together. `slots`: requests that run at once.
     `kv_tokens`: tokens that all running requests may hold together; 0 when every slot has a whole context of its own.
     `abilities`: what it can do beside answering; the service refuses requests for anything else with `BadRequest`.
-    `gathers`: it heeds `Request.gather_ms` itself. `counts`: `prompt` gives the true tokens, not an estimate.
+    `gathers`: it heeds `Request.gather_ms` itself. `counts`: `prompt` returns the true tokens, not an estimate.
     `parts`: what the model thinks comes in `Chunk.reasoning`; else it is in the text, in the model's raw <think> tags.
     `healed`: how often it has brought itself back after it had died; None for an engine that is to be loaded again.
     """

@@ -132,7 +132,7 @@ class Estimate:
 
     It is an estimate. English prose has some 4 bytes a token, so it is mostly too high, which costs a little of the
     window; rows of digits or signs may have one byte a token, and then only the server's own refusal says so. The
-    tokens that it gives are numbers without a meaning.
+    tokens that it returns are numbers without a meaning.
     """
 
     keeps_stops = False

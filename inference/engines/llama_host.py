@@ -96,7 +96,7 @@ class LlamaHost:
         raise error_from(response.status, error_in(raw))
 
     async def _start(self, order: Order) -> str:
-        """Starts the process and waits until the model is loaded; gives the server's address."""
+        """Starts the process and waits until the model is loaded; returns the server's address."""
         self._process = process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "inference.engines.llama_process"),
             cwd=ROOT,

@@ -14,7 +14,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def account(app: RunningApp, email: str = "ada@example.org") -> str:
-    """An account without a limit; answers its API key."""
+    """An account without a limit; returns its API key."""
     app.sign_up(email)
     app.unlimited(email)
     return app.api_key(email)

@@ -28,7 +28,7 @@ class Program:
     def ask(
         self, question: str, model: str = "", tokens: int = 4000, tools: Sequence[Mapping[str, object]] = ()
     ) -> str:
-        """Begin an answer that goes on without us; answers its generation id."""
+        """Begin an answer that goes on without us; returns its generation id."""
         body = {
             "model": model,
             "messages": [{"role": "user", "content": question}],

@@ -1,11 +1,11 @@
 """Sessions that end and sockets that break, while somebody types and an answer is written."""
 
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.app import RunningApp
 from tests.chaos.wire import Wire
@@ -15,7 +15,7 @@ from tests.parley import expected, script
 pytestmark = pytest.mark.e2e
 
 
-def test_a_session_that_ends_in_the_middle_is_told_and_nothing_typed_is_lost(
+def test_a_session_that_ends_in_the_middle_is_shown_and_nothing_typed_is_lost(
     tabs: Tabs, person: Callable[[str], str], app: RunningApp
 ) -> None:
     cookie = person("grace")
@@ -57,6 +57,17 @@ def test_a_question_sent_without_a_session_is_given_back(
     assert page.locator("[data-question]").count() == 0
 
 
+@contextmanager
+def over_a_wire(tabs: Tabs, app: RunningApp, cookie: str) -> Iterator[tuple[Wire, Page]]:
+    """A page whose connection to the server can be cut. What the browser reports of failed attempts is no complaint."""
+    with Wire(app.port) as wire:
+        tabs.url = wire.url
+        page = tabs.open(cookie)
+        yield wire, page
+        page.close()
+    tabs.complaints.clear()
+
+
 SETTLED_MS = 2_000
 """By then a page has looked whether what was sent before it was loaded has arrived."""
 
@@ -79,10 +90,7 @@ def test_a_question_sent_as_the_page_opens_stays_sent_while_the_server_is_slow(
 def test_a_question_sent_as_the_connection_is_back_stays_sent_while_the_server_is_slow(
     tabs: Tabs, person: Callable[[str], str], app: RunningApp
 ) -> None:
-    cookie = person("grace")
-    with Wire(app.port) as wire:
-        tabs.url = wire.url
-        page = tabs.open(cookie)
+    with over_a_wire(tabs, app, person("grace")) as (wire, page):
         answered(page, script(tokens=5))
         page.wait_for_timeout(SETTLED_MS)
         wire.cut()
@@ -96,8 +104,6 @@ def test_a_question_sent_as_the_connection_is_back_stays_sent_while_the_server_i
         expect(page.locator("[data-question]").last).to_have_text(question)
         finished(page)
         expect(page.locator(COMPOSER)).to_have_value("")
-        page.close()
-    tabs.complaints.clear()  # The browser reports each failed attempt to connect.
 
 
 def test_a_question_that_never_arrived_is_given_back_by_the_next_page(tabs: Tabs, person: Callable[[str], str]) -> None:
@@ -111,13 +117,10 @@ def test_a_question_that_never_arrived_is_given_back_by_the_next_page(tabs: Tabs
         page.locator(COMPOSER).fill("")
 
 
-def test_a_lost_connection_is_told_and_nothing_is_sent_into_it(
+def test_a_lost_connection_is_shown_and_nothing_is_sent_into_it(
     tabs: Tabs, person: Callable[[str], str], app: RunningApp
 ) -> None:
-    cookie = person("grace")
-    with Wire(app.port) as wire:
-        tabs.url = wire.url
-        page = tabs.open(cookie)
+    with over_a_wire(tabs, app, person("grace")) as (wire, page):
         ask(page, question := script(tokens=150, rate=50))
         expect(page.locator(f"{ANSWER} .block").first).to_be_visible()
         wire.cut()
@@ -133,11 +136,9 @@ def test_a_lost_connection_is_told_and_nothing_is_sent_into_it(
         page.locator(COMPOSER).press("Enter")
         expect(page.locator("[data-question]").last).to_have_text("typed meanwhile")
         finished(page)
-        page.close()
-    tabs.complaints.clear()  # The browser reports each failed attempt to connect.
 
 
-def test_an_engine_that_dies_is_told_until_it_is_back(
+def test_an_engine_that_dies_is_shown_until_it_is_back(
     tabs: Tabs, person: Callable[[str], str], app: RunningApp, admin: str
 ) -> None:
     page, admins = tabs.open(person("grace")), tabs.open(admin)

@@ -9,8 +9,8 @@ from chat_app.data.cancel import cancelled
 from chat_app.sessions import log_writer, ownership
 from chat_app.turn import TurnError
 from tests.faults.conftest import Proxied
-from tests.faults.test_taken_over import another, goes_on
-from tests.parley import StartParley, answer, expected, fleet_settings, person, script
+from tests.faults.test_taken_over import another
+from tests.parley import StartParley, answer, expected, fleet_settings, goes_on, person, script
 from tests.turn.test_places_freed import is_free, one_at_a_time
 
 

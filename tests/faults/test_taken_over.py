@@ -9,10 +9,11 @@ import pytest
 
 from chat_app.accounts.identity import Identity
 from chat_app.data.db.base import Statement
+from chat_app.data.log.entries import text_of
 from chat_app.sessions.generations import NotFound
 from chat_app.turn import TurnError
 from chat_app.wiring import Parley, build
-from tests.parley import StartParley, answer, expected, fleet_settings, person, prompt_tokens, script
+from tests.parley import StartParley, answer, expected, fleet_settings, goes_on, person, prompt_tokens, script
 
 NOBODY_YET = script(tokens=10, rate=0, seed=1, prefill_s=60)
 """A question whose answer has not begun when its process goes."""
@@ -24,10 +25,6 @@ async def gone(parley: Parley, generation_id: str, **changed: int | str) -> None
     sets = ", ".join(f"{name} = ${number}" for number, name in enumerate(columns, 2))
     await parley.ownership.close()
     await parley.db.batch(Statement(f"UPDATE generation SET {sets} WHERE id = $1", (generation_id, *columns.values())))
-
-
-async def goes_on(parley: Parley) -> None:
-    await parley.ownership.start(parley.worker.work, parley.worker.beat)
 
 
 async def month(parley: Parley, identity: Identity) -> tuple[int, int]:
@@ -131,7 +128,7 @@ async def another(parley: Parley) -> AsyncIterator[Parley]:
     parts = (other.db, other.log, other.leases, other.limits)
     for part in parts:
         await part.start()
-    await other.ownership.start(other.worker.work, other.worker.beat)
+    await goes_on(other)
     try:
         yield other
     finally:
@@ -183,7 +180,7 @@ async def test_a_deleted_threads_answer_stops_and_is_settled(parley: Parley) -> 
     seen, end, deleted = "", None, False
     async with asyncio.timeout(10):
         async for update in parley.viewer.follow(started.generation_id):
-            seen, end = seen + update.text, update.end
+            seen, end = seen + text_of(update.entries), update.end
             if len(seen) > 60 and not deleted:
                 deleted = True
                 await parley.turns.delete(ada, str(started.thread_id))

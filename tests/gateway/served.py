@@ -51,7 +51,7 @@ class Served:
 
 @asynccontextmanager
 async def serving(parley: Parley) -> AsyncIterator[str]:
-    """Serve the gateway for as long as the block lasts; gives its address."""
+    """Serve the gateway for as long as the block lasts; yields its address."""
     port = free_port()
     app = CompletionsRoute(api(lambda: parley, DEVELOPMENT), lambda: parley)
     server = Server(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)

@@ -84,7 +84,7 @@ async def test_the_default_model_answers_when_none_is_named(served: Served) -> N
         assert (await response.json())["model"] == "scripted"
 
 
-async def test_what_a_program_is_told_beside_the_answer(served: Served) -> None:
+async def test_what_a_program_gets_beside_the_answer(served: Served) -> None:
     raw = await served.client().chat.completions.with_raw_response.create(
         **asked(), extra_headers={"X-Request-Id": "my-request-1"}
     )
@@ -162,7 +162,7 @@ async def plan(served: Served, **fields: Any) -> None:
     await served.parley.accounts.set_plan(served.who.user_id, "tight")
 
 
-async def test_too_many_requests_are_told_when_to_come_back(served_anywhere: Served) -> None:
+async def test_too_many_requests_are_refused_with_when_to_come_back(served_anywhere: Served) -> None:
     await plan(served_anywhere, requests_per_minute=1)
     await served_anywhere.client().chat.completions.create(**asked())
     with pytest.raises(openai.RateLimitError) as error:

@@ -79,7 +79,7 @@ def test_where_an_unknown_entry_was_left_out_only_the_end_is_a_place_to_go_on_fr
 
 
 def test_of_a_seal_only_the_step_and_its_tokens_are_shown() -> None:
-    sealed = Sealed(2, "m", "refused", 7, 3, 1, blocked=Verdict(False, "output", "secret", "the.rule", "no"))
+    sealed = Sealed(2, "m", "refused", 7, 3, 1, blocked=Verdict("output", "secret", "the.rule", "no"))
     shown = {"seq": 2, "model": "m", "finish": "refused"}
     tokens = {"prompt_tokens": 7, "completion_tokens": 3, "cached_tokens": 1}
     assert typed(sealed.entry()) == {"sealed": {**shown, **tokens}}

@@ -336,13 +336,13 @@ async def test_what_is_gone_is_said_and_the_rest_kept(served_anywhere: Served) -
     async with served_anywhere.http.get(url, headers=served_anywhere.bearer) as response:
         assert response.status == 200
         body = await response.json()
-    assert (body["text"], body["entries"], body["gone"], body["text_length"]) == (None, None, True, length)
+    assert (body["text"], body["entries"], body["gone"], body["log_length"]) == (None, None, True, length)
     assert (body["status"], body["usage"]["completion_tokens"]) == ("done", 120)
     async with served_anywhere.http.get(f"{url}/events?offset=5", headers=served_anywhere.bearer) as response:
         assert (response.status, response.content_type) == (410, "application/json")
         error = (await response.json())["error"]
     assert (error["code"], error["type"]) == ("text_gone", "invalid_request_error")
-    assert f"{length:,} characters" in error["message"]
+    assert error["message"] == f"The text of this answer is not kept any more; its log had {length:,} characters."
 
 
 async def test_what_goes_while_it_is_followed_is_the_last_event(

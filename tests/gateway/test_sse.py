@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chat_app.data.log.entries import Entry
+from chat_app.data.log.entries import Entry, text_of
 from chat_app.gateway import sse as module
 from chat_app.gateway.connection import Connection, HungUp
 from chat_app.gateway.sse import COMMENT, relay
@@ -57,7 +57,7 @@ def said(offset: int, *texts: str, end: str | None = None) -> Update:
 
 
 def encoded(update: Update) -> bytes:
-    return update.text.encode()
+    return text_of(update.entries).encode()
 
 
 SIGN_OF_LIFE = Update(2, (), 2)

@@ -246,7 +246,7 @@ StartService = Callable[..., Awaitable[tuple[Models, str]]]
 
 @pytest.fixture
 async def start_service() -> AsyncIterator[StartService]:
-    """Starts a service on a scripted engine inside this process, and gives it with its address."""
+    """Starts a service on a scripted engine inside this process, and returns it with its address."""
     async with AsyncExitStack() as stack:
 
         async def start(
@@ -287,7 +287,7 @@ Serve = Callable[[web.Application], Awaitable[str]]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Serves a web application in this process, and gives its address."""
+    """Serves a web application in this process, and returns its address."""
     async with AsyncExitStack() as stack:
 
         async def start(app: web.Application) -> str:

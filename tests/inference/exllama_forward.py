@@ -17,7 +17,7 @@ PADDED = SIZE + -SIZE % 32
 
 
 class Alphabet:
-    """`read` tells how many tokens each call of the model read."""
+    """`read` is how many tokens each call of the model read."""
 
     def __init__(self, torch: Any, vocabulary: Vocabulary) -> None:
         self.read: list[int] = []

@@ -96,7 +96,7 @@ async def test_log_probabilities_without_alternatives(live: Live, client: Infere
     assert not picks(await collect(client, request("Name a colour.", live.model, max_tokens=5)))
 
 
-async def test_the_tokens_of_a_stop_string_are_told_too(live: Live, client: InferenceClient) -> None:
+async def test_the_tokens_of_a_stop_string_are_reported_too(live: Live, client: InferenceClient) -> None:
     asked = request("Write one sentence about the wood.", live.model, logprobs=0, max_tokens=16)
     whole = await collect(client, asked)
     stop = text_of(whole)[9:15]

@@ -1,6 +1,7 @@
 """The client that goes on when its engine dies: exact text, exact count, and an end to its patience."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
@@ -109,6 +110,50 @@ class Away:
 
     async def queue_positions(self) -> dict[str, QueuePosition]:
         raise NotImplementedError
+
+
+class Starting(Away):
+    """A client whose questions beside the answer fail with these errors first."""
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__(0.0)
+        self.errors = list(errors)
+
+    async def count(
+        self, model: str, messages: Sequence[Message], continue_from: str = "", tools: Sequence[Tool] = ()
+    ) -> int:
+        if self.errors:
+            raise self.errors.pop(0)
+        return len(model) + len(messages) + len(continue_from) + len(tools)
+
+    async def models(self) -> list[ModelCard]:
+        if self.errors:
+            raise self.errors.pop(0)
+        return [ModelCard("m", 1)]
+
+
+@pytest.mark.parametrize("patience", [None, 5.0, math.inf])
+async def test_an_engine_that_is_just_being_started_is_waited_for(patience: float | None) -> None:
+    said, tools = [Message("user", "x")] * 20, [Tool("t")] * 300
+    away = Starting(EngineDied("away"), Overloaded("loading", 30.0), EngineDied("away"))
+    async with asyncio.timeout(10):
+        assert await SteadyClient(away).count("m", said, "y" * 4_000, tools, patience=patience) == 4_321
+    assert away.errors == []
+
+
+async def test_the_models_of_an_engine_that_is_just_being_started_are_waited_for() -> None:
+    away = Starting(EngineDied("away"), Overloaded("loading", 30.0))
+    async with asyncio.timeout(10):
+        assert await SteadyClient(away).models() == [ModelCard("m", 1)]
+
+
+async def test_what_no_engine_can_count_is_asked_once() -> None:
+    refusing = Starting(BadRequest("no tools here"), BadRequest("no tools here"))
+    with pytest.raises(BadRequest, match="no tools here"):
+        await SteadyClient(refusing).count("m", [])
+    with pytest.raises(BadRequest):
+        await SteadyClient(refusing).models()
+    assert refusing.errors == []
 
 
 async def test_it_is_there_soon_after_its_engine_is() -> None:

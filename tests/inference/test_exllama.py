@@ -267,7 +267,7 @@ async def test_the_host_does_not_outlive_its_parent(folder: Path) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_what_hinders_it_is_told_in_plain_words(tmp_path: Path, folder: Path, start: StartEngine) -> None:
+async def test_what_hinders_it_is_reported_in_plain_words(tmp_path: Path, folder: Path, start: StartEngine) -> None:
     with pytest.raises(ModelNotFound, match="no model directory"):
         await start(folder=str(tmp_path / "nowhere"))
     with pytest.raises(EngineError, match="No module named"):

@@ -65,7 +65,7 @@ def test_flags_become_options(tmp_path: Path) -> None:
         (("--model", "m", "--chunk", "300"), "multiples of 256"),
     ],
 )
-def test_flags_that_mean_nothing_are_told(given: tuple[str, ...], words: str) -> None:
+def test_flags_that_mean_nothing_are_reported(given: tuple[str, ...], words: str) -> None:
     with pytest.raises(EngineError, match=words):
         options_in(flags(*given))
 
@@ -96,7 +96,7 @@ def test_weights_are_named(tmp_path: Path) -> None:
         assert weights_in(folder) == name
 
 
-def test_a_directory_that_is_no_model_is_told(tmp_path: Path) -> None:
+def test_a_directory_that_is_no_model_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="no model directory"):
         weights_in(tmp_path / "nowhere")
     for missing in ("config.json", "tokenizer.json", "model.safetensors"):

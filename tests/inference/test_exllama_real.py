@@ -150,7 +150,7 @@ def test_each_kind_of_cache_is_one_of_its_own(exl2: Any, make: Make, cache: str)
     assert made.max_seq_len >= 1000 + 4 * 256
 
 
-def test_what_was_loaded_is_told(make: Make) -> None:
+def test_what_was_loaded_is_reported(make: Make) -> None:
     loaded = make(slots=8, kv_tokens=4096).loaded
     assert (loaded.context, loaded.slots, loaded.kv_tokens, loaded.vocabulary) == (4096, 8, 4096, SIZE)
     assert set(loaded.control) == {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
@@ -205,7 +205,7 @@ def test_without_a_gpu_the_stub_raises_and_says_so(make: Make) -> None:
         generator.iterate()
 
 
-def test_what_is_missing_is_told(exl2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_reported(exl2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(
         EngineError, match=r"needs an NVIDIA GPU and `pip install parley\[gpu\]`: torch .* finds no GPU"

@@ -54,7 +54,7 @@ async def test_templates_find_what_they_are_written_for(start: StartTemplate) ->
         "{% set xs = range(99999) | list %}{% for a in xs %}{% for b in xs %}{{ a }}{% endfor %}{% endfor %}",
     ],
 )
-async def test_a_template_that_loops_is_told_and_the_next_prompt_is_made(start: StartTemplate, body: str) -> None:
+async def test_a_template_that_loops_is_reported_and_the_next_prompt_is_made(start: StartTemplate, body: str) -> None:
     template = await start("{% if messages | length > 1 %}" + body + "{% endif %}fine")
     began = time.monotonic()
     with pytest.raises(BadRequest, match=r"did not come to an end within 1 seconds|took too much memory"):
@@ -73,7 +73,7 @@ async def test_a_template_that_loops_is_told_and_the_next_prompt_is_made(start: 
         "{{ 'a' * 99999999 }}",
     ],
 )
-async def test_a_template_that_grows_is_told(start: StartTemplate, body: str) -> None:
+async def test_a_template_that_grows_is_reported(start: StartTemplate, body: str) -> None:
     template = await start("{% if messages | length > 1 %}" + body + "{% endif %}fine", limit_s=5.0)
     with pytest.raises(BadRequest, match=r"too much memory|a prompt of \d+ characters|OverflowError|MemoryError"):
         await template.render(HELLO)
@@ -94,13 +94,13 @@ async def test_a_template_reaches_nothing_outside(start: StartTemplate) -> None:
             assert "chat template failed" in str(error)
 
 
-async def test_what_a_template_refuses_is_told_in_its_words(start: StartTemplate) -> None:
+async def test_what_a_template_refuses_is_reported_in_its_words(start: StartTemplate) -> None:
     template = await start("{{ raise_exception('System role not supported') }}")
     with pytest.raises(BadRequest, match="refuses these messages: System role not supported"):
         await template.render(HELLO)
 
 
-async def test_a_damaged_template_is_told_when_it_is_loaded(start: StartTemplate) -> None:
+async def test_a_damaged_template_is_reported_when_it_is_loaded(start: StartTemplate) -> None:
     with pytest.raises(EngineError, match="damaged"):
         await start("{% for message in messages %}")
 

@@ -44,7 +44,7 @@ def withdraw(folder: Path, number: int) -> None:
     (folder / f"parley_test_part{number}-1.0-py3-none-any.whl").unlink()
 
 
-def test_the_slices_are_joined_verified_and_told(registry: Path, tmp_path: Path) -> None:
+def test_the_slices_are_joined_verified_and_reported(registry: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     path = fetch(MODEL, SLICES, tmp_path / "models", lines.append)
     assert path.read_bytes() == WHOLE
@@ -79,7 +79,7 @@ def test_a_damaged_file_is_not_taken_for_the_model(registry: Path, tmp_path: Pat
         fetch(MODEL, SLICES, tmp_path, print)
 
 
-def test_a_disk_without_room_is_told_beforehand(registry: Path, tmp_path: Path) -> None:
+def test_a_disk_without_room_is_reported_beforehand(registry: Path, tmp_path: Path) -> None:
     huge = replace(SLICES, total=10**18)
     with pytest.raises(CannotFetch, match="no room"):
         fetch(MODEL, huge, tmp_path, print)

@@ -71,7 +71,7 @@ async def test_what_is_opened_while_the_model_is_unloaded_is_closed_again(host: 
     assert await embedder.embed([[1]])
 
 
-async def test_a_process_that_cannot_be_had_is_told_in_plain_words(
+async def test_a_process_that_cannot_be_had_is_reported_in_plain_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))

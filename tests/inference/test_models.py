@@ -326,7 +326,7 @@ async def test_the_default_model_is_tried_again_though_nobody_can_ask_for_it(
     await until(lambda: home.states().startswith("ready"))
 
 
-async def test_an_error_that_nobody_foresaw_is_told_as_an_engines(house: Callable[..., House]) -> None:
+async def test_an_error_that_nobody_foresaw_is_raised_as_an_engines(house: Callable[..., House]) -> None:
     home = house()
     await home.models.start()
     home.fails["b"] = ZeroDivisionError("oh")  # type: ignore[assignment]

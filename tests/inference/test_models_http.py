@@ -75,7 +75,7 @@ async def test_every_model_is_listed_with_its_state(url: str) -> None:
     await client.close()
 
 
-async def test_the_progress_is_told_while_it_loads(url: str) -> None:
+async def test_the_progress_is_shown_while_it_loads(url: str) -> None:
     async with aiohttp.ClientSession(headers=ADMIN) as http:
         body = {"model": "b", "stream": True, "switch": True}
         text = await (await http.post(f"{url}/models/load", json=body)).text()

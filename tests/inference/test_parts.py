@@ -1,4 +1,4 @@
-"""The small parts: stop strings, SSE, scripts, the catalogue."""
+"""The small parts: what a prompt needs, stop strings, SSE, scripts, the catalogue."""
 
 import hashlib
 from pathlib import Path
@@ -11,10 +11,31 @@ from inference import catalog
 from inference.catalog import Damaged, Model
 from inference.engines.script import script
 from inference.engines.scripted import scripted_text
-from inference.protocol import BadRequest, ModelNotFound
+from inference.protocol import BadRequest, Message, ModelNotFound, Tool, ToolCall, needs_tools
 from inference.sse import Events
 from inference.stops import StopFilter
 from tests.inference.conftest import EMPTY_GGUF
+
+HELLO = Message("user", "Hello")
+CALLING = Message("assistant", "", (ToolCall("c", "weather", "{}"),))
+RESULT = Message("tool", "rain", tool_call_id="c")
+
+
+@pytest.mark.parametrize(
+    ("messages", "tools"),
+    [
+        ([HELLO], [Tool("weather")]),
+        ([HELLO, CALLING, RESULT], []),
+        ([HELLO, RESULT], []),
+        ([HELLO, CALLING, HELLO], []),
+    ],
+)
+def test_tools_calls_and_results_need_a_model_that_calls(messages: list[Message], tools: list[Tool]) -> None:
+    assert needs_tools(messages, tools)
+
+
+def test_a_plain_conversation_needs_no_tools() -> None:
+    assert not needs_tools([HELLO, Message("assistant", "Hi"), HELLO], [])
 
 
 @given(st.text("ab<", max_size=30), st.lists(st.text("ab<", min_size=1, max_size=4), max_size=3), st.data())

@@ -58,7 +58,7 @@ async def test_what_did_not_begin_is_asked_elsewhere(
     assert made.replicas[1].retries == 1
 
 
-async def test_when_all_refuse_the_shortest_wait_is_told(make_pool: MakePool, start_server: StartServer) -> None:
+async def test_when_all_refuse_the_shortest_wait_is_reported(make_pool: MakePool, start_server: StartServer) -> None:
     strangers = [Stranger("refuses", retry_after=seconds) for seconds in (9, 4, 7)]
     made = make_pool(*[await start_server(stranger.serve) for stranger in strangers])
     with pytest.raises(Overloaded) as refused:

@@ -110,7 +110,7 @@ async def test_the_engine_does_not_outlive_its_holder(tmp_path: Path) -> None:
     await other.close()
 
 
-async def test_what_went_wrong_is_told_in_plain_words(supervise: Supervise) -> None:
+async def test_what_went_wrong_is_reported_in_plain_words(supervise: Supervise) -> None:
     supervisor = await supervise("llama_cpp", "no-such-model", ready=False)
     await wait_until(lambda: bool(supervisor.error), 30)
     assert supervisor.error.startswith("The engine stopped: there is no model 'no-such-model'")

@@ -1,7 +1,8 @@
 """The bugs that are tried: some of cosmic-ray's operators, and four of our own for what Parley's guards are made of.
 
 Of cosmic-ray's 213 the ones that stay are those that a person might write by mistake. `+` turned into `<<` fails
-with a TypeError in every test and would only make the share look better; so would a decorator that is gone.
+with a TypeError in every test and would only make the share look better; so would a decorator that is gone, and a `-`
+between two texts (`joined`).
 """
 
 import re

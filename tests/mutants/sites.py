@@ -11,12 +11,14 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from parso.tree import NodeOrLeaf
 
+from tests.mutants.joined import Joined
 from tests.mutants.operators import operators
 
 UNITS = 1_000
 """A number from here on converts units or is a rate; one more or less of it is no bug."""
 
 _OPERATORS = dict(operators())
+_SIGNS = ("ReplaceBinaryOperator_Add_Sub", "ReplaceBinaryOperator_Sub_Add")
 _UNCOUNTED = ("annassign", "tfpdef", "decorator", "assert_stmt")
 _DEFINITIONS = ("funcdef", "lambdef")
 
@@ -53,12 +55,13 @@ class Site:
 
 def sites(root: Path, path: str) -> Iterator[Site]:
     """All places of a file. Operators may meet in one place and make the same code; the caller leaves one of them."""
-    nodes = list(ast_nodes(get_ast((root / path).read_text())))
+    source = (root / path).read_text()
+    nodes, joined = list(ast_nodes(get_ast(source))), Joined(source)
     for name, operator in _OPERATORS.items():
-        positions = ((node, start[0]) for node in nodes for start, _ in operator.mutation_positions(node))
-        for occurrence, (node, line) in enumerate(positions):
-            if _counts(node, name):
-                yield Site(root, path, line, name, occurrence)
+        positions = ((node, start) for node in nodes for start, _ in operator.mutation_positions(node))
+        for occurrence, (node, start) in enumerate(positions):
+            if _counts(node, name) and not (name in _SIGNS and start in joined):
+                yield Site(root, path, start[0], name, occurrence)
 
 
 def _counts(node: NodeOrLeaf, operator: str) -> bool:

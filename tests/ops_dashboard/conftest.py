@@ -36,7 +36,7 @@ def _export_once(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 @pytest.fixture
 def exported(_export_once: Exported, tmp_path: Path) -> Exported:
-    """Puts the exported files of these turns where the dashboard under test looks; answers the directory."""
+    """Puts the exported files of these turns where the dashboard under test looks; returns the directory."""
 
     def put(turns: Sequence[TurnEvent]) -> Path:
         directory = tmp_path / "ops" / "exports"

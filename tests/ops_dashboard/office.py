@@ -34,7 +34,7 @@ class Office:
         self._loop.close()
 
     def hire(self, email: str, role: str) -> str:
-        """Make an account (its password is `PASSWORD`); answers its id."""
+        """Make an account (its password is `PASSWORD`); returns its id."""
         return str(self._do(self.parley.accounts.create(email, PASSWORD, role=role)).user_id)
 
     def set_role(self, user_id: str, role: str) -> None:

@@ -96,7 +96,7 @@ async def test_one_turn_without_any_measurement(dashboard: OpenDashboard, tmp_pa
     assert any("No model has a price" in caption.value for caption in at.caption)
 
 
-async def test_a_damaged_file_is_told_in_plain_words(dashboard: OpenDashboard, exports: Path) -> None:
+async def test_a_damaged_file_is_reported_in_plain_words(dashboard: OpenDashboard, exports: Path) -> None:
     newest = max(exports.rglob("*.parquet"))
     newest.write_bytes(b"not parquet")
     at = await sign_in(dashboard(), "root@example.org")

@@ -53,30 +53,31 @@ def test_nothing_to_say_is_no_system_message() -> None:
 
 def test_a_program_that_brings_its_own_system_prompt_keeps_it() -> None:
     own = Message("system", "you are a parrot")
-    parts = conversation([own, Message("user", "hi")], "be kind")
+    parts = conversation([own, Message("user", "hi")], "be kind", "request")
     assert flattened(parts) == (own, Message("user", "hi"))
     assert parts[0].source == "request"
 
 
-def test_a_program_without_one_gets_the_deployments() -> None:
+@pytest.mark.parametrize("source", ["request", "thread"])
+def test_a_conversation_without_one_gets_the_deployments(source: str) -> None:
     messages = [Message("user", "hi"), Message("assistant", "yes"), Message("user", "q")]
-    parts = conversation(messages, "be kind")
+    parts = conversation(messages, "be kind", source)
     assert flattened(parts) == (Message("system", "be kind"), *messages)
     assert [(part.kind, part.source) for part in parts] == [
         ("system", "deployment"),
-        ("history", "request"),
-        ("question", "request"),
+        ("history", source),
+        ("question", source),
     ]
 
 
 def test_tool_results_at_the_end_are_one_question_with_their_call() -> None:
-    _, history, last = conversation([Message("user", "hi"), *ROUND, ROUND[1]], "")
+    _, history, last = conversation([Message("user", "hi"), *ROUND, ROUND[1]], "", "request")
     assert history.messages == (Message("user", "hi"),)
     assert last.messages == (*ROUND, ROUND[1])
 
 
 def test_a_conversation_of_results_alone_loses_none() -> None:
-    _, history, last = conversation([ROUND[1], ROUND[1]], "")
+    _, history, last = conversation([ROUND[1], ROUND[1]], "", "request")
     assert (history.messages, last.messages) == ((), (ROUND[1], ROUND[1]))
 
 

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from chat_app.safety.input import check_input, inspect
+from chat_app.safety.input import inspect
 from chat_app.safety.secrets import LONGEST_OPENING, SECRETS
+from tests.safety.inputs import refusal
 from tests.safety.keys import KEYS, body
 
 
@@ -16,16 +17,16 @@ def test_every_kind_has_an_example() -> None:
 @pytest.mark.parametrize("kind", KEYS)
 @pytest.mark.parametrize("around", ["{}", "please use {} for this", "KEY={}\n", '{{"token": "{}"}}', "（{}）"])
 def test_found_and_named(kind: str, around: str) -> None:
-    verdict = check_input(around.format(KEYS[kind]))
+    verdict = refusal(around.format(KEYS[kind]))
     what = next(secret.what for secret in SECRETS if secret.id == kind)
-    assert (verdict.allowed, verdict.stage, verdict.category, verdict.rule) == (False, "input", "secret", kind)
+    assert (verdict.stage, verdict.category, verdict.rule) == ("input", "secret", kind)
     assert f"looks like it contains a key ({what})" in verdict.message
     assert "Take it out and send it again" in verdict.message
 
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_the_message_never_repeats_the_key(kind: str) -> None:
-    assert KEYS[kind][-12:] not in check_input(KEYS[kind]).message
+    assert KEYS[kind][-12:] not in refusal(KEYS[kind]).message
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_the_message_never_repeats_the_key(kind: str) -> None:
     ],
 )
 def test_not_a_key(text: str) -> None:
-    assert check_input(text).allowed
+    assert inspect(text) is None
 
 
 STAND_INS = (
@@ -64,18 +65,18 @@ STAND_INS = (
 @pytest.mark.parametrize("sign", STAND_INS)
 def test_a_body_that_says_so_is_a_stand_in(sign: str) -> None:
     random = body(36)
-    assert not check_input(f"ghp_{random}").allowed
-    assert check_input(f"ghp_{random[:10]}{sign}{random[10 + len(sign) :]}").allowed
+    assert inspect(f"ghp_{random}") is not None
+    assert inspect(f"ghp_{random[:10]}{sign}{random[10 + len(sign) :]}") is None
 
 
 def test_four_letters_are_a_stand_in_and_five_are_a_key() -> None:
-    assert check_input("ghp_" + "qwer" * 9).allowed
-    assert check_input("ghp_" + "qweR" * 9).allowed
-    assert check_input("ghp_" + "qwert" * 7 + "q").rule == "github_token"
+    assert inspect("ghp_" + "qwer" * 9) is None
+    assert inspect("ghp_" + "qweR" * 9) is None
+    assert refusal("ghp_" + "qwert" * 7 + "q").rule == "github_token"
 
 
 def test_a_stand_in_does_not_hide_the_key_behind_it() -> None:
-    assert check_input(f"AKIAIOSFODNN7EXAMPLE {KEYS['aws_access_key']}").rule == "aws_access_key"
+    assert refusal(f"AKIAIOSFODNN7EXAMPLE {KEYS['aws_access_key']}").rule == "aws_access_key"
 
 
 def test_an_endless_token_does_not_hide_the_one_inside_it() -> None:
@@ -88,8 +89,8 @@ def test_an_endless_token_does_not_hide_the_one_inside_it() -> None:
 
 def test_disguise_does_not_help() -> None:
     key = KEYS["github_token"]
-    assert check_input("\u200b".join(key)).rule == "github_token"
-    assert check_input("".join(chr(ord(char) + 0xFEE0) for char in key)).rule == "github_token"
+    assert refusal("\u200b".join(key)).rule == "github_token"
+    assert refusal("".join(chr(ord(char) + 0xFEE0) for char in key)).rule == "github_token"
 
 
 def test_the_span_is_the_body_in_the_original() -> None:

@@ -12,7 +12,7 @@ import redis.asyncio
 
 from chat_app.data.log import mirror, valkey_scripts
 from chat_app.data.log.base import GenerationLog
-from chat_app.data.log.entries import Entry, encode
+from chat_app.data.log.entries import Entry, encode, text_of
 from chat_app.data.log.sqlite import SqliteLog
 from chat_app.data.log.valkey import ValkeyLog
 from chat_app.sessions.viewer import BadOffset, Gone, Update, Viewer, _Reader
@@ -86,7 +86,7 @@ async def test_an_answer_that_is_being_written(log: GenerationLog) -> None:
     updates = await following
     assert entries_of(updates) == ENTRIES
     assert [update.end for update in updates] == [None] * (len(updates) - 1) + ["done"]
-    assert "".join(update.text for update in updates) == "Let me see. Four."
+    assert text_of(entries_of(updates)) == "Let me see. Four."
     assert updates[0].offset == 0
     assert all(one.next == two.offset for one, two in pairwise(updates))
     assert updates[-1].next == len(LOG)
@@ -164,7 +164,7 @@ def test_frames_that_this_release_does_not_know_shift_no_offset() -> None:
     for cut in range(len(log) + 1):
         reader = _Reader(two + 1)
         first, second = reader.read(log[:cut]), reader.read(log[cut:], "done")
-        assert "".join(update.text for update in (first, second)) == "wothree"
+        assert text_of([*first.entries, *second.entries]) == "wothree"
         assert [entry.kind for entry in (*first.entries, *second.entries)].count("sealed") == 1
         assert second.next == len(log)
     reader = _Reader(three)
@@ -181,7 +181,7 @@ async def test_the_owner_died_between_the_commit_and_the_end_of_the_log(
     rows = Rows()
     await log.open("g", 1, "Let me")
     async with aclosing(viewer_of(log, rows).follow("g")) as updates, asyncio.timeout(10):
-        assert (await anext(updates)).text == "Let me"
+        assert text_of((await anext(updates)).entries) == "Let me"
         assert await anext(updates) == Update(6, (), 6)  # a sign of life
         asked = rows.asked
         assert asked >= 2
@@ -212,7 +212,6 @@ async def test_an_ended_answer_comes_from_its_message(log: GenerationLog, status
     viewer = viewer_of(log, Rows(status, what=Kept(LOG, len(LOG))))
     assert await follow(viewer) == [Update(0, tuple(ENTRIES), len(LOG), status)]
     assert await viewer.entries("g") == ENTRIES
-    assert await viewer.text("g") == "Let me see. Four."
 
 
 async def test_an_answer_that_nobody_keeps_any_more_is_gone(log: GenerationLog) -> None:
@@ -220,9 +219,9 @@ async def test_an_answer_that_nobody_keeps_any_more_is_gone(log: GenerationLog) 
     viewer = viewer_of(log, Rows("done", what=Kept("", len(LOG))))
     with pytest.raises(Gone) as gone:
         await follow(viewer)
-    assert gone.value.length == len(LOG)
+    assert gone.value.log_length == len(LOG)
     with pytest.raises(Gone):
-        await viewer.text("g")
+        await viewer.entries("g")
     assert await follow(viewer_of(log, Rows("done", what=Kept("", len(LOG) - 1))))
 
 
@@ -247,7 +246,7 @@ async def test_text_that_the_store_lost_before_it_was_read_comes_from_the_messag
     await one.append("g", 1, 0, "Let me ")
     rows = Rows(what=Kept("Let me see.", 11))
     async with aclosing(viewer_of(two, rows).follow("g")) as updates, asyncio.timeout(30):
-        assert (await anext(updates)).text == "Let me "
+        assert text_of((await anext(updates)).entries) == "Let me "
         feed = two._reader._feed
         monkeypatch.setattr(two._reader, "_feed", lambda fields: None)  # this post never arrives
         await one.append("g", 1, 7, "see.")

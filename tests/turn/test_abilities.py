@@ -2,28 +2,12 @@
 
 import pytest
 
-from chat_app.turn.abilities import calls_tools, needs_tools, serves, without_tools
-from inference.protocol import Message, ModelCard, Tool, ToolCall
+from chat_app.turn.abilities import calls_tools, serves, without_tools
+from inference.protocol import ModelCard
 
-WEATHER = Tool("weather")
-HELLO = Message("user", "Hello")
-CALLING = Message("assistant", "", (ToolCall("c", "weather", "{}"),))
-RESULT = Message("tool", "rain", tool_call_id="c")
 PLAIN = ModelCard("plain", 8192, state="ready", abilities=("json_schema",))
 ABLE = ModelCard("able", 8192, state="unloaded", abilities=("tools",))
 OTHER = ModelCard("other", 8192, state="ready", abilities=("logprobs", "tools"))
-
-
-@pytest.mark.parametrize(
-    ("messages", "tools"),
-    [([HELLO], [WEATHER]), ([HELLO, CALLING, RESULT], []), ([HELLO, RESULT], []), ([HELLO, CALLING, HELLO], [])],
-)
-def test_tools_calls_and_results_need_a_model_that_calls(messages: list[Message], tools: list[Tool]) -> None:
-    assert needs_tools(messages, tools)
-
-
-def test_a_plain_conversation_does_not() -> None:
-    assert not needs_tools([HELLO, Message("assistant", "Hi"), HELLO], [])
 
 
 @pytest.mark.parametrize(

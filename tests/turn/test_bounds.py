@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from chat_app.accounts.identity import Identity
 from chat_app.data.db.base import Statement
+from chat_app.data.log.entries import text_of
 from chat_app.prompts.measure import measured
 from chat_app.sessions.steps import Step
 from chat_app.tools import BUILT_IN
@@ -18,7 +19,7 @@ from chat_app.turn import Started, TurnError
 from chat_app.turn.seal import BETWEEN
 from chat_app.wiring import Parley
 from inference.protocol import Message, Sampling, ToolCall
-from tests.parley import entries, person, prompt_tokens, script
+from tests.parley import answer, entries, goes_on, person, prompt_tokens, script
 
 ARGUMENTS = json.dumps({"expression": "17 * 23"})
 FIRST = "Let me work that out."
@@ -70,14 +71,14 @@ def words(count: int) -> str:
 
 async def another_owner(parley: Parley) -> None:
     await parley.ownership.close()
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await goes_on(parley)
 
 
 async def said(parley: Parley, started: Started, text: str) -> None:
     """Wait until a viewer sees this text."""
     seen = ""
     async for update in parley.viewer.follow(started.generation_id):
-        seen += update.text
+        seen += text_of(update.entries)
         if text in seen:
             return
 
@@ -92,8 +93,7 @@ async def test_the_rest_of_a_month_gives_a_further_step_a_shorter_answer(parley:
     if taken_over:
         await said(parley, started, words(5))
         await another_owner(parley)
-    _, end = await entries(parley, started.generation_id)
-    assert (end, await parley.viewer.text(started.generation_id)) == ("done", FIRST + BETWEEN + words(25))
+    assert await answer(parley, started.generation_id) == (FIRST + BETWEEN + words(25), "done")
     view = await parley.generations.view(ada, started.generation_id)
     assert (view.receipt["finish"], view.receipt["attempts"]) == ("length", 1 + taken_over)
     assert await month(parley, ada) == (limit, 0)
@@ -144,8 +144,7 @@ async def test_max_tokens_bounds_the_whole_answer(parley: Parley, taken_over: bo
     if taken_over:
         await said(parley, started, words(5))
         await another_owner(parley)
-    _, end = await entries(parley, started.generation_id)
-    assert (end, await parley.viewer.text(started.generation_id)) == ("done", FIRST + BETWEEN + words(25))
+    assert await answer(parley, started.generation_id) == (FIRST + BETWEEN + words(25), "done")
     view = await parley.generations.view(ada, started.generation_id)
     assert (view.completion_tokens, view.receipt["finish"]) == (most, "length")
     assert view.receipt["attempts"] == 1 + taken_over
@@ -203,7 +202,7 @@ async def test_a_turn_that_ended_behind_its_tool_and_was_not_settled_is_settled_
     await asyncio.wait_for(ending.wait(), 10)
     await parley.ownership.close()
     monkeypatch.setattr(parley.db, "batch", batch)
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await goes_on(parley)
     shown, end = await asyncio.wait_for(entries(parley, started.generation_id), 10)
     assert end == ("failed" if finish == "failed" else "done")
     assert len([entry for entry in shown if entry.kind == "tool_result"]) == len(calls) == 1

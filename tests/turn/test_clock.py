@@ -11,7 +11,7 @@ from chat_app.sessions.steps import Step
 from chat_app.turn.receipt import elapsed_ms
 from chat_app.turn.remains import given_up
 from chat_app.wiring import Parley
-from tests.parley import answer, person, script
+from tests.parley import answer, person, script, so_far
 
 CLOCKS = [
     f"chat_app.{name}.now_ms" for name in ("turn.receipt", "turn.stream", "turn.token_counter", "sessions.log_writer")
@@ -22,19 +22,17 @@ HOUR_MS = 3_600_000
 async def test_no_time_is_negative_and_no_speed_is_made_up(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
     ada = await person(parley)
     started = await parley.turns.say(ada, script(tokens=60, rate=60, seed=1))
-    async for update in parley.viewer.follow(started.generation_id):
-        if update.text:
-            break
+    await so_far(parley, started.generation_id, more_than=0)
     for clock in CLOCKS:
         monkeypatch.setattr(clock, lambda: now_ms() - HOUR_MS)
     assert (await answer(parley, started.generation_id))[1] == "done"
     receipt = (await parley.generations.view(ada, started.generation_id)).receipt
     [row] = await parley.db.query("SELECT payload FROM event WHERE id = $1", started.generation_id)
     event = json.loads(row["payload"])
-    for told in (receipt, event):
-        assert told["total_ms"] == 0
-        assert told["tokens_per_s"] is None
-        assert min(told["queue_ms"], told["ttft_ms"]) >= 0
+    for shown in (receipt, event):
+        assert shown["total_ms"] == 0
+        assert shown["tokens_per_s"] is None
+        assert min(shown["queue_ms"], shown["ttft_ms"]) >= 0
 
 
 async def test_a_clock_that_is_put_back_before_the_first_token(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,18 +10,14 @@ from chat_app.sessions.generations import GenerationView
 from chat_app.turn import Started
 from chat_app.wiring import Parley
 from inference.protocol import Chunk, Message, Request, Sampling
-from tests.parley import answer, expected, person, script
+from tests.parley import answer, expected, goes_on, person, script, so_far
 
 
 async def taken_over(parley: Parley, started: Started) -> None:
     """The process goes when some of the text was read, and another goes on."""
-    seen = ""
-    async for update in parley.viewer.follow(started.generation_id):
-        seen += update.text
-        if len(seen) > 100:
-            break
+    await so_far(parley, started.generation_id, more_than=100)
     await parley.ownership.close()
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await goes_on(parley)
 
 
 async def ended(parley: Parley, who: Identity, started: Started, attempts: int) -> GenerationView:
@@ -38,7 +34,7 @@ async def test_it_is_no_longer_than_was_asked_for(parley: Parley) -> None:
     await taken_over(parley, started)
     view = await ended(parley, ada, started, attempts=2)
     assert (view.completion_tokens, view.receipt["finish"]) == (60, "length")
-    said = await parley.viewer.text(started.generation_id)
+    said, _ = await answer(parley, started.generation_id)
     assert expected(question).startswith(said)
     assert len(said.split()) == 60
 

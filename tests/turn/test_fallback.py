@@ -7,7 +7,7 @@ import pytest
 
 from chat_app.accounts.identity import Identity
 from chat_app.tools import BUILT_IN
-from tests.parley import answer, entries, expected, person, script
+from tests.parley import answer, entries, expected, goes_on, person, script, so_far
 from tests.turn.conftest import CHEAP, DEAR, Pair
 
 CALL = {"name": "calculator", "arguments": json.dumps({"expression": "17 * 23"})}
@@ -111,15 +111,11 @@ async def test_a_turn_that_is_taken_over_goes_on_with_the_model_that_began(pair:
     await warmed(pair, ada)
     pair.first.kill()
     started = await parley.turns.say(ada, question := script(tokens=200, rate=150, seed=8))
-    seen = ""
-    async for update in parley.viewer.follow(started.generation_id):
-        seen += update.text
-        if len(seen) > 100:
-            break
+    await so_far(parley, started.generation_id, more_than=100)
     await parley.ownership.close()
     pair.asked.clear()
     pair.first.start()
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await goes_on(parley)
     assert await answer(parley, started.generation_id) == (expected(question), "done")
     assert pair.asked == ["second"]
     view = await pair.view(ada, started)

@@ -41,11 +41,11 @@ async def test_a_thread_stays_with_one_engine_for_as_long_as_that_lives(
     question = script(tokens=5, seed=9)
     started = await parley.turns.say(ada, question, thread_id=thread)
     assert await answer(parley, started.generation_id) == (expected(question), "done")
-    told = generate_latest(REGISTRY).decode()
+    exported = generate_latest(REGISTRY).decode()
     gone, other = parley.client.replicas[home].name, parley.client.replicas[1 - home].name
-    assert f'parley_replica_up{{replica="{other}"}} 1.0' in told
-    assert f'parley_replica_requests_total{{replica="{other}"}} 1.0' in told
-    assert f'parley_replica_breaker{{replica="{gone}",state="closed"}} 1.0' in told
+    assert f'parley_replica_up{{replica="{other}"}} 1.0' in exported
+    assert f'parley_replica_requests_total{{replica="{other}"}} 1.0' in exported
+    assert f'parley_replica_breaker{{replica="{gone}",state="closed"}} 1.0' in exported
 
 
 async def test_one_address_needs_no_pool(start_parley: StartParley, scripted_engine: str) -> None:

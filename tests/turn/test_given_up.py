@@ -12,7 +12,7 @@ from chat_app.data.db.base import Statement
 from chat_app.sessions.generations import GenerationView
 from chat_app.turn import Started
 from chat_app.wiring import Parley
-from tests.parley import StartParley, answer, entries, expected, fleet_settings, person, script
+from tests.parley import StartParley, answer, entries, expected, fleet_settings, goes_on, person, script, so_far
 
 CALL = {"name": "calculator", "arguments": json.dumps({"expression": "17 * 23"})}
 TWO_MODELS = script(text="Let me see.", calls=[CALL], then={"tokens": 10, "prefill_s": 60})
@@ -29,7 +29,7 @@ async def tried_too_often(parley: Parley, started: Started) -> None:
 
 async def given_up(parley: Parley, who: Identity, started: Started) -> GenerationView:
     """The generation, once somebody has found that nobody can finish it."""
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await goes_on(parley)
     async with asyncio.timeout(10):
         while not (view := await parley.generations.view(who, started.generation_id)).ended:
             await asyncio.sleep(0.05)
@@ -80,11 +80,7 @@ async def test_what_the_database_still_has_is_kept_when_the_log_is_lost(
 async def test_what_only_the_log_has_is_kept(parley: Parley) -> None:
     ada = await person(parley)
     started = await parley.turns.say(ada, question := script(tokens=400, rate=200, seed=1))
-    seen = ""
-    async for update in parley.viewer.follow(started.generation_id):
-        seen += update.text
-        if len(seen) > 100:
-            break
+    seen = await so_far(parley, started.generation_id, more_than=100)
     assert await parley.generations.checkpointed(started.generation_id) == ""
     await tried_too_often(parley, started)
     await given_up(parley, ada, started)

@@ -8,12 +8,13 @@ import pytest
 
 from chat_app.data.db.base import Statement
 from chat_app.data.log.entries import Entry
+from chat_app.safety.verdict import Verdict
 from chat_app.tools import BUILT_IN
-from chat_app.turn.seal import Sealed
+from chat_app.turn.seal import Sealed, sealed_in
 from chat_app.wiring import Parley
 from inference.protocol import BadRequest
-from tests.faults.test_taken_over import goes_on, gone, month
-from tests.parley import answer, expected, person, script
+from tests.faults.test_taken_over import gone, month
+from tests.parley import answer, expected, goes_on, person, script
 
 CALL = {"name": "calculator", "arguments": {"expression": "17 * 23"}}
 
@@ -102,6 +103,13 @@ async def test_a_seal_with_more_in_it_is_settled(parley: Parley, monkeypatch: py
         await parley.ownership.close()
     await goes_on(parley)
     assert await asyncio.wait_for(answer(parley, started.generation_id), 10) == (expected(question), "done")
+
+
+def test_a_refusal_with_more_in_it_is_read() -> None:
+    sealed = Sealed(1, "m", "refused", blocked=Verdict("output", "secret", "github_token", "It looks like a key."))
+    data = sealed.entry().data
+    newer = Entry("sealed", data={**data, "blocked": {**data["blocked"], "score": 0.9}})
+    assert sealed_in([newer], 1) == sealed
 
 
 @pytest.mark.parametrize("said", ["cannot take \x00 here", "cannot take \ud800 here"])

@@ -41,7 +41,7 @@ def locked(parley: Parley) -> Iterator[None]:
             other.execute("ROLLBACK")
 
 
-async def test_a_full_disk_is_told_and_leaves_no_trace(parley: Parley) -> None:
+async def test_a_full_disk_is_reported_and_leaves_no_trace(parley: Parley) -> None:
     ada = await person(parley)
     with full_disk(), pytest.raises(TurnError) as error:
         await parley.turns.say(ada, script(tokens=5, rate=0, seed=1))
@@ -62,7 +62,7 @@ async def test_a_disk_that_fills_up_in_mid_answer_delays_it(parley: Parley) -> N
     assert (await parley.ledger.allowance(ada.user_id, None)).used == await prompt_tokens(parley, question) + 200
 
 
-async def test_a_locked_database_is_told(parley: Parley) -> None:
+async def test_a_locked_database_is_reported(parley: Parley) -> None:
     ada = await person(parley)
     with locked(parley), pytest.raises(TurnError) as error:
         await parley.turns.say(ada, script(tokens=5, rate=0, seed=1))

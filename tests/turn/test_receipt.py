@@ -11,7 +11,7 @@ from chat_app.turn import Ask, begin
 from chat_app.turn.check import check
 from chat_app.wiring import Parley
 from inference.protocol import CannotCount, Message, Sampling
-from tests.parley import answer, entries, person, script
+from tests.parley import answer, entries, goes_on, person, script, so_far
 
 CALL = {"name": "calculator", "arguments": json.dumps({"expression": "17 * 23"})}
 WORDS = " ".join(f"word{n}" for n in range(60))
@@ -84,18 +84,14 @@ async def test_the_time_of_a_tool_that_ends_the_turn_is_no_writing_time(
 async def test_what_one_step_estimated_is_said_of_the_turn(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
     ada = await person(parley)
     started = await parley.turns.say(ada, script(text=WORDS, rate=100, calls=[CALL], then={"text": WORDS, "rate": 0}))
-    seen = ""
-    async for update in parley.viewer.follow(started.generation_id):
-        seen += update.text
-        if len(seen) > 100:
-            break
+    await so_far(parley, started.generation_id, more_than=100)
     await parley.ownership.close()
 
     async def cannot(*_: object) -> int:
         raise CannotCount("not here")
 
     monkeypatch.setattr(parley.client, "count", cannot)
-    await parley.ownership.start(parley.worker.work, parley.admission.occupy)
+    await goes_on(parley)
     shown, end = await entries(parley, started.generation_id)
     assert end == "done"
     assert [entry.data["estimated"] for entry in shown if entry.kind == "sealed"] == [True, False]

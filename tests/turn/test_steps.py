@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chat_app.accounts.identity import Identity
+from chat_app.data.log.entries import text_of
 from chat_app.tools import BUILT_IN
 from chat_app.tools.calculator import _FUNCTIONS
 from chat_app.turn import Started
@@ -18,7 +19,7 @@ from chat_app.turn.tool import NOT_TOGETHER
 from chat_app.turn.work import MOST_STEPS, TOO_MANY_STEPS
 from chat_app.wiring import Parley
 from inference.protocol import Message, Tool, ToolCall
-from tests.parley import entries, person, script
+from tests.parley import answer, entries, goes_on, person, script
 
 EXPRESSION = json.dumps({"expression": "17 * 23"})
 CALL = {"name": "calculator", "arguments": EXPRESSION}
@@ -103,15 +104,13 @@ async def test_a_callers_own_tool_ends_the_turn(parley: Parley) -> None:
         ],
         tools=[Tool("calculator")],
     )
-    assert (await entries(parley, again.generation_id))[1] == "done"
-    assert await parley.viewer.text(again.generation_id) == SECOND
+    assert await answer(parley, again.generation_id) == (SECOND, "done")
 
 
 async def test_built_in_tools_over_the_api(parley: Parley) -> None:
     ada = await person(parley)
     started = await parley.turns.call(ada, [Message("user", question())], built_in=["calculator"])
-    assert (await entries(parley, started.generation_id))[1] == "done"
-    assert await parley.viewer.text(started.generation_id) == f"{FIRST}{BETWEEN}{SECOND}"
+    assert await answer(parley, started.generation_id) == (f"{FIRST}{BETWEEN}{SECOND}", "done")
 
 
 async def test_a_stop_between_steps_ends_the_turn(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,14 +160,14 @@ async def test_a_restart_in_any_step_goes_on_to_the_exact_end(
     started = await parley.turns.say(ada, ask)
     seen = ""
     async for update in parley.viewer.follow(started.generation_id):
-        seen += update.text
+        seen += text_of(update.entries)
         if (moment == "first model" and len(seen) > 100) or (moment == "second model" and len(seen) > len(words) + 100):
             break
         if any(entry.kind == "tool_call" for entry in update.entries) and moment == "tool":
             await reached.wait()
             break
     await parley.ownership.close()
-    await parley.ownership.start(parley.worker.work, parley.worker.beat)
+    await goes_on(parley)
     shown, end = await entries(parley, started.generation_id)
     assert end == "done"
     assert "".join(entry.text for entry in shown if entry.kind == "text") == words + BETWEEN + words
@@ -197,7 +196,7 @@ async def test_a_model_that_always_wants_tools_is_stopped(parley: Parley, monkey
         *[("model", "done"), ("tool", "done")] * 2,
         ("model", "done"),
     ]
-    assert await parley.viewer.text(started.generation_id) == BETWEEN.join(["Once more."] * 3)
+    assert (await answer(parley, started.generation_id))[0] == BETWEEN.join(["Once more."] * 3)
     month = await parley.ledger.allowance(ada.user_id, None)
     assert (month.used, month.held) == (sum(step.prompt_tokens + step.completion_tokens for step in steps), 0)
 
@@ -282,7 +281,7 @@ async def test_a_tool_that_was_not_offered_is_named_to_nobody_but_said_not_to_ex
     assert [entry.data["name"] for entry in shown if entry.kind == "tool_call"] == [UNKNOWN]
     [result] = [entry.data["content"] for entry in shown if entry.kind == "tool_result"]
     assert result == "Error: there is no such tool. There are: weather, calculator."
-    assert await parley.viewer.text(started.generation_id) == f"{FIRST}{BETWEEN}{SECOND}"
+    assert text_of(shown) == f"{FIRST}{BETWEEN}{SECOND}"
     assert key not in (await parley.log.read(started.generation_id)).text
 
 

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
+from chat_app.data.log.entries import text_of
 from chat_app.turn import TurnError
 from chat_app.wiring import Parley
 from inference.protocol import Message, Sampling
-from tests.parley import answer, expected, person, prompt_tokens, script
+from tests.parley import answer, expected, goes_on, person, prompt_tokens, script
 
 
 async def plan_with(parley: Parley, **terms: object) -> str:
@@ -80,7 +81,7 @@ async def test_stop_keeps_and_charges_what_was_delivered(parley: Parley) -> None
     started = await parley.turns.say(ada, question)
     seen, end = "", None
     async for piece in parley.viewer.follow(started.generation_id):
-        seen, end = seen + piece.text, piece.end
+        seen, end = seen + text_of(piece.entries), piece.end
         if len(seen) > 100 and end is None:
             await parley.turns.stop(ada, started.generation_id)
     assert end == "stopped"
@@ -126,7 +127,7 @@ async def test_max_tokens_ends_an_answer(parley: Parley) -> None:
     assert (view.completion_tokens, view.receipt["finish"]) == (12, "length")
 
 
-async def test_a_month_that_is_used_up_is_told_and_nothing_is_held(parley: Parley) -> None:
+async def test_a_month_that_is_used_up_is_reported_and_nothing_is_held(parley: Parley) -> None:
     ada = await person(parley)
     await parley.accounts.set_plan(ada.user_id, await plan_with(parley, monthly_tokens=20))
     ada = await identity_again(parley, ada.user_id)
@@ -155,7 +156,7 @@ async def test_the_rest_of_a_month_gives_a_shorter_answer(parley: Parley) -> Non
     assert (allowance.used, allowance.held) == (limit, 0)
 
 
-async def test_too_fast_and_too_many_are_told_with_a_time(parley: Parley) -> None:
+async def test_too_fast_and_too_many_are_refused_with_a_time(parley: Parley) -> None:
     ada = await person(parley)
     plan = await plan_with(parley, requests_per_minute=2)
     await parley.accounts.set_plan(ada.user_id, plan)
@@ -192,7 +193,7 @@ async def test_too_fast_and_too_many_are_told_with_a_time(parley: Parley) -> Non
         ("x" * 200_000, "input_too_long"),
     ],
 )
-async def test_unusable_input_is_told_and_leaves_no_trace(parley: Parley, text: str, code: str) -> None:
+async def test_unusable_input_is_refused_and_leaves_no_trace(parley: Parley, text: str, code: str) -> None:
     ada = await person(parley)
     with pytest.raises(TurnError) as error:
         await parley.turns.say(ada, text)
@@ -282,7 +283,7 @@ async def test_a_restart_in_mid_answer_goes_on_to_the_exact_end(parley: Parley) 
         if piece.offset > 200:
             break
     await parley.ownership.close()  # As when the process goes: tasks end where they are, leases are given back.
-    await parley.ownership.start(parley.worker.work, parley.worker.beat)
+    await goes_on(parley)
     assert await answer(parley, started.generation_id) == (expected(question), "done")
     view = await parley.generations.view(ada, started.generation_id)
     assert (view.completion_tokens, view.receipt["attempts"]) == (200, 2)

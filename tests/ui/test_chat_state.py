@@ -164,7 +164,7 @@ async def test_an_answer_whose_text_is_gone_says_so(
     monkeypatch.setattr(running.viewer, "follow", gone)
     await follow(page)
     assert page.live.status == "gone"
-    assert page.live.error == "The text of this answer (1,234 characters) is not kept any more."
+    assert page.live.error == "The text of this answer is not kept any more; its log had 1,234 characters."
     assert not page.live.running
 
 

@@ -91,10 +91,10 @@ def test_a_tool_that_does_not_exist_is_never_used() -> None:
     read.feed([invented])
     assert shape(read.whole) == said
     assert read.silent
-    told = result("there is no tool nope", failed=True)
-    for log in ([invented], [invented, told]):
+    reported = result("there is no tool nope", failed=True)
+    for log in ([invented], [invented, reported]):
         assert shape(parts(encode(log))) == said
-    assert parts(encode([invented, told]))[0].result == "there is no tool nope"
+    assert parts(encode([invented, reported]))[0].result == "there is no tool nope"
 
 
 def test_calls_side_by_side_get_their_own_results() -> None:

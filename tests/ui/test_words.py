@@ -107,7 +107,8 @@ def view(content: str = "", length: int = 0, status: str = "done", *, log: str =
 
 def test_an_ended_answer_without_its_text_says_that_it_is_gone() -> None:
     lost = entry(view(length=1234), {})
-    assert (lost.status, lost.error) == ("gone", "The text of this answer (1,234 characters) is not kept any more.")
+    assert lost.status == "gone"
+    assert lost.error == "The text of this answer is not kept any more; its log had 1,234 characters."
     for other in (view("x", 1), view(length=7, status="streaming"), view(length=7, status="failed")):
         assert entry(other, {}).status == other.status
 
@@ -122,8 +123,8 @@ def test_an_ended_answer_without_its_text_says_that_it_is_gone() -> None:
     ],
 )
 def test_an_answer_without_a_word_says_so(log: list[LogEntry], content: str) -> None:
-    told = encode(log)
-    empty = entry(view(content, len(told), log="" if told == content else told), {})
+    encoded = encode(log)
+    empty = entry(view(content, len(encoded), log="" if encoded == content else encoded), {})
     assert (empty.status, empty.error) == ("empty", "The model gave no answer.")
     assert [part.kind for part in empty.parts] == [each.kind.removesuffix("_call") for each in log]
 
@@ -131,8 +132,8 @@ def test_an_answer_without_a_word_says_so(log: list[LogEntry], content: str) -> 
 @pytest.mark.parametrize("status", ["stopped", "failed", "refused", "streaming"])
 def test_an_answer_that_has_another_reason_keeps_it(status: str) -> None:
     assert entry(view(status=status), {}).status == status
-    told = entry(view(error="No room for another step."), {})
-    assert (told.status, told.error) == ("done", "No room for another step.")
+    shown = entry(view(error="No room for another step."), {})
+    assert (shown.status, shown.error) == ("done", "No room for another step.")
 
 
 @pytest.mark.parametrize(

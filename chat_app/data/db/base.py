@@ -68,7 +68,7 @@ class Database(Protocol):
         ...
 
     async def batch(self, *statements: Statement) -> list[list[Row]]:
-        """Run all in one transaction; answer the rows of each (empty where it returns none).
+        """Run all in one transaction; returns the rows of each statement (none without RETURNING).
 
         Raises `Unmet`, `Conflict` or `DatabaseUnavailable` (nothing written), `OutcomeUnknown` (see there), and
         on either database `ValueError` for text that PostgreSQL cannot hold (NUL, lone surrogates).
@@ -76,5 +76,5 @@ class Database(Protocol):
         ...
 
     async def query(self, sql: str, *params: Value) -> Sequence[Row]:
-        """One read. Sees every batch that has been answered."""
+        """The rows of one read, which sees every batch that has returned."""
         ...

@@ -15,7 +15,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 """
 
-# GCRA. KEYS: rate. ARGV: events a minute, burst. Microseconds inside; answers milliseconds, 0 if it is let through.
+# GCRA. KEYS: rate. ARGV: events a minute, burst. Microseconds inside; returns milliseconds to wait, 0 if it passes.
 _HIT = (
     _NOW
     + """

@@ -1,9 +1,10 @@
-"""The generation log: the text of running answers, appended under its own offset.
+"""The generation log: what running answers consist of, encoded as text and appended under its own offset.
 
-An offset counts characters (Unicode code points) of the answer's text, so a viewer that has shown n characters
-resumes from n. Two rules make it safe. A writer holds a fencing number, and whoever holds a lower one than the
-log has seen may not append. An append names the offset that it continues, and no offset is written twice.
-What `tail` yields has been stored: nothing reaches a viewer that a crash could take back.
+An offset counts characters (Unicode code points) of that text: those of the answer and those of the frames around all
+else in it (`entries`). A viewer that has read n characters of the log resumes from n. Two rules make it safe. A writer
+holds a fencing number, and whoever holds a lower one than the log has seen may not append. An append names the offset
+that it continues, and no offset is written twice. What `tail` yields has been stored: nothing reaches a viewer that a
+crash could take back.
 
 It does not know what the text means, who may read it, or what it costs.
 """
@@ -18,7 +19,7 @@ QUIET_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text from `offset` (characters). `end` is set on the last piece: the generation's final status."""
+    """Text of the log from `offset` on. `end` is set on the last piece: the generation's final status."""
 
     offset: int
     text: str
@@ -30,7 +31,7 @@ class StaleOwner(Exception):
 
 
 class WrongOffset(Exception):
-    """The append does not continue the log. `length` is where the log stands."""
+    """The append does not continue the log, which has `length` characters."""
 
     def __init__(self, length: int) -> None:
         super().__init__(f"the log stands at {length}")

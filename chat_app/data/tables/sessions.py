@@ -1,4 +1,4 @@
-"""Conversations: threads, their messages, and the generations that write the answers."""
+"""Conversations: threads, their messages, and the generations that write the answers, with steps and checkpoints."""
 
 from sqlalchemy import Index
 from sqlalchemy import text as sql
@@ -93,7 +93,8 @@ class Generation(SQLModel, table=True):
 
 
 class Step(SQLModel, table=True):
-    """One step of a turn. `kind`: model, tool, retrieval, summary, check; `status`: running, done, stopped, failed.
+    """One step of a turn. `kind`: model, tool, retrieval, summary, check; `status`: running, done, stopped, refused,
+    failed.
 
     `input` says where the step's input lies: an offset of the generation log, from whose beginning up to there a model
     read, or at which the tool call stands. `output` is what a step gave that the log may not hold yet (a tool's

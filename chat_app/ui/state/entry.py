@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 
 from chat_app.sessions.threads import MessageView, ThreadLine
+from chat_app.sessions.viewer import Gone
 from chat_app.ui import words
 from chat_app.ui.markdown import blocks
 from chat_app.ui.parts import Part, parts
@@ -69,7 +70,7 @@ def entry(view: MessageView, plans: Mapping[str, str]) -> Entry:
         id=view.id,
         parts=answer,
         status=GONE if gone else view.status,
-        error=words.gone(view.log_length) if gone else view.error,
+        error=str(Gone(view.log_length)) if gone else view.error,
         receipt=facts(words.receipt_lines(view.receipt, plans)),
         steps=facts(words.step_lines(view.receipt)),
         generation_id=view.generation_id or "",

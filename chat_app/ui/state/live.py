@@ -90,7 +90,7 @@ class Live(Sidebar, mixin=True):
             ended = await _ended(who, generation_id, GONE) if who else None
             async with self:
                 if ended and self.live.generation_id == generation_id:
-                    self._show(read, replace(ended, status=GONE, error=words.gone(gone.length)))
+                    self._show(read, replace(ended, status=GONE, error=str(gone)))
 
     @rx.event(background=True)
     async def watch_queue(self) -> None:

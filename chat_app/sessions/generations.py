@@ -12,11 +12,14 @@ from typing import Any
 import orjson
 
 from chat_app.data.db.base import Database, Row, Statement
+from chat_app.data.ids import now_ms
 from chat_app.data.owner import Owner
 from chat_app.data.tables.sessions import IS_ACTIVE, QUEUED, STREAMING
 
 ENDED = frozenset({"done", "stopped", "failed", "refused"})
 NOT_OWNER = "owner"
+LEFT_MS = 3_600_000
+"""How long a job that only a newer release can do is left to one; then it is given up."""
 """Name of the unmet condition when another owner has the generation, or it has ended already."""
 OWNED = f"id = $1 AND fence = $2 AND {IS_ACTIVE}"
 """Condition on a row of `generation`: it is active, and nobody has claimed it under a higher fence."""
@@ -213,10 +216,11 @@ class Generations:
     async def claim(self, dead: str, me: str, most: int, version: int) -> list[GenerationRow]:
         """Take up to `most` active jobs of `dead` over, the oldest first, each under its next fence.
 
-        Jobs of a version above `version` are left alone, and so are those that another process takes at this moment.
+        Jobs of a version above `version` are left alone for `LEFT_MS`, and so are those that another process takes at
+        this moment.
         """
         skip = " FOR UPDATE SKIP LOCKED" if self._db.dialect == "postgresql" else ""
-        whose = f"owner = $1 AND job_version <= $4 AND {IS_ACTIVE}"
+        whose = f"owner = $1 AND (job_version <= $4 OR created_at < $5) AND {IS_ACTIVE}"
         [rows] = await self._db.batch(
             Statement(
                 # MATERIALIZED: the rows are picked once, whatever the planner makes of the rest.
@@ -224,7 +228,7 @@ class Generations:
                 f" (SELECT id FROM generation WHERE {whose} ORDER BY created_at LIMIT $3{skip})"
                 " UPDATE generation SET owner = $2, fence = fence + 1, attempts = attempts + 1"
                 f" WHERE id IN (SELECT id FROM picked) AND {whose} RETURNING {_COLUMNS}",
-                (dead, me, most, version),
+                (dead, me, most, version, now_ms() - LEFT_MS),
             )
         )
         return [_row(row) for row in rows]

@@ -6,11 +6,11 @@ Both are the same for whoever takes the step over: they follow from the steps th
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from math import inf
 from typing import TypeVar
 
 from chat_app.billing.ledger import OVER_QUOTA, Ledger
 from chat_app.data.db.base import Unmet
-from chat_app.data.log.entries import Entry
 from chat_app.turn.charge import held
 from chat_app.turn.engine import as_turn_error
 from chat_app.turn.job import Job
@@ -39,17 +39,17 @@ class Bounds:
         most = held(job.row).tokens
         if job.worst_case.tokens <= most:
             return job
-        exact = await self._counted(job)  # Its month was nearly used up when it was held.
+        exact = await self._counted(job, inf)  # Its month was nearly used up when it was held.
         room = most - exact.prompt.tokens
         return exact.shortened(max(1, min(job.sampling.max_tokens, room)))
 
-    async def following(self, turn: Progress, result: Entry) -> Job | None:
-        """The job of the model step that is to read `result`; None if the answer has all of its tokens already.
+    async def following(self, turn: Progress) -> Job | None:
+        """The job of the model step behind the running tool's; None if the answer has all of its tokens already.
         Raises `TurnError`."""
         job = _rest(turn)
         if job.sampling.max_tokens <= 0:
             return None
-        return replace(job, prompt=await self._prompts.of(job, turn.earlier(result)))
+        return replace(job, prompt=await self._prompts.of(job, turn.earlier()))
 
     async def hold(self, job: Job, commit: Callable[[Job], Awaitable[T]]) -> T:
         """Commit the worst case of a step's job. If the month has no room for it, once more: counted by the engine,
@@ -70,9 +70,9 @@ class Bounds:
                 raise
         return await commit(job.shortened(min(most, room)))
 
-    async def _counted(self, job: Job) -> Job:
+    async def _counted(self, job: Job, patience: float | None = None) -> Job:
         try:
-            return replace(job, prompt=await self._preparation.counted(job.prompt, job.row.model))
+            return replace(job, prompt=await self._preparation.counted(job.prompt, job.row.model, patience))
         except EngineError as error:
             raise as_turn_error(error) from error
 

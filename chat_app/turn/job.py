@@ -18,7 +18,7 @@ VERSION = 1
 
 
 class Unreadable(Exception):
-    """The row's JSON is no job: it can only be given up."""
+    """What is stored of a job is none, or not enough to go on with: it can only be given up."""
 
 
 class Outdated(Unreadable):
@@ -92,8 +92,10 @@ class Job:
 
     @staticmethod
     def from_row(row: GenerationRow) -> "Job":
-        """The job that a row holds. Raises `Unreadable` or `Outdated`, or `UnknownPart` if a newer release wrote more
-        into it."""
+        """The job that a row holds. Raises `Unreadable` or `Outdated`, or `UnknownPart` if a newer release wrote it or
+        more into it."""
+        if row.job_version > VERSION:
+            raise UnknownPart(f"version {row.job_version}")
         if row.job_version < VERSION:
             raise Outdated(f"version {row.job_version}")
         try:

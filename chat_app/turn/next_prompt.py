@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 from chat_app.prompts.prompt import Prompt, followed_by
 from chat_app.prompts.window import TooLong
@@ -26,14 +27,16 @@ class NextPrompts:
         else:
             try:
                 prompt, counted_by = await first_able(
-                    job.remaining, lambda one, patience: self._followed(job, earlier, one, patience)
+                    # Nobody waits at a form here: the last one is waited for as long as an answer is.
+                    job.remaining,
+                    lambda one, patience: self._followed(job, earlier, one, inf if patience is None else patience),
                 )
             except EngineError as error:
                 raise as_turn_error(error) from error
         return prompt if counted_by == job.row.model else replace(prompt, counted=False)
 
     async def _followed(
-        self, job: Job, earlier: Sequence[Message], by: Candidate, patience: float | None
+        self, job: Job, earlier: Sequence[Message], by: Candidate, patience: float
     ) -> tuple[Prompt, str]:
         try:
             prompt = await followed_by(

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field, replace
 
 from chat_app.data.ids import now_ms
-from chat_app.data.log.entries import Entry
 from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.sessions.steps import Step
@@ -26,10 +25,10 @@ class Progress:
     step: Step
     done: list[Step] = field(default_factory=list)
 
-    def earlier(self, *more: Entry) -> list[Message]:
-        """What the steps before the running one added to the prompt; with `more`, before the next one."""
+    def earlier(self) -> list[Message]:
+        """What is in the log behind the prompt up to the running model step, or for one behind the running tool's."""
         entries = self.writer.entries
-        return tool_messages([*entries, *more] if more else entries[: len(entries) - len(entries_of_step(entries))])
+        return tool_messages(entries[: len(entries) - len(entries_of_step(entries))])
 
     def goes_on(self, sealed: Sealed) -> bool:
         """Whether the model asked for tools that get their results within the turn. A caller's own tool ends it."""

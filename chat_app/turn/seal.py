@@ -97,6 +97,11 @@ def entries_of_step(entries: Sequence[Entry]) -> Sequence[Entry]:
     return entries[last + 1 :]
 
 
+def result_in(entries: Sequence[Entry], seq: int) -> Entry | None:
+    """What the tool of this step gave, if it has returned."""
+    return next((one for one in entries if one.kind == "tool_result" and one.data.get("step") == seq), None)
+
+
 def unanswered(entries: Sequence[Entry]) -> list[ToolCall]:
     """The calls that are to get a result within the turn and have none yet, in order."""
     calls = dict[str, dict[str, Any]]()

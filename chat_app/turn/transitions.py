@@ -1,7 +1,7 @@
 """From one step of a turn to the next, each in one transaction: the finished step settled, the next one begun.
 
-A finished step is never run again: who takes over begins with the step that was running. What a tool gave lies in its
-row before it lies in the log, so a log that lacks it gets it from there.
+A finished step is never run again: who takes over begins with the step that was running. What a tool gives is written
+into the log before anything else is asked, and with its end into its row, so a log that lost it gets it from there.
 """
 
 from dataclasses import replace
@@ -20,9 +20,9 @@ from chat_app.turn.ask import TurnError
 from chat_app.turn.bounds import Bounds
 from chat_app.turn.charge import account, held, used
 from chat_app.turn.commit import commit
-from chat_app.turn.job import Job
+from chat_app.turn.job import Job, Unreadable
 from chat_app.turn.progress import Progress, first_step
-from chat_app.turn.seal import Sealed, sealed_in, unanswered
+from chat_app.turn.seal import Sealed, result_in, sealed_in, unanswered
 from chat_app.turn.tool import result_of
 
 NO_ROOM = "The answer needs another step, for which this month's tokens do not suffice."
@@ -42,13 +42,18 @@ class Transitions:
         self._bounds = bounds
 
     async def resume(self, job: Job, writer: LogWriter) -> Progress:
-        """Where the turn stands, its log complete up to the running step."""
+        """Where the turn stands, its log complete up to the running step. Raises `Unreadable` for a log that lost what
+        the finished steps have written: nobody can go on from there."""
         row = job.row
         if row.fresh:
             return Progress(job, writer, first_step(row))
         *done, running = await self._steps.of(row.id)
         there = {entry.data["id"] for entry in writer.entries if entry.kind == "tool_result"}
         results = [orjson.loads(step.output) for step in done if step.kind == "tool"]
+        called = {entry.data["id"] for entry in writer.entries if entry.kind == "tool_call"}
+        due = running.kind == "tool" and result_in(writer.entries, running.seq) is None
+        if any(data["id"] not in called for data in results) or (due and not unanswered(writer.entries)):
+            raise Unreadable("the log lacks calls whose steps are there")
         await writer.write(*(Entry("tool_result", data=data) for data in results if data["id"] not in there))
         return Progress(job, writer, running, done)
 
@@ -63,33 +68,42 @@ class Transitions:
         """Run the call that is due, and begin the next one's step, or the model's that reads the results.
 
         If somebody has asked for a stop before the call, or there can be no further model step, nothing is begun: then
-        the finished step, and how it ends the turn, which is sealed with the tool's result.
+        the finished step, and how it ends the turn, which is sealed. A call that has its result is not made again.
         """
-        entries, ending = turn.writer.entries, None
-        if (sealed := sealed_in(entries, turn.step.seq)) is not None:  # Its owner died before it was settled.
-            status = "failed" if entries[-2].data["failed"] else "done"
-            return replace(turn.step, status=status, finished_at=sealed.ended_at), sealed
-        if self._log.stop_requested(turn.job.row.id).is_set():
-            stopped = replace(turn.step, status="stopped", finished_at=now_ms())
-            return stopped, Sealed(stopped.seq, "", "stopped")
-        call, *others = unanswered(entries)
-        content, status = await result_of(call, turn.job, turn.step.key)
-        data = {"id": call.id, "name": call.name, "content": content, "failed": status == "failed"}
-        finished = replace(turn.step, status=status, output=orjson.dumps(data).decode(), finished_at=now_ms())
-        result = Entry("tool_result", data=data)
+        seq, ending = turn.step.seq, None
+        result = result_in(turn.writer.entries, seq)
+        if result is None:
+            if self._log.stop_requested(turn.job.row.id).is_set():
+                stopped = replace(turn.step, status="stopped", finished_at=now_ms())
+                return stopped, Sealed(seq, "", "stopped")
+            call = unanswered(turn.writer.entries)[0]
+            content, status = await result_of(call, turn.job, turn.step.key)
+            data = {"id": call.id, "name": call.name, "content": content, "failed": status == "failed", "step": seq}
+            result = Entry("tool_result", data=data)
+            await turn.writer.write(result)
+        finished = replace(
+            turn.step,
+            status="failed" if result.data["failed"] else "done",
+            output=orjson.dumps(result.data).decode(),
+            finished_at=now_ms(),
+        )
+        if (sealed := sealed_in(turn.writer.entries, seq)) is not None:  # Its owner died before it was settled.
+            return finished, sealed
         try:
-            if others:
+            if others := unanswered(turn.writer.entries):
                 await self._move(turn, finished, turn.next("tool", others[0].name), NOTHING, [])
-            elif not await self._to_model(turn, finished, result):
+            elif not await self._to_model(turn, finished):
                 ending = _tool_seal(finished, "length")
         except TurnError as error:
             ending = _tool_seal(finished, "failed", error.message, error.code)
-        await turn.writer.write(result, *([ending.entry()] if ending else []))
-        return (finished, ending) if ending else None
+        if ending is None:
+            return None
+        await turn.writer.write(ending.entry())
+        return finished, ending
 
-    async def _to_model(self, turn: Progress, finished: Step, result: Entry) -> bool:
+    async def _to_model(self, turn: Progress, finished: Step) -> bool:
         """Begin the model's next step; False if the answer has all of its tokens already. Raises `TurnError`."""
-        following, job = turn.next("model"), await self._bounds.following(turn, result)
+        following, job = turn.next("model"), await self._bounds.following(turn)
         if job is None:
             return False
 

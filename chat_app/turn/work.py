@@ -12,9 +12,10 @@ from dataclasses import replace
 import structlog
 
 from chat_app.data.db.base import Database
+from chat_app.data.ids import now_ms
 from chat_app.data.log.base import GenerationLog, LogUnavailable
 from chat_app.prompts.prompt import UnknownPart
-from chat_app.sessions.generations import GenerationRow, Generations
+from chat_app.sessions.generations import LEFT_MS, GenerationRow, Generations
 from chat_app.sessions.log_writer import LogWriter
 from chat_app.turn.admit import Admission
 from chat_app.turn.job import Job, Outdated, Unreadable
@@ -33,6 +34,7 @@ the turn ends as failed with `TOO_MANY_STEPS`, keeps its text, and is charged fo
 TOO_MANY_STEPS = "The answer was ended here: the model asked for tools more often than one answer allows."
 GIVEN_UP = "This answer could not be finished, although it was tried many times."
 UNREADABLE = "This answer could not be finished: what was stored of it is damaged."
+TOO_NEW = "This answer was begun by a newer version of Parley, which does not run any more. Please ask again."
 OUTDATED = "This answer was cut off when Parley was updated. It was not charged; please ask again."
 
 
@@ -67,9 +69,12 @@ class Worker:
         try:
             status = await self._end(row, job, writer)
         except UnknownPart as error:
-            logger.warning("generation left to a newer release", generation=row.id, part=str(error))
-            await self._hand_back(row)
-            return
+            if not await self._is_over(row, writer):
+                logger.warning("generation left to a newer release", generation=row.id, part=str(error))
+                await self._admission.leave(row)  # It may take long, and nothing of it runs.
+                await self._hand_back(row)
+                return
+            status = await self._settlement.give_up(row, TOO_NEW)
         await self._admission.leave(row)  # Before anybody sees the end and asks again.
         await writer.end(status)
 
@@ -81,6 +86,12 @@ class Worker:
             with suppress(LogUnavailable):  # It is stopped here in any case.
                 await self._log.request_stop(generation_id)
 
+    async def _is_over(self, row: GenerationRow, writer: LogWriter) -> bool:
+        """Whether a job that this release cannot do is not to be left to a newer one any longer."""
+        if not row.fresh:
+            await writer.open()
+        return self._log.stop_requested(row.id).is_set() or now_ms() - row.created_at > LEFT_MS
+
     async def _end(self, row: GenerationRow, job: Job | None, writer: LogWriter) -> str:
         """Run the turn's steps, settle it, and return its final status."""
         if not row.fresh:
@@ -89,11 +100,11 @@ class Worker:
             return await self._settlement.give_up(row, GIVEN_UP)
         try:
             job = job or Job.from_row(row)
+            await writer.open()
+            turn = await self._transitions.resume(job, writer)
         except Unreadable as error:
             logger.error("generation given up", generation=row.id, error=str(error))
             return await self._settlement.give_up(row, OUTDATED if isinstance(error, Outdated) else UNREADABLE)
-        await writer.open()
-        turn = await self._transitions.resume(job, writer)
         while True:
             if turn.step.kind == "model":
                 sealed = await self._streams.run(turn)  # 6

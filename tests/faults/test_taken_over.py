@@ -71,8 +71,8 @@ async def test_a_task_that_was_ended_before_its_first_step_is_taken_up_under_its
     ada = await person(parley)
     asked, run = requests_to(parley, monkeypatch), parley.ownership.run
 
-    def ended_at_once(row):  # type: ignore[no-untyped-def]
-        run(row)
+    def ended_at_once(row, *work):  # type: ignore[no-untyped-def]
+        run(row, *work)
         if row.attempts == 1:
             parley.ownership._running[row.id].task.cancel()
 

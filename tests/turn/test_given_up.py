@@ -181,3 +181,32 @@ async def test_a_step_in_a_state_of_a_newer_release_ends_all_the_same(parley: Pa
     await given_up(parley, ada, started)
     assert [step.status for step in await parley.steps.of(started.generation_id)] == ["done", "done", "failed"]
     assert (await parley.ledger.allowance(ada.user_id, None)).held == 0
+
+
+@pytest.mark.parametrize("kind", ["tool", "model"])
+async def test_a_log_that_lacks_what_the_steps_have_done_is_given_up_at_once(parley: Parley, kind: str) -> None:
+    """After a power cut, or when Valkey and the owner are gone in the same second."""
+    ada = await person(parley)
+    started = await parley.turns.say(ada, script(tokens=10, prefill_s=60))
+    await parley.ownership.close()
+    result = json.dumps({"id": "call_1", "name": "calculator", "content": "391", "failed": False, "step": 2})
+    later = [("tool", "running", "")] if kind == "tool" else [("tool", "done", result), ("model", "running", "")]
+    row = (started.generation_id,)
+    for seq, (kind, status, output) in enumerate(later, 2):
+        await parley.db.batch(
+            Statement(
+                "INSERT INTO step (generation_id, seq, kind, model, name, key, input, output, status, prompt_tokens,"
+                " completion_tokens, cached_tokens, cost_micro, prompt_micro, completion_micro, started_at)"
+                " VALUES ($1, $2, $3, '', '', '', 0, $4, $5, 0, 0, 0, 0, 0, 0, 0)",
+                (*row, seq, kind, output, status),
+            ),
+            Statement("UPDATE generation SET step = $2 WHERE id = $1", (*row, seq)),
+        )
+    await parley.db.batch(
+        Statement("UPDATE step SET status = 'done' WHERE generation_id = $1 AND seq = 1", row),
+        Statement("UPDATE generation SET owner = 'gone' WHERE id = $1", row),
+    )
+    await goes_on(parley)
+    assert await asyncio.wait_for(answer(parley, started.generation_id), 10) == ("", "failed")
+    view = await parley.generations.view(ada, started.generation_id)
+    assert ("damaged" in view.error, view.receipt["attempts"]) == (True, 2)

@@ -2,14 +2,19 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from chat_app.accounts.identity import Identity
 from chat_app.data.db.base import Statement
 from chat_app.data.log.entries import Entry
 from chat_app.safety.verdict import Verdict
+from chat_app.sessions import ownership
+from chat_app.sessions.generations import LEFT_MS
 from chat_app.tools import BUILT_IN
+from chat_app.turn import Started, TurnError
 from chat_app.turn.seal import Sealed, sealed_in
 from chat_app.wiring import Parley
 from inference.protocol import BadRequest
@@ -145,3 +150,76 @@ async def test_a_defect_of_a_tool_is_a_result(parley: Parley, monkeypatch: pytes
     assert (await asyncio.wait_for(answer(parley, started.generation_id), 10))[1] == "done"
     results = [entry for entry in await parley.viewer.entries(started.generation_id) if entry.kind == "tool_result"]
     assert [entry.data["content"] for entry in results] == ["Error: calculator failed"]
+
+
+@pytest.fixture
+async def handed_back(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> tuple[Identity, Started]:
+    """A job of Ada's, whose plan allows one answer at a time, that no release which runs can do."""
+    monkeypatch.setattr(ownership, "HANDED_BACK_S", 0.2)
+    await parley.db.batch(Statement("UPDATE plan SET concurrent_streams = 1"))
+    ada = await person(parley)
+    started = await parley.turns.say(ada, script(tokens=10, rate=0, seed=1, prefill_s=60))
+    [row] = await parley.db.query("SELECT job FROM generation WHERE id = $1", started.generation_id)
+    job = json.loads(row["job"])
+    job["sampling"]["of_the_next_release"] = 1
+    await gone(parley, started.generation_id, job=json.dumps(job))
+    await goes_on(parley)
+    await left(parley, started.generation_id)
+    return ada, started
+
+
+async def test_a_job_that_is_left_to_a_newer_release_takes_no_place(
+    parley: Parley, handed_back: tuple[Identity, Started]
+) -> None:
+    ada, started = handed_back
+    async with asyncio.timeout(10):
+        while True:
+            with suppress(TurnError):  # While it is looked at it has its place.
+                another = await parley.turns.say(ada, question := script(tokens=3, rate=0, seed=2))
+                break
+            await asyncio.sleep(0.02)
+    assert await answer(parley, another.generation_id) == (expected(question), "done")
+    assert await parley.generations.status(started.generation_id) == "queued"
+
+
+@pytest.mark.parametrize("how", ["stopped", "thread deleted", "an hour ago"])
+async def test_a_job_that_is_left_to_a_newer_release_ends(
+    parley: Parley, handed_back: tuple[Identity, Started], how: str
+) -> None:
+    ada, started = handed_back
+    if how == "stopped":
+        await parley.turns.stop(ada, started.generation_id)
+    elif how == "thread deleted":
+        await parley.turns.delete(ada, str(started.thread_id))
+    else:
+        await long_ago(parley, started)
+    await ended(parley, started)
+    assert await month(parley, ada) == (0, 0)
+    assert await asyncio.wait_for(answer(parley, started.generation_id), 10) == ("", "failed")
+
+
+async def test_a_job_in_a_format_of_a_newer_release_is_given_up_after_an_hour(parley: Parley) -> None:
+    ada = await person(parley)
+    started = await parley.turns.say(ada, script(tokens=10, rate=0, seed=1, prefill_s=60))
+    await gone(parley, started.generation_id, job="{}", job_version=99)
+    await goes_on(parley)
+    await asyncio.sleep(0.5)
+    [row] = await parley.db.query("SELECT owner, status FROM generation WHERE id = $1", started.generation_id)
+    assert dict(row) == {"owner": "gone", "status": "queued"}
+    await long_ago(parley, started)
+    await ended(parley, started)
+    assert "newer version" in (await parley.generations.view(ada, started.generation_id)).error
+    assert await month(parley, ada) == (0, 0)
+
+
+async def long_ago(parley: Parley, started: Started) -> None:
+    earlier = Statement(
+        "UPDATE generation SET created_at = created_at - $2 WHERE id = $1", (started.generation_id, LEFT_MS)
+    )
+    await parley.db.batch(earlier)
+
+
+async def ended(parley: Parley, started: Started) -> None:
+    async with asyncio.timeout(10):
+        while await parley.generations.status(started.generation_id) != "failed":
+            await asyncio.sleep(0.05)

@@ -78,7 +78,6 @@ class Parley:
     ownership: Ownership
     viewer: Viewer
     reviews: Reviews
-    events: Events
     exporter: Exporter
     admission: Admission
     turns: Turns
@@ -157,7 +156,6 @@ def build(settings: Settings) -> Parley:
         ownership=ownership,
         viewer=Viewer(log, generations),
         reviews=reviews,
-        events=events,
         exporter=Exporter(db, leases, settings),
         admission=admission,
         turns=Turns(settings, log, threads, generations, preparation, beginning),

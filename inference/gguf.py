@@ -25,7 +25,6 @@ class Header:
     Both are 0 where the file does not say.
     """
 
-    architecture: str
     context: int
     kv_bytes: int
 
@@ -65,7 +64,7 @@ def _header(file: IO[bytes]) -> Header:
     per_layer = number("attention.head_count_kv", heads) * (
         number("attention.key_length", head) + number("attention.value_length", head)
     )
-    return Header(architecture, number("context_length"), 2 * number("block_count") * per_layer)
+    return Header(number("context_length"), 2 * number("block_count") * per_layer)
 
 
 def _value(file: IO[bytes], kind: int) -> object:

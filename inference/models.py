@@ -148,11 +148,6 @@ class Models:
         """Unload a model once nobody uses it any more, or after `drain_s`, and load it only when told to."""
         await self._unload(self.hosted(name), off=True, drain_s=drain_s)
 
-    @property
-    def running(self) -> int:
-        """Answers that run now, of all models: they share this machine."""
-        return sum(one.running for one in self._all)
-
     async def healthy(self) -> bool:
         """Whether the default model answers, or would once somebody asks."""
         one = self._all[0]

@@ -39,11 +39,11 @@ class Pool:
     Raises only `EngineError`s.
     """
 
-    def __init__(self, urls: Sequence[str], keys: Sequence[str] = ("",), *, read_timeout: float = 120.0) -> None:
+    def __init__(self, urls: Sequence[str], keys: Sequence[str] = ("",)) -> None:
         if not urls or len(keys) not in (1, len(urls)):
             raise ValueError(f"{len(keys)} keys for {len(urls)} addresses")
         each = list(keys) * len(urls) if len(keys) == 1 else keys
-        self.replicas = tuple(Replica(url, key, read_timeout=read_timeout) for url, key in zip(urls, each, strict=True))
+        self.replicas = tuple(Replica(url, key) for url, key in zip(urls, each, strict=True))
         self._watches: list[asyncio.Task[None]] = []
 
     def start(self) -> None:

@@ -64,10 +64,10 @@ class Replica:
     had refused or lost them before their first token; `continuations`, answers that went on here behind their text.
     """
 
-    def __init__(self, url: str, key: str = "", *, read_timeout: float = 120.0) -> None:
+    def __init__(self, url: str, key: str = "") -> None:
         self.name = shown(url)
         self.url = url
-        self.client = InferenceClient(url, key, read_timeout=read_timeout)
+        self.client = InferenceClient(url, key)
         self.breaker = Breaker()
         self.sight = Sight()
         self.looked = asyncio.Event()

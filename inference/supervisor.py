@@ -61,13 +61,8 @@ class Supervisor:
         self.state: State = "starting"
         self.error = ""
 
-    @property
-    def url(self) -> str:
-        """Where the engine is; "" while there is none."""
-        return self._url
-
     def address(self) -> str:
-        """The same as a function."""
+        """Where the engine is; "" while there is none."""
         return self._url
 
     @property

@@ -46,11 +46,6 @@ class Thinking:
         """Whether the model has begun to think and has not ended."""
         return self._state == "inside"
 
-    @property
-    def over(self) -> bool:
-        """Whether all that comes is text."""
-        return self._state == "over"
-
     def settle(self) -> None:
         """The server parts the answer itself: what comes is what it says it is."""
         self._state = "over"

@@ -63,7 +63,6 @@ class Allowance:
     limit: int | None
     used: int
     held: int
-    period: str
     resets_at: int
     used_micro: int = 0
     held_micro: int = 0
@@ -185,7 +184,6 @@ def _allowance(month: Row, period: str, limit: int | None) -> Allowance:
         limit=None if limit is None else limit + month["granted"],
         used=month["used"],
         held=month["held"],
-        period=period,
         resets_at=_end_ms(int(year), int(number)),
         used_micro=month["used_micro"],
         held_micro=month["held_micro"],

@@ -27,7 +27,6 @@ class Installation:
     settings: Settings
     db: Database
     accounts: Accounts
-    plans: Plans
 
     async def account(self, email: str) -> Identity:
         """The account with this e-mail address. Raises `AccountError` (not_found)."""
@@ -53,9 +52,8 @@ async def installation() -> AsyncIterator[Installation]:
     db = open_database(chosen)
     await db.start()
     try:
-        plans = Plans(db, chosen.default_plan)
-        await plans.seed()
-        yield Installation(chosen, db, Accounts(db, chosen), plans)
+        await Plans(db, chosen.default_plan).seed()
+        yield Installation(chosen, db, Accounts(db, chosen))
     finally:
         await db.close()
 

@@ -14,11 +14,6 @@ class ThreadLine:
     title: str
     updated_at: int
 
-    @property
-    def place(self) -> tuple[int, str]:
-        """Where the list goes on behind this thread."""
-        return self.updated_at, self.id
-
 
 @dataclass(frozen=True, slots=True)
 class MessageView:

@@ -107,15 +107,13 @@ class Threads:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def recent(self, owner: Owner, limit: int = 50, before: tuple[int, str] | None = None) -> list[ThreadLine]:
-        """The person's threads, newest activity first. `before`, the `place` of the last one seen, pages on."""
-        behind = " AND (updated_at, id) < ($3, $4)" if before is not None else ""
+    async def recent(self, owner: Owner, limit: int = 50) -> list[ThreadLine]:
+        """The person's threads, newest activity first."""
         rows = await self._db.query(
-            f"SELECT id, title, updated_at FROM thread WHERE user_id = $1 AND deleted_at IS NULL{behind}"
+            "SELECT id, title, updated_at FROM thread WHERE user_id = $1 AND deleted_at IS NULL"
             " ORDER BY updated_at DESC, id DESC LIMIT $2",
             owner.user_id,
             limit,
-            *(before or ()),
         )
         return [ThreadLine(row["id"], row["title"], row["updated_at"]) for row in rows]
 

@@ -85,7 +85,7 @@ class TurnStarter:
             choice = await self._preparation.choose(ask)  # 3
             row.model = choice.model.id
             if refusal is not None:
-                return await self._refuse(ask, row, terms, refusal)
+                return await self._refuse(ask, row, refusal)
             job = await self._preparation.job(ask, row, terms, choice)  # 4
             begun = await self._hold.begin(ask, job, terms)  # 5
         except BaseException:
@@ -95,7 +95,7 @@ class TurnStarter:
         self._ownership.run(row, partial(self._work, job=begun.job))
         return ask.started(row, branched=begun.branched, terms=terms, allowance=begun.allowance)
 
-    async def _refuse(self, ask: Ask, row: GenerationRow, terms: Terms, refusal: Refusal) -> Started:
+    async def _refuse(self, ask: Ask, row: GenerationRow, refusal: Refusal) -> Started:
         added = self._hold.added(ask, row)
         try:
             await self._settlement.refuse(row, refusal.verdict, refusal.excerpt, added)

@@ -126,7 +126,7 @@ async def test_what_runs_ends_before_its_model_is_unloaded(house: Callable[..., 
     home = house()
     await home.models.start()
     running = asyncio.create_task(home.ask("a", tokens=40, rate=400))
-    await until(lambda: home.models.running == 1)
+    await until(lambda: home.models.hosted("a").running == 1)
     unloading = asyncio.create_task(home.models.unload("a"))
     await until(lambda: home.states().startswith("draining"))
     with pytest.raises(Overloaded, match="unloaded"):
@@ -144,7 +144,7 @@ async def test_draining_has_an_end(house: Callable[..., House]) -> None:
     home = house()
     await home.models.start()
     running = asyncio.create_task(home.ask("a", tokens=1000, rate=50))
-    await until(lambda: home.models.running == 1)
+    await until(lambda: home.models.hosted("a").running == 1)
     await home.models.unload("a", drain_s=0.05)
     assert home.diary == ["load a", "unload a"]
     running.cancel()
@@ -187,7 +187,7 @@ async def test_who_is_at_work_does_not_make_room(house: Callable[..., House]) ->
     home = house(free=1.5)
     await home.models.start()
     running = asyncio.create_task(home.ask("a", tokens=60, rate=400))
-    await until(lambda: home.models.running == 1)
+    await until(lambda: home.models.hosted("a").running == 1)
     with pytest.raises(Overloaded, match=r"1\.0 GB of memory, 0\.5 GB are free, and a is at work"):
         await home.ask("b", tokens=1)
     assert text_of(await running) == scripted_text({"tokens": 60})
@@ -340,7 +340,7 @@ async def test_nobody_idle_goes_where_that_would_not_be_enough(house: Callable[.
     await home.models.start()
     await home.ask("b", tokens=1)
     running = asyncio.create_task(home.ask("a", tokens=60, rate=400))
-    await until(lambda: home.models.running == 1)
+    await until(lambda: home.models.hosted("a").running == 1)
     home._gigabytes = 1.5  # Somebody else has taken one.
     with pytest.raises(Overloaded, match="and a is at work"):
         await home.ask("c", tokens=1)

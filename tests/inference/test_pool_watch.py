@@ -177,7 +177,7 @@ async def test_a_replica_that_unloads_one_model_still_gets_work_for_its_others(
     await models.start()
     made = make_pool(await serve(application(models)))
     running = asyncio.create_task(answer(made, request(script(tokens=60, rate=60), "a", max_tokens=60)))
-    await until(lambda: models.running)
+    await until(lambda: models.hosted("a").running)
     leaving = asyncio.create_task(models.unload("a"))
     await until(lambda: (card := made.replicas[0].card("a")) and card.state == "draining")
     assert text_of(await answer(made, request(script(tokens=2), "b"))) == scripted_text({"tokens": 2})

@@ -76,7 +76,7 @@ async def test_a_killed_engine_is_back_and_the_answer_goes_on(supervise: Supervi
 
 async def test_one_engine_for_all_who_share_a_home(supervise: Supervise) -> None:
     first, second = await supervise(), await supervise()
-    assert (first.pid, first.url, first.key) == (second.pid, second.url, second.key)
+    assert (first.pid, first.address(), first.key) == (second.pid, second.address(), second.key)
     pid = first.pid
     await first.close()
     assert not alive(pid)
@@ -115,7 +115,7 @@ async def test_what_went_wrong_is_reported_in_plain_words(supervise: Supervise) 
     await wait_until(lambda: bool(supervisor.error), 30)
     assert supervisor.error.startswith("The engine stopped: there is no model 'no-such-model'")
     assert supervisor.error.endswith(".")
-    assert (supervisor.state, supervisor.url) == ("restarting", "")
+    assert (supervisor.state, supervisor.address()) == ("restarting", "")
 
 
 async def test_a_hung_engine_is_replaced(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,13 @@ from chat_app.data.ids import new_id
 from chat_app.data.log.entries import Entry, clean
 from chat_app.safety.screen import Screen
 from chat_app.safety.verdict import Verdict
+from chat_app.turn.seal import BETWEEN
 from inference.protocol import Chunk, ToolCall
 
 MOST_CALLS = 128
 """That one answer may ask for, and one message of a prompt may have."""
+CONTEXT = 2_000
+"""Characters that stand in front of a text and that its check still sees."""
 UNKNOWN = "unknown_tool"
 """Stands for the name of a tool that was not offered."""
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -28,8 +31,9 @@ Screens = Callable[[str], Screen]
 class OutputGate:
     """One model step's output. `text` and `reasoning` are what has been released of it, by earlier owners too.
 
-    `before` is put in front of the first text, to keep it apart from an earlier step's. `own` are the names of the
-    caller's own tools, `built_in` those that run within the turn.
+    `earlier` is the text of the steps before: the first one here is kept apart from it by `BETWEEN`. It is all one
+    answer to whoever reads it, so each check sees what stands in front: reasoning the earlier text, text both.
+    `own` are the names of the caller's own tools, `built_in` those that run within the turn.
     """
 
     def __init__(
@@ -37,7 +41,7 @@ class OutputGate:
         screens: Screens,
         text: str,
         reasoning: str,
-        before: str,
+        earlier: str,
         own: Collection[str],
         built_in: Collection[str],
     ) -> None:
@@ -46,8 +50,9 @@ class OutputGate:
         self.seconds = 0.0
         """Time that the checks took."""
         self._screens = screens
-        self._text, self._thoughts = screens(text), screens(reasoning)
-        self._before = before
+        self._earlier = earlier[-CONTEXT:]
+        self._thoughts = screens(self._behind(self._earlier, reasoning))
+        self._text: Screen | None = None
         self._own, self._built_in = own, built_in
         self._refused: Verdict | None = None
         self._thinking_since: float | None = None
@@ -55,7 +60,7 @@ class OutputGate:
     @property
     def blocked(self) -> Verdict | None:
         """Why nothing more is released."""
-        return self._refused or self._thoughts.blocked or self._text.blocked
+        return self._refused or self._thoughts.blocked or (self._text.blocked if self._text else None)
 
     @property
     def anything(self) -> bool:
@@ -72,7 +77,7 @@ class OutputGate:
         if chunk.text and self.blocked is None:
             if self._thinking_since is not None or self.reasoning:
                 entries += self._thought(await self._thoughts.finish()) + self._thought_for()
-            entries += self._said(await self._text.feed(clean(chunk.text)))
+            entries += self._said(await self._text_screen().feed(clean(chunk.text)))
         self.seconds += time.perf_counter() - began
         return entries
 
@@ -88,7 +93,7 @@ class OutputGate:
         if self.blocked is None:
             entries += self._thought(await self._thoughts.finish()) + self._thought_for()
         if self.blocked is None:
-            entries += self._said(await self._text.finish())
+            entries += self._said(await self._text_screen().finish())
         within = any(call.name not in self._own for call in calls)
         for call in calls:
             await self._call(call, taken, within)
@@ -111,6 +116,17 @@ class OutputGate:
         screen = self._screens("")
         return await screen.feed(text) + await screen.finish(), screen.blocked
 
+    def _text_screen(self) -> Screen:
+        """Made when the first text comes: its check begins behind the reasoning."""
+        if self._text is None:
+            shown = self._behind(self._earlier, self.reasoning[-CONTEXT:])
+            self._text = self._screens(self._behind(shown, self.text))
+        return self._text
+
+    @staticmethod
+    def _behind(earlier: str, text: str) -> str:
+        return f"{earlier}{BETWEEN}{text}" if earlier else text
+
     def _thought(self, text: str) -> list[Entry]:
         self.reasoning += text
         return [Entry("reasoning", text)] if text else []
@@ -125,6 +141,6 @@ class OutputGate:
     def _said(self, text: str) -> list[Entry]:
         if not text:
             return []
-        before = "" if self.text else self._before
+        before = BETWEEN if self._earlier and not self.text else ""
         self.text += text
         return [Entry("text", before + text)]

@@ -51,15 +51,15 @@ class Streams:
             return sealed
         began_at = now_ms()
         mine = entries_of_step(writer.entries)
-        before = BETWEEN if text_of(writer.entries[: len(writer.entries) - len(mine)]) else ""
-        said = text_of(mine).removeprefix(before)
+        earlier = text_of(writer.entries[: len(writer.entries) - len(mine)])
+        said = text_of(mine).removeprefix(BETWEEN if earlier else "")
         thought = "".join(entry.text for entry in mine if entry.kind == "reasoning")
         served = [entry.data["model"] for entry in mine if entry.kind == "status" and "model" in entry.data]
         job.row.model = served[-1] if served else step.model  # Who began an answer goes on with it.
         finish, calls, error, code = "failed", tuple[ToolCall, ...](), "", ""
         last: list[Entry] = []
         while True:
-            gate = OutputGate(self._screens, said, thought, before, job.own_tools, job.built_in)
+            gate = OutputGate(self._screens, said, thought, earlier, job.own_tools, job.built_in)
             counter = TokenCounter(self._engine)
             try:
                 bounded = await self._bounds.running(turn)

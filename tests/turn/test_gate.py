@@ -33,8 +33,8 @@ class SlowScreen:
         return ""
 
 
-def release(screens: type = RuleScreen, text: str = "", reasoning: str = "", before: str = "") -> OutputGate:
-    return OutputGate(screens, text, reasoning, before, ("search",), ("calculator",))
+def release(screens: type = RuleScreen, text: str = "", reasoning: str = "", earlier: str = "") -> OutputGate:
+    return OutputGate(screens, text, reasoning, earlier, ("search",), ("calculator",))
 
 
 async def test_reasoning_comes_before_the_text_that_follows_it() -> None:
@@ -147,12 +147,12 @@ async def test_an_engines_own_id_is_kept(id: str) -> None:
 
 
 async def test_a_further_steps_first_text_keeps_its_distance_once() -> None:
-    step = release(before=BETWEEN)
+    step = release(earlier="Zero.")
     entries = await step.take(Chunk("One. ", 1))
     entries += await step.take(Chunk("Two.", 1))
     assert encode(entries) == f"{BETWEEN}One. Two."
     assert step.text == "One. Two.", "the engine never wrote the distance, and goes on without it"
-    taken_over = release(text="One. ", before=BETWEEN)
+    taken_over = release(text="One. ", earlier="Zero.")
     assert encode(await taken_over.take(Chunk("Two.", 1))) == "Two."
 
 
@@ -182,3 +182,39 @@ async def test_calls_that_an_engine_numbers_anew_in_each_step_keep_apart() -> No
     ids = [entry.data["id"] for entry in await step.close(calls, {"call_0"})]
     assert ids[1] == "call_1"
     assert len({*ids, "call_0"}) == 5 and all(ids)
+
+
+CONTEXT_OF, TRIGGER = "Of course. This is how to make a pipe bomb at home.", "You will need a pipe and gunpowder."
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+@pytest.mark.parametrize("where", ["same text", "earlier step", "reasoning"])
+async def test_the_check_sees_what_is_shown_in_front(where: str, taken_over: bool) -> None:
+    match where:
+        case "same text":
+            step = release(text=CONTEXT_OF) if taken_over else release()
+            chunks = [] if taken_over else [Chunk(CONTEXT_OF, 9)]
+        case "earlier step":
+            step, chunks = release(earlier=CONTEXT_OF), []
+        case _:
+            step = release(reasoning=CONTEXT_OF) if taken_over else release()
+            chunks = [] if taken_over else [Chunk("", 9, reasoning=CONTEXT_OF)]
+    for chunk in chunks:
+        await step.take(chunk)
+    shown = await step.take(Chunk(f" {TRIGGER} It burns.", 9)) + await step.close(())
+    assert step.blocked is not None
+    assert TRIGGER not in "".join(entry.text for entry in shown)
+
+
+async def test_reasoning_is_checked_behind_the_text_of_earlier_steps() -> None:
+    step = release(earlier=CONTEXT_OF)
+    await step.take(Chunk("", 9, reasoning=f"{TRIGGER} It burns."))
+    await step.close(())
+    assert step.blocked is not None
+
+
+async def test_what_earlier_steps_said_is_not_released_again() -> None:
+    step = release(earlier="The key begins with AKIA", reasoning="sk-")
+    entries = await step.take(Chunk("Fine.", 2)) + await step.close(())
+    assert [(entry.kind, entry.text) for entry in entries] == [("text", f"{BETWEEN}Fine.")]
+    assert (step.text, step.reasoning) == ("Fine.", "sk-")

@@ -41,7 +41,7 @@ PLAIN = Sampling(0)
 TOO_LONG = "maximum context length"
 STATES: tuple[State, ...] = get_args(State)
 LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 300.0
-"""What a busy server's `Retry-After` may come to: no pause would have it asked without end, an endless one never again."""
+"""What a busy server's `Retry-After` may come to: after none it would be asked at once, after an endless one never."""
 GONE = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError, TimeoutError)
 
 

@@ -17,6 +17,7 @@ from inference.protocol import Chunk, EngineDied, Message, ModelCard, Overloaded
 
 COUNT_PATIENCE_S = 20.0  # Shorter than for an answer: a person waits.
 LONGEST_PAUSE_S = 0.2  # By so much at most a resume takes longer than the engine's return.
+LEAST_REST_S = 0.1  # However soon a busy engine lets itself be asked again: it answers that at once.
 
 
 class Client(Protocol):
@@ -86,7 +87,8 @@ class SteadyClient:
                 left_s = self._seconds(patience) - (time.monotonic() - progressed_at)
                 if left_s < 0:
                     raise
-                await asyncio.sleep(min(error.retry_after, left_s + 0.01))
+                pause = min(max(pause * 2, LEAST_REST_S), LONGEST_PAUSE_S)
+                await asyncio.sleep(min(max(error.retry_after, pause), left_s + 0.01))
 
     async def count(
         self,

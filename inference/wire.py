@@ -4,6 +4,7 @@ Knows no sockets. `continue_from` travels as vLLM has it: a final assistant mess
 `continue_reasoning` stands in it in front, in the model's <think> tags.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -39,6 +40,8 @@ PLAIN = Sampling(0)
 # vLLM has no code for it, only words.
 TOO_LONG = "maximum context length"
 STATES: tuple[State, ...] = get_args(State)
+LEAST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 300.0
+"""What a busy server's `Retry-After` may come to: after none it would be asked at once, after an endless one never."""
 GONE = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError, TimeoutError)
 
 
@@ -219,10 +222,13 @@ def card_in(entry: dict[str, Any]) -> ModelCard:
 
 
 def _seconds(header: str | None) -> float:
+    """The pause that a `Retry-After` asks for, within bounds; a second where it names none, or a date, since nobody
+    knows whether that server's clock is ours."""
     try:
-        return max(0.0, float(header or 1.0))
+        seconds = float(header or 1.0)
     except ValueError:
         return 1.0
+    return 1.0 if math.isnan(seconds) else min(max(seconds, LEAST_PAUSE_S), LONGEST_PAUSE_S)
 
 
 def words(error: BaseException) -> str:

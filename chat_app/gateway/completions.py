@@ -30,29 +30,39 @@ HOPELESS = ("bad_input", "context_too_long")
 
 
 class Completion:
-    """One call, from what it asks for to its last byte. `headers` go with every response."""
+    """One call, from what it asks for to its last byte. `detached`: its answer goes on without its program."""
 
-    def __init__(self, parley: Parley, identity: Identity, wanted: CompletionRequest, connection: Connection) -> None:
+    def __init__(
+        self,
+        parley: Parley,
+        identity: Identity,
+        wanted: CompletionRequest,
+        connection: Connection,
+        *,
+        detached: bool,
+    ) -> None:
         self._parley = parley
         self._identity = identity
         self._wanted = wanted
         self._connection = connection
+        self._detached = detached
         self._id = ""
 
-    async def run(self, headers: tuple[tuple[bytes, bytes], ...], *, detached: bool) -> None:
-        """Begin the turn and send its answer. Raises `HungUp`, and whatever kept it from its first byte."""
+    async def run(self, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+        """Begin the turn and send its answer; `headers` go with it. Raises `HungUp`, and whatever kept it from its
+        first byte, as an `ApiError` that names the answer once there is one."""
         try:
-            if detached:
-                started = await self._begin()
             async with self._connection:
-                if not detached:
-                    started = await self._begin()
-                await self._deliver(started, headers)
+                await self._deliver(await self._begin(), headers)
         except (HungUp, asyncio.CancelledError):
             # The server may end a request whose connection is gone; the turn itself stops what it was only preparing.
-            if self._id and not detached:
-                await self._stop()
+            if self._id:
+                await self._leave()
             raise
+        except Exception as error:
+            if not self._id:
+                raise
+            raise await self._broken_off(error) from error
 
     async def _begin(self) -> Started:
         wanted = self._wanted
@@ -64,6 +74,7 @@ class Completion:
             tools=wanted.tools.functions,
             tool_choice=wanted.tools.choice,
             built_in=wanted.tools.built_in,
+            detached=self._detached,
         )
         self._id = started.generation_id
         self._connection.check()
@@ -98,7 +109,7 @@ class Completion:
         except HungUp:
             raise
         except Exception as error:  # The status has been sent.
-            return b"data: " + orjson.dumps(reported(error).body()) + b"\n\n"
+            return b"data: " + orjson.dumps((await self._broken_off(error)).body()) + b"\n\n"
         usage = shape.usage(tokens) if self._wanted.include_usage else b""
         return shape.closing(reason) + usage + DONE
 
@@ -125,7 +136,7 @@ class Completion:
             message, code = view.error or "The answer could not be finished.", view.receipt.get("code")
             if code in HOPELESS and not view.completion_tokens:
                 raise api_error(TurnError(code, message))
-            message = f"{message} What there is of it is under /v1/generations/{self._id}."
+            message = f"{message} {self._where}"
             if code == "quota_exceeded":  # The month was used up between two steps.
                 raise api_error(TurnError(code, message, 429))
             raise ApiError(
@@ -137,7 +148,31 @@ class Completion:
             )
         return finish_reason(view.status, view.receipt.get("finish")), usage_of(view)
 
-    async def _stop(self) -> None:
+    @property
+    def _where(self) -> str:
+        return f"What there is of the answer is under /v1/generations/{self._id}."
+
+    async def _broken_off(self, error: Exception) -> ApiError:
+        """The error with which a call ends whose turn has begun.
+
+        Where it does not say how the answer ended but what kept the program from it, the answer is left, and not to be
+        asked for again without a thought: it may be charged, and is to be had.
+        """
+        made = reported(error)
+        if not isinstance(error, ApiError):
+            await self._leave()
+            status, code, message = made.status, made.code, made.message
+            if isinstance(error, STORAGE):
+                status, code = 503, "generation_failed"
+                message = "Parley cannot reach its storage, and so not the rest of this answer."
+            made = ApiError(status, code, f"{message} {self._where}", headers={"x-should-retry": "false"})
+        made.headers["x-parley-generation"] = self._id
+        return made
+
+    async def _leave(self) -> None:
+        """Stop the answer, unless it goes on without its program."""
+        if self._detached:
+            return
         try:
             # Shielded: the server may end this task together with the connection.
             await asyncio.shield(self._parley.turns.stop(self._identity, self._id))

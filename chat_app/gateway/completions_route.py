@@ -69,7 +69,7 @@ class CompletionsRoute:
             identity = await by_authorization(parley, key)
         wanted = read_completion(raw)
         detached = headers.get(b"x-parley-detach", b"").lower() == b"true"
-        await Completion(parley, identity, wanted, connection).run(always, detached=detached)
+        await Completion(parley, identity, wanted, connection, detached=detached).run(always)
 
 
 async def _refuse(error: Exception, always: Pairs, connection: Connection) -> None:

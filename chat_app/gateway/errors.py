@@ -103,8 +103,8 @@ def api_error(error: Exception) -> ApiError:
             return error
         case TurnError():
             code = _OPENAI_CODES.get(error.code, error.code)
-            # OpenAI's clients try a 429 again by themselves, which is no use until the month is over.
-            headers = {"x-should-retry": "false"} if code == "insufficient_quota" else {}
+            # OpenAI's clients would try again by themselves: it is no use until the month is over, or could cost twice.
+            headers = {"x-should-retry": "false"} if code in ("insufficient_quota", "storage_unknown") else {}
             return ApiError(error.status, code, error.message, retry_after=error.retry_after, headers=headers)
         case AccountError():
             status = _STATUS.get(error.code, 400)
@@ -146,11 +146,11 @@ def not_allowed(method: str, path: str, allowed: list[str]) -> ApiError:
 
 
 def reported(error: Exception) -> ApiError:
-    """`api_error`, and in the log what an operator has to know of it."""
+    """`api_error`, and in the log what an operator has to know of it: of an `ApiError` nothing more."""
     made = api_error(error)
     if isinstance(error, STORAGE):
         logger.warning("storage unavailable", error=str(error))
-    elif made.code == UNFORESEEN:
+    elif made.code == UNFORESEEN and made is not error:
         logger.error("unforeseen error", exc_info=error)
     return made
 

@@ -9,9 +9,16 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import accumulate
 
-from chat_app.data.log.base import GenerationLog, Piece
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from chat_app.data.db.base import DatabaseUnavailable
+from chat_app.data.log.base import GenerationLog, LogUnavailable, Piece
 from chat_app.data.log.entries import Decoder, Entry, decode, encode
 from chat_app.sessions.generations import ENDED, Generations
+
+AWAY = (DatabaseUnavailable, LogUnavailable)
+PATIENCE_S = 10.0
+"""How long at most stores that are away are waited for at the end of a log that has not all of the answer."""
 
 
 class Gone(Exception):
@@ -63,6 +70,8 @@ class Viewer:
         """The entries from `offset` on, each once, until an update with `end`. `begun`: this process has just begun it.
 
         Yields nothing for an unknown generation. Raises `Gone`, and `BadOffset` once the log has shown it to be one.
+        Raises `DatabaseUnavailable` and `LogUnavailable` at its beginning; once it tails the log, only where they keep
+        it from the answer's end for `PATIENCE_S`, or when the log is closed.
         Close it (`aclosing`) to stop looking; that does not stop the answer.
         """
         if not begun:
@@ -75,32 +84,44 @@ class Viewer:
         reader = _Reader(offset)
         async with aclosing(self._log.tail(generation_id)) as tail:
             async for piece in tail:
-                end = piece.end
-                if not piece.text and end is None:
-                    # Silence. Perhaps its owner was killed between the database's commit and the log's last entry:
-                    # then nobody will write to the log any more.
-                    status = await self._generations.status(generation_id)
-                    if status in ENDED:
-                        yield await self._ended(generation_id, reader, str(status))
-                        return
-                elif end is not None:
-                    if await self._lost(generation_id, reader, piece):
-                        yield await self._ended(generation_id, reader, end)
-                    else:
-                        yield reader.read(piece.text, end)
+                if piece.end is not None:
+                    yield await self._last(generation_id, reader, piece, piece.end)
+                    return
+                if not piece.text and (rest := await self._rest(generation_id, reader)) is not None:
+                    yield rest
                     return
                 update = reader.read(piece.text)
                 if update.entries or not piece.text:
                     yield update
 
-    async def _lost(self, generation_id: str, reader: "_Reader", last: Piece) -> bool:
-        """Whether the log has lost text before this reader had it, so that its last piece is not all that is left."""
-        if last.offset > reader.length:
-            return True
-        if last.offset + len(last.text):
-            return False
-        # A log that was lost and made anew by its end alone has none of the text.
-        return (await self._generations.kept(generation_id)).length > 0
+    async def _rest(self, generation_id: str, reader: "_Reader") -> Update | None:
+        """In a silence of the log: the rest of the answer if it has ended all the same.
+
+        Perhaps its owner was killed between the database's commit and the log's last entry: then nobody will write to
+        the log any more.
+        """
+        try:
+            status = await self._generations.status(generation_id)
+            return await self._ended(generation_id, reader, str(status)) if status in ENDED else None
+        except AWAY:  # No news. The answer goes on without them, and the log's next silence is another occasion.
+            return None
+
+    async def _last(self, generation_id: str, reader: "_Reader", last: Piece, end: str) -> Update:
+        """What there is with the log's end. Raises what `AWAY` names after `PATIENCE_S`."""
+        lost = last.offset > reader.length  # Text was lost before this reader had it: the last piece is not all.
+        if not lost and last.offset + len(last.text):
+            return reader.read(last.text, end)
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(AWAY),
+            wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.1),
+            stop=stop_after_delay(PATIENCE_S),
+            reraise=True,
+        ):
+            with attempt:
+                # A log that was lost and made anew by its end alone has none of the text.
+                if lost or (await self._generations.kept(generation_id)).length > 0:
+                    return await self._ended(generation_id, reader, end)
+        return reader.read(last.text, end)
 
     async def entries(self, generation_id: str) -> list[Entry]:
         """All that there is of the answer now. Raises `Gone`."""

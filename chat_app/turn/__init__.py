@@ -92,15 +92,17 @@ class Turns:
         tools: Sequence[Tool] = (),
         tool_choice: str = "auto",
         built_in: Sequence[str] = (),
+        detached: bool = False,
     ) -> Started:
-        """A program sends a whole conversation; no thread is kept. A caller that goes away meanwhile stops it."""
+        """A program sends a whole conversation; no thread is kept. A caller that goes away meanwhile stops it, unless
+        it is `detached`."""
         if not messages:
             raise TurnError("bad_input", "messages must hold at least one message.")
         most = self._settings.max_input_chars
         said = tuple(cleaned(message, most) for message in messages)
         described = tuple(replace(tool, description=bounded(tool.description, most)) for tool in tools)
         ask = Ask(identity, "api", said, model, sampling, tools=described, tool_choice=tool_choice)
-        return await self._begin(replace(ask, built_in=tuple(built_in)))
+        return await self._begin(replace(ask, built_in=tuple(built_in), detached=detached))
 
     async def stop(self, identity: Identity, generation_id: str) -> None:
         """Stop an answer wherever it is being written; what was delivered stays and is settled."""

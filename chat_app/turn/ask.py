@@ -27,10 +27,11 @@ class TurnError(Exception):
 class Ask:
     """What somebody wants answered. `messages` are the conversation, oldest first, the question last.
 
-    `source` is chat or api. A call of the API has no `exchange`: it leaves no thread. Of a thread's messages only the
-    newest are here: `positions` are their places in it, `since` is where the last answer's prompt began, by the model
-    `since_model`, and `seen_head` the last message of the shown branch. `tools` are the caller's own, which end the
-    turn when the model asks for one; `built_in` names those that Parley runs itself.
+    `source` is chat or api. A call of the API has no `exchange`: it leaves no thread. Unless it is `detached`, it is
+    stopped when its program goes away. Of a thread's messages only the newest are here: `positions` are their places
+    in it, `since` is where the last answer's prompt began, by the model `since_model`, and `seen_head` the last message
+    of the shown branch. `tools` are the caller's own, which end the turn when the model asks for one; `built_in` names
+    those that Parley runs itself.
     """
 
     identity: Identity
@@ -46,6 +47,7 @@ class Ask:
     tools: tuple[Tool, ...] = ()
     tool_choice: str = "auto"
     built_in: tuple[str, ...] = ()
+    detached: bool = False
 
     @property
     def unchecked(self) -> tuple[Message, ...]:

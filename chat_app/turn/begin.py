@@ -61,7 +61,8 @@ class TurnStarter:
         try:
             return await asyncio.shield(beginning)
         except asyncio.CancelledError:
-            if ask.source == "api":  # A person's answer goes on without its page; a program reads nothing any more.
+            # A person's answer goes on without its page; a program reads nothing any more, unless it comes back for it.
+            if ask.source == "api" and not ask.detached:
                 beginning.add_done_callback(self._stop_unseen)
             raise
         except (DatabaseUnavailable, LogUnavailable, LeasesUnavailable, LimitsUnavailable) as error:

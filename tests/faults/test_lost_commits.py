@@ -2,6 +2,12 @@
 
 import asyncio
 
+import asyncpg
+import pytest
+
+from chat_app.billing.ledger import period_of
+from chat_app.data.ids import now_ms
+from chat_app.turn import TurnError, hold
 from chat_app.wiring import Parley
 from inference.protocol import Message
 from tests.faults.conftest import Proxied
@@ -55,6 +61,56 @@ async def test_a_hold_whose_commit_never_arrived_is_made_again(fleet: Proxied) -
     assert await answer(fleet.parley, started.generation_id) == (expected(question), "done")
     await charged_once(fleet.parley, started.generation_id, question, 20)
     assert len(await fleet.parley.db.query("SELECT id FROM generation")) == 1
+
+
+async def test_a_hold_that_was_not_committed_and_is_refused_then_has_not_begun(
+    fleet: Proxied, postgres_url: str
+) -> None:
+    """Its month was used up while nobody knew what had become of it."""
+    ada = await person(fleet.parley)
+    await fleet.parley.plans.save("tight", "Tight", 5_000, 600, 8)
+    await fleet.parley.accounts.set_plan(ada.user_id, "tight")
+    ada = await fleet.parley.accounts.by_key(await fleet.parley.accounts.make_key(ada.user_id, "test"))
+    assert ada is not None
+    stuck = fleet.database.hold_next_request(b"COMMIT")
+    saying = asyncio.create_task(fleet.parley.turns.say(ada, script(tokens=20, rate=0, seed=3)))
+    await asyncio.wait_for(stuck.happened.wait(), 10)
+    fleet.database.mode = "reset"
+    stuck.release()
+    other = await asyncpg.connect(postgres_url)
+    await other.execute(
+        "INSERT INTO quota (user_id, period, granted, used, held, granted_micro, used_micro, held_micro)"
+        " VALUES ($1, $2, 0, 5000, 0, 0, 0, 0)",
+        ada.user_id,
+        period_of(now_ms()),
+    )
+    await other.close()
+    fleet.database.mode = "pass"
+    with pytest.raises(TurnError) as error:
+        await saying
+    assert (error.value.code, error.value.status) == ("quota_exceeded", 429)
+    assert await fleet.parley.db.query("SELECT id FROM generation") == []
+    month = await fleet.parley.ledger.allowance(ada.user_id, 5_000)
+    assert (month.used, month.held) == (5_000, 0)
+
+
+async def test_an_answer_comes_even_if_it_could_not_be_said_that_it_was_begun(
+    fleet: Proxied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "PATIENCE_S", 0.5)
+    ada = await person(fleet.parley)
+    lost = fleet.database.drop_next_answer(b"COMMIT")
+    saying = asyncio.create_task(fleet.parley.turns.say(ada, question := script(tokens=20, rate=0, seed=4)))
+    await asyncio.wait_for(lost.happened.wait(), 10)
+    fleet.database.mode = "reset"
+    with pytest.raises(TurnError) as error:
+        await saying
+    assert (error.value.code, error.value.status) == ("storage_unknown", 503)
+    fleet.database.mode = "pass"
+    [row] = await fleet.parley.db.query("SELECT id FROM generation")
+    async with asyncio.timeout(20):
+        assert await answer(fleet.parley, row["id"]) == (expected(question), "done")
+    await charged_once(fleet.parley, row["id"], question, 20)
 
 
 async def test_a_database_away_at_the_settlement_costs_no_second_answer(fleet: Proxied) -> None:

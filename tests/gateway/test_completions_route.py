@@ -378,3 +378,15 @@ async def test_a_detached_request_that_is_cancelled_goes_on(served: Served) -> N
     request = Cancelled(served, {"X-Parley-Detach": "true"}, script(tokens=20, rate=100))
     await request.until(lambda: request.sent >= 2)
     assert list((await rows(served)).values()) == ["done"]
+
+
+@pytest.mark.parametrize(("headers", "end"), [({}, "stopped"), ({"X-Parley-Detach": "true"}, "done")])
+async def test_a_request_that_is_cancelled_while_its_turn_is_prepared(
+    served: Served, headers: dict[str, str], end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with held_up(served, monkeypatch) as waits:
+        await Cancelled(served, headers, script(tokens=20, rate=100)).until(waits.is_set)
+    async with asyncio.timeout(10):
+        while not (found := await rows(served)):
+            await asyncio.sleep(0.02)
+    assert list(found.values()) == [end]

@@ -259,7 +259,7 @@ async def test_an_answer_that_fails_later_is_not_the_programs_own_mistake(
     monkeypatch.setattr(type(served.parley.generations), "view", failed)
     monkeypatch.setattr(completions, "ending", lambda *_: None)  # its seals do not say how it ended: its row does
     call = served.client().chat.completions.create(**asked(script(tokens=5, rate=0)), stream=stream)
-    with pytest.raises(openai.APIError, match=r"It broke\. What there is of it") as error:
+    with pytest.raises(openai.APIError, match=r"It broke\. What there is of the answer") as error:
         async for _ in await call:
             pass
     assert (error.value.code, error.value.type) == ("generation_failed", "server_error")

@@ -30,6 +30,7 @@ from inference.protocol import (
     Sampling,
     Usage,
 )
+from inference.wire import error_from
 from tests.inference.conftest import Handler, StartServer, StartService, collect, request, script, text_of
 
 
@@ -231,6 +232,30 @@ async def test_errors_of_other_servers_are_understood(start_server: StartServer)
         if isinstance(caught.value, Overloaded):
             assert caught.value.retry_after == 7.0
     await client.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, 1.0),
+        ("", 1.0),
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("0", 0.1),
+        ("-5", 0.1),
+        ("1e99", 300.0),
+        ("inf", 300.0),
+        ("-inf", 0.1),
+        ("nan", 1.0),
+        ("soon", 1.0),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 1.0),
+    ],
+)
+def test_what_a_busy_server_asks_for_is_a_pause_that_can_be_made(header: str | None, seconds: float) -> None:
+    """A replica that is to rest for ever would never be asked again."""
+    error = error_from(429, {}, header)
+    assert isinstance(error, Overloaded)
+    assert error.retry_after == seconds
 
 
 async def test_an_error_in_mid_stream_is_raised(start_server: StartServer) -> None:

@@ -259,3 +259,34 @@ async def test_a_refusal_is_not_waited_for_beyond_patience() -> None:
     with pytest.raises(Overloaded):
         await steadily(Busy(), request("x"), patience=0.2)
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "paused"),
+    [
+        (7.5, [7.5, 7.5, 7.5, 7.5, 7.5, 7.5]),
+        (0.15, [0.15, 0.2, 0.2, 0.2, 0.15, 0.2]),
+        # Else one waiting answer would ask thousands of times a second.
+        (0.0, [0.1, 0.2, 0.2, 0.2, 0.1, 0.2]),
+        (-3.0, [0.1, 0.2, 0.2, 0.2, 0.1, 0.2]),
+    ],
+)
+async def test_a_busy_engine_is_left_alone_for_as_long_as_it_asks_and_never_for_no_time(
+    asked_for: float, paused: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Busy(Breaks):
+        async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+            self.asked.append(request)
+            if len(self.asked) in (5, 7):
+                yield Chunk("here", 1, "stop" if len(self.asked) == 7 else None)
+            raise Overloaded("full", asked_for)
+
+    pauses, sleep = list[float](), asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    assert text_of(await steadily(Busy(), request("x"))) == "herehere"
+    assert pauses == paused

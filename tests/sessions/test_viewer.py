@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
+from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.log import mirror, valkey_scripts
 from chat_app.data.log.base import GenerationLog
 from chat_app.data.log.entries import Entry, encode, text_of
 from chat_app.data.log.sqlite import SqliteLog
 from chat_app.data.log.valkey import ValkeyLog
+from chat_app.sessions import viewer as viewer_module
 from chat_app.sessions.viewer import BadOffset, Gone, Update, Viewer, _Reader
 
 SEALED = Entry("sealed", data={"seq": 1, "finish": "stop"})
@@ -43,13 +45,22 @@ class Rows:
     now: str | None = "streaming"
     asked: int = 0
     what: Kept = field(default_factory=Kept)
+    away: int = 0
+    """So many questions more find it away."""
 
     async def status(self, _id: str) -> str | None:
-        self.asked += 1
+        self._ask()
         return self.now
 
     async def kept(self, _id: str) -> Kept:
+        self._ask()
         return self.what
+
+    def _ask(self) -> None:
+        self.asked += 1
+        if self.away:
+            self.away -= 1
+            raise DatabaseUnavailable("the database cannot be reached")
 
 
 @pytest.fixture(params=["sqlite", "valkey"])
@@ -190,6 +201,66 @@ async def test_the_owner_died_between_the_commit_and_the_end_of_the_log(
         while last.end is None:
             last = await anext(updates)
         assert last == Update(6, (Entry("text", " see."),), 11, "done")
+
+
+async def test_a_silence_in_which_the_database_is_away_is_no_news(
+    log: GenerationLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "QUIET_S", 0.1)
+    rows = Rows(away=2)
+    await log.open("g", 1, "Let me")
+    async with aclosing(viewer_of(log, rows).follow("g", begun=True)) as updates, asyncio.timeout(10):
+        assert text_of((await anext(updates)).entries) == "Let me"
+        for _ in range(2):
+            assert await anext(updates) == Update(6, (), 6)  # a sign of life all the same
+        assert rows.away == 0
+        await log.append("g", 1, 6, " see.")
+        await log.end("g", 1, "done")
+        last = [update async for update in updates][-1]
+    assert (last.next, last.end) == (11, "done")
+
+
+async def test_an_end_that_only_the_database_knows_is_read_once_it_is_back(
+    log: GenerationLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Away between the two questions: it has ended, and what it came to cannot be read."""
+    monkeypatch.setattr(mirror, "QUIET_S", 0.1)
+    rows = Rows(what=Kept("Let me see.", 11))
+    status = rows.status
+
+    async def ended(generation_id: str) -> str | None:
+        rows.now, rows.away = "done", 0
+        found = await status(generation_id)
+        rows.away = 1 if rows.asked < 3 else 0
+        return found
+
+    await log.open("g", 1, "Let me")
+    monkeypatch.setattr(rows, "status", ended)
+    async with aclosing(viewer_of(log, rows).follow("g", begun=True)) as updates, asyncio.timeout(10):
+        seen = [update async for update in updates]
+    assert seen[-1] == Update(6, (Entry("text", " see."),), 11, "done")
+    assert Update(6, (), 6) in seen
+
+
+@pytest.mark.parametrize("away", [1, 2, 4])
+async def test_what_the_log_lacks_at_its_end_is_read_once_the_database_is_back(log: GenerationLog, away: int) -> None:
+    await log.end("g", 1, "done")
+    rows = Rows(away=away, what=Kept("all of it", 9))
+    async with asyncio.timeout(20):
+        seen = [update async for update in viewer_of(log, rows).follow("g", begun=True)]
+    assert seen == [Update(0, (Entry("text", "all of it"),), 9, "done")]
+
+
+async def test_a_database_that_stays_away_at_the_end_is_said(
+    log: GenerationLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewer_module, "PATIENCE_S", 0.2)
+    await log.end("g", 1, "done")
+    rows = Rows(away=10_000)
+    with pytest.raises(DatabaseUnavailable):
+        async with asyncio.timeout(10):
+            [update async for update in viewer_of(log, rows).follow("g", begun=True)]
+    assert rows.asked > 1
 
 
 async def test_text_flows_without_the_database_being_asked(log: GenerationLog) -> None:

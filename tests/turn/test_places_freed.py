@@ -35,6 +35,11 @@ def rows_of(parley: Parley) -> list[GenerationRow]:
     return [running.row for running in parley.ownership._running.values()]
 
 
+def prepared(parley: Parley) -> list[GenerationRow]:
+    """What is being prepared here, as a heartbeat says it."""
+    return [row for row, _ in parley.ownership._registered.values()]
+
+
 async def test_questions_that_are_refused_leave_their_place(parley: Parley) -> None:
     ada = await one_at_a_time(parley)
     for _ in range(2):
@@ -43,6 +48,7 @@ async def test_questions_that_are_refused_leave_their_place(parley: Parley) -> N
     for _ in range(2):
         with pytest.raises(TurnError, match="key"):
             await parley.turns.call(ada, [Message("user", SECRET)])
+    assert prepared(parley) == []
     await is_free(parley, ada)
 
 
@@ -52,6 +58,7 @@ async def test_turns_that_cannot_begin_leave_their_place(parley: Parley) -> None
         with pytest.raises(TurnError) as error:
             await parley.turns.say(ada, "hello", model="gpt-17")
         assert error.value.code == "model_unknown"
+    assert prepared(parley) == []
     await is_free(parley, ada)
 
 

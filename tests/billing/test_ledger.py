@@ -90,6 +90,15 @@ async def test_a_hold_fits_to_the_last_token(
     assert await month(ledger) == ((3, amount.tokens + 5, 2, amount.micro + 7) if begun else (0, *hold_only(amount)))
 
 
+@pytest.mark.parametrize(
+    "begun", [account("g"), account("g", period="2026-10"), account("g", period=DECEMBER), account("g", user_id="bob")]
+)
+async def test_only_the_accounts_own_month_counts_as_begun(db: Database, ledger: Ledger, begun: Account) -> None:
+    await db.batch(*ledger.hold(begun, 1, NOTHING))
+    await unmet(db, ledger.hold(account(), 1, Amount(101), 100), OVER_QUOTA)
+    await db.batch(*ledger.hold(account(), 1, Amount(100), 100))
+
+
 def hold_only(amount: Amount) -> tuple[int, int, int]:
     return amount.tokens, 0, amount.micro
 
@@ -219,6 +228,8 @@ async def test_a_void_takes_a_charge_back_once(db: Database, ledger: Ledger) -> 
     await unmet(db, ledger.settle(ada, 1, Amount(100, 10), Amount(40, 4)), ALREADY_SETTLED)
     rows = await db.query("SELECT kind, seq, tokens, cost_micro, period FROM ledger WHERE kind = 'void'")
     assert [tuple(row.values()) for row in rows] == [("void", 1, 40, 4, NOVEMBER)]
+    await db.batch(*ledger.void(ada, 2))
+    assert await month(ledger) == (0, 0, 0, 0)
 
 
 async def test_of_many_voids_at_once_one_counts(db: Database, ledger: Ledger) -> None:

@@ -59,6 +59,12 @@ async def test_nonsense_is_refused_in_plain_words(wrong: dict[str, object], word
         await parley.plans.terms("team")
 
 
+async def test_a_name_may_be_as_long_as_it_says(parley: Parley) -> None:
+    for name in ("x", "x" * 60):
+        await parley.plans.save("team", **{**TEAM, "name": name})
+        assert (await parley.plans.terms("team")).name == name
+
+
 async def test_a_plan_is_archived_only_when_nobody_is_on_it(parley: Parley) -> None:
     ada = await person(parley)
     await parley.plans.save("team", **TEAM)

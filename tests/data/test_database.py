@@ -14,7 +14,7 @@ from sqlmodel import select
 from chat_app.data.db import open_database
 from chat_app.data.db.base import Conflict, Database, DatabaseUnavailable, Statement, Unmet
 from chat_app.data.ids import now_ms
-from chat_app.data.tables import Tenant
+from chat_app.data.tables import BrowserSession, Tenant
 from chat_app.settings import Settings
 
 PUT = "INSERT INTO jar (id, n) VALUES ($1, $2)"
@@ -240,6 +240,16 @@ async def test_session_raises_conflict(database: Database) -> None:
         pytest.fail("the second insert was not refused")
     async with database.session() as session:
         assert len((await session.exec(select(Tenant))).all()) == 1
+
+
+async def test_neither_session_nor_batch_refers_to_what_is_not_there(database: Database) -> None:
+    with pytest.raises(Conflict):
+        async with database.session() as session:
+            session.add(BrowserSession(id="s", user_id="nobody", created_at=0, expires_at=1))
+    columns = "id, user_id, created_at, expires_at"
+    with pytest.raises(Conflict):
+        await database.batch(Statement(f"INSERT INTO browser_session ({columns}) VALUES ('s', 'nobody', 0, 1)"))
+    assert await database.query("SELECT * FROM browser_session") == []
 
 
 async def test_sessions_get_their_turn_beside_a_busy_writer(database: Database) -> None:

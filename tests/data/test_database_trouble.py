@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from chat_app.data.db import open_database
 from chat_app.data.db.base import Database, DatabaseUnavailable, OutcomeUnknown, Statement
-from chat_app.data.db.postgres import PostgresDatabase
+from chat_app.data.db.postgres import ATTEMPTS, PostgresDatabase
 from chat_app.data.db.sqlite import SqliteDatabase
 from chat_app.data.migrations import migrate
 from chat_app.data.tables import Tenant
@@ -183,6 +183,23 @@ async def test_a_batch_whose_connection_was_ended_is_done_once(server: PostgresD
     await batch
     assert (await server.query("SELECT n FROM jar"))[0]["n"] == 1
     assert (await server.query("SELECT last_value AS n FROM tries"))[0]["n"] == 2
+
+
+async def test_between_two_attempts_is_a_pause_that_doubles(
+    server: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses, sleep = list[float](), asyncio.sleep
+
+    async def no_longer(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", no_longer)
+    with pytest.raises(DatabaseUnavailable, match="concurrent changes"):
+        await server.batch(Statement("DO 'BEGIN RAISE SQLSTATE ''40001''; END'"))
+    assert len(pauses) == ATTEMPTS - 1
+    for attempt, pause in enumerate(pauses, 1):
+        assert 0.01 * 2**attempt <= pause <= 0.02 * 2**attempt
 
 
 async def test_the_end_of_a_lost_commit_is_called_unknown(server: PostgresDatabase) -> None:

@@ -270,3 +270,13 @@ async def test_closing_the_readers_answers_what_was_asked_and_ends_every_thread(
     assert await asyncio.gather(*tasks) == list(range(30))
     with pytest.raises(FileClosed):
         await readers.run(lambda _: 1)
+
+
+async def test_closing_the_readers_closes_their_connections(writer: Writer, home: Path) -> None:
+    readers = Readers(home / "one.db", threads=2)
+    readers.start()
+    connection = await readers.run(lambda connection: connection)  # the other thread never opens one
+    connection.execute("SELECT 1")
+    await readers.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")

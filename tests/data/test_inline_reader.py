@@ -67,6 +67,29 @@ async def test_a_long_read_is_broken_off_and_not_tried_again_for_a_while(
     assert reader.run(ALL + " ", read(ONE)) == 7
 
 
+async def test_a_read_is_broken_off_after_twice_as_many_instructions_at_most(reader: InlineReader, path: Path) -> None:
+    sums = (f"SELECT SUM(n) FROM row WHERE id < {most}" for most in range(1, ROWS, 10))
+    sql, took = next((sql, took) for sql in sums if (took := instructions(path, sql)) > 2.2 * inline_reader.STEPS)
+    assert took < 2.8 * inline_reader.STEPS
+    with pytest.raises(TooLong):
+        reader.run(sql, read(sql))
+
+
+def instructions(path: Path, sql: str) -> int:
+    """How many of its machine's instructions SQLite needs for a query."""
+    took = 0
+
+    def count() -> None:
+        nonlocal took
+        took += 1
+
+    connection = sqlite3.connect(path)
+    connection.set_progress_handler(count, 1)
+    connection.execute(sql).fetchall()
+    connection.close()
+    return took
+
+
 async def test_a_read_that_takes_long_in_few_instructions_goes_to_the_threads(reader: InlineReader) -> None:
     def busy(_: sqlite3.Connection) -> None:
         until = time.thread_time() + 2 * inline_reader.LONG_S

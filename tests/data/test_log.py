@@ -29,6 +29,13 @@ async def test_an_append_continues_the_log(log: GenerationLog) -> None:
     assert await log.read("g", 4) == Piece(4, "")
 
 
+async def test_it_is_read_from_any_character_on(log: GenerationLog) -> None:
+    await log.open("g", 1)
+    text = await write(log, "g", 1, ["añ🎉", "b", "日本語", "c"])
+    for offset in range(len(text) + 2):
+        assert await log.read("g", offset) == Piece(offset, text[offset:])
+
+
 async def test_a_lower_fence_may_not_write(log: GenerationLog) -> None:
     await log.open("g", 5)
     await log.append("g", 5, 0, "old ")

@@ -1,5 +1,6 @@
 """Independent statements go to the server as one; others keep their order; both do the same as one after the other."""
 
+import asyncpg.pool
 import pytest
 
 from chat_app.data.db.base import Conflict, Database, Statement, Unmet
@@ -52,6 +53,16 @@ async def _there(database: Database, key: str) -> list[int]:
         int((await database.query(f"SELECT COUNT(*) AS n FROM {table} WHERE {column} = $1", key))[0]["n"])
         for table, column in tables.items()
     ]
+
+
+async def test_what_goes_as_one_needs_no_transaction_around_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.dialect == "sqlite":
+        pytest.skip("SQLite is asked without a way to it")
+    monkeypatch.setattr(asyncpg.pool.PoolConnectionProxy, "transaction", lambda _: pytest.fail("two more round trips"))
+    assert await database.batch(*_put("one")) == [[], [], []]
+    assert await _there(database, "one") == [1, 1, 1]
 
 
 async def test_all_or_nothing_is_written(database: Database) -> None:

@@ -50,6 +50,11 @@ def test_again_changes_nothing(empty: Settings) -> None:
     assert {"thread", "message", "generation", "ledger", "alembic_version"} <= before
 
 
+def test_a_home_that_it_makes_is_for_its_owner_only(tmp_path: Path) -> None:
+    migrate(Settings(home=tmp_path / "a" / "home"))
+    assert (tmp_path / "a" / "home").stat().st_mode & 0o777 == 0o700
+
+
 def test_down_and_up_again(empty: Settings) -> None:
     migrate(empty)
     before = asyncio.run(tables(empty))

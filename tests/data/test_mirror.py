@@ -92,6 +92,17 @@ def test_feeding_again_changes_nothing() -> None:
     assert mirror.since(7) is None
 
 
+def test_what_came_early_follows_as_soon_as_what_was_missing_is_there() -> None:
+    mirror = Mirror()
+    assert not mirror.feed(2, "c")
+    assert not mirror.feed(3, "d")
+    assert not mirror.feed(5, "f", "done")
+    assert mirror.feed(0, "ab")
+    assert (mirror.text(), mirror.end) == ("abcd", None)
+    assert mirror.feed(4, "e")
+    assert (mirror.text(), mirror.end) == ("abcdef", "done")
+
+
 async def test_a_tail_says_that_it_is_quiet_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirrors, "QUIET_S", 0.05)
     known = Mirrors(_nothing)

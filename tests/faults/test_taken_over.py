@@ -12,8 +12,10 @@ from chat_app.data.db.base import Statement
 from chat_app.data.log.entries import text_of
 from chat_app.sessions.generations import NotFound
 from chat_app.turn import TurnError
+from chat_app.turn.work import MOST_ATTEMPTS
 from chat_app.wiring import Parley, build
 from tests.parley import StartParley, answer, expected, fleet_settings, goes_on, person, prompt_tokens, script
+from tests.turn.test_places import of_plan_one, refused
 
 NOBODY_YET = script(tokens=10, rate=0, seed=1, prefill_s=60)
 """A question whose answer has not begun when its process goes."""
@@ -113,12 +115,37 @@ async def test_a_newer_releases_job_is_left_alone(parley: Parley) -> None:
 async def test_a_job_that_was_tried_too_often_ends(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
     ada = await person(parley)
     started = await parley.turns.say(ada, NOBODY_YET)
-    await gone(parley, started.generation_id, attempts=20)
+    await gone(parley, started.generation_id, attempts=MOST_ATTEMPTS)
     asked = requests_to(parley, monkeypatch)
     await goes_on(parley)
     assert await asyncio.wait_for(answer(parley, started.generation_id), 10) == ("", "failed")
     assert asked == []
     assert await month(parley, ada) == (0, 0)
+
+
+async def test_the_last_try_is_made(parley: Parley) -> None:
+    ada = await person(parley)
+    started = await parley.turns.say(ada, question := script(tokens=10, rate=0, seed=1, prefill_s=1))
+    await gone(parley, started.generation_id, attempts=MOST_ATTEMPTS - 1)
+    await goes_on(parley)
+    assert await asyncio.wait_for(answer(parley, started.generation_id), 10) == (expected(question), "done")
+    assert (await parley.generations.view(ada, started.generation_id)).receipt["attempts"] == MOST_ATTEMPTS
+
+
+async def test_who_takes_over_has_the_place_before_the_first_heartbeat(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await of_plan_one(parley, "ada@example.org")
+    started = await parley.turns.say(ada, NOBODY_YET)
+    await gone(parley, started.generation_id)
+    await parley.limits.leave(f"streams:{ada.user_id}", started.generation_id)
+    asked = requests_to(parley, monkeypatch)
+    await parley.ownership.start(parley.worker.work)  # without heartbeats
+    async with asyncio.timeout(10):
+        while not asked:
+            await asyncio.sleep(0.02)
+    await refused(parley, ada)
+    assert asked == [started.generation_id]
 
 
 @asynccontextmanager

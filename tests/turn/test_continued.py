@@ -1,5 +1,6 @@
 """An answer that another owner goes on with: its length, its tokens and what of them was cached."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
@@ -69,3 +70,31 @@ async def test_what_the_second_owner_found_cached_is_no_cached_prompt(
     started = await parley.turns.say(ada, question)
     await taken_over(parley, started)
     assert (await ended(parley, ada, started, attempts=2)).cached_tokens == 0
+
+
+async def test_with_all_of_its_tokens_written_no_engine_is_asked_for_more(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await person(parley)
+    asked, stream, written = list[Request](), parley.client.stream, asyncio.Event()
+
+    async def never_ending(request: Request) -> AsyncGenerator[Chunk, None]:
+        asked.append(request)
+        async for chunk in stream(request):
+            yield replace(chunk, finish=None, usage=None)
+        written.set()  # Who asks for the next chunk has written this one.
+        await asyncio.Event().wait()
+
+    question = script(tokens=200, rate=0, seed=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(parley.client, "stream", never_ending)
+        started = await parley.turns.call(ada, [Message("user", question)], sampling=Sampling(max_tokens=60))
+        await asyncio.wait_for(written.wait(), 10)
+        before = (await parley.log.read(started.generation_id)).text
+        await parley.ownership.close()
+        await goes_on(parley)
+        view = await asyncio.wait_for(ended(parley, ada, started, attempts=2), 10)
+    assert (view.completion_tokens, view.receipt["finish"]) == (60, "length")
+    assert await answer(parley, started.generation_id) == (before, "done")
+    assert len(before.split()) == 60
+    assert len(asked) == 1

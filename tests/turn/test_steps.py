@@ -3,12 +3,13 @@
 import asyncio
 import json
 import threading
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from chat_app.accounts.identity import Identity
-from chat_app.data.log.entries import text_of
+from chat_app.data.log.entries import decode, text_of
 from chat_app.tools import BUILT_IN
 from chat_app.tools.calculator import _FUNCTIONS
 from chat_app.turn import Started
@@ -18,7 +19,7 @@ from chat_app.turn.stream import TOO_MANY_CALLS
 from chat_app.turn.tool import NOT_TOGETHER
 from chat_app.turn.work import MOST_STEPS, TOO_MANY_STEPS
 from chat_app.wiring import Parley
-from inference.protocol import Message, Tool, ToolCall
+from inference.protocol import Chunk, Message, Request, Tool, ToolCall
 from tests.parley import answer, entries, goes_on, person, script
 
 EXPRESSION = json.dumps({"expression": "17 * 23"})
@@ -179,6 +180,39 @@ async def test_a_restart_in_any_step_goes_on_to_the_exact_end(
     assert (view.prompt_tokens, view.completion_tokens) == undisturbed
     month = await parley.ledger.allowance(ada.user_id, None)
     assert (month.used, month.held) == (2 * sum(undisturbed), 0)
+
+
+async def test_a_result_that_the_log_lacks_is_read_from_its_step(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await person(parley)
+    requests, stream, append, lost = list[Request](), parley.client.stream, parley.log.append, asyncio.Event()
+
+    def asked(request: Request) -> AsyncGenerator[Chunk, None]:
+        requests.append(request)
+        return stream(request)
+
+    async def losing(id: str, fence: int, offset: int, text: str) -> None:
+        if any(entry.kind == "tool_result" for entry in decode(text)):
+            lost.set()
+            await asyncio.Event().wait()
+        await append(id, fence, offset, text)
+
+    monkeypatch.setattr(parley.client, "stream", asked)
+    with monkeypatch.context() as patched:
+        patched.setattr(parley.log, "append", losing)
+        started = await parley.turns.say(ada, question())
+        await asyncio.wait_for(lost.wait(), 10)
+        assert (await steps_of(parley, started.generation_id))[1:] == [(2, "tool", "done"), (3, "model", "running")]
+        await parley.ownership.close()
+    await goes_on(parley)
+    shown, end = await asyncio.wait_for(entries(parley, started.generation_id), 10)
+    assert end == "done"
+    assert [entry.data["content"] for entry in shown if entry.kind == "tool_result"] == ["391"]
+    _, second = requests
+    *_, call, result = second.messages
+    assert result == Message("tool", "391", tool_call_id=call.tool_calls[0].id)
+    assert text_of(shown) == f"{FIRST}{BETWEEN}{SECOND}"
 
 
 async def test_a_model_that_always_wants_tools_is_stopped(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:

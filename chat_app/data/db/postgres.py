@@ -155,7 +155,9 @@ class PostgresDatabase:
         # By hand: what an error means decides in one place whether to try again and what is raised instead, by the fate
         # of this very attempt. tenacity would need that twice, as a predicate and as a translation.
         reason, cause = LOST, Exception()
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(random.uniform(0.5, 1.0) * 0.02 * 2**attempt)  # noqa: S311
             fate = _Fate()
             try:
                 return await work(fate)
@@ -177,7 +179,6 @@ class PostgresDatabase:
                     raise OutcomeUnknown(reason) from error
                 if reason is not LOST:
                     raise DatabaseUnavailable(reason) from error
-            await asyncio.sleep(random.uniform(0.5, 1.0) * 0.02 * 2**attempt)  # noqa: S311
         raise DatabaseUnavailable(reason) from cause
 
 

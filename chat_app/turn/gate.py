@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 from chat_app.data.ids import new_id
 from chat_app.data.log.entries import Entry, clean
+from chat_app.safety.review import excerpt
 from chat_app.safety.screen import Screen
 from chat_app.safety.verdict import Verdict
 from inference.protocol import Chunk, ToolCall
@@ -50,12 +51,23 @@ class OutputGate:
         self._before = before
         self._own, self._built_in = own, built_in
         self._refused: Verdict | None = None
+        self._refused_arguments = ""
         self._thinking_since: float | None = None
 
     @property
     def blocked(self) -> Verdict | None:
         """Why nothing more is released."""
         return self._refused or self._thoughts.blocked or self._text.blocked
+
+    @property
+    def excerpt(self) -> str:
+        """For who reviews what is blocked, the end of what could be released of it: a call's arguments, the step's
+        reasoning, or its text. Empty while nothing is blocked."""
+        if self.blocked is None:
+            return ""
+        said = self.reasoning if self._thoughts.blocked is not None else self.text
+        said = said if self._refused is None else self._refused_arguments
+        return excerpt(said, len(said), len(said))
 
     @property
     def anything(self) -> bool:
@@ -91,15 +103,18 @@ class OutputGate:
             entries += self._said(await self._text.finish())
         within = any(call.name not in self._own for call in calls)
         for call in calls:
-            await self._call(call, taken, within)
+            if self.blocked is None:
+                await self._call(call, taken, within)
         if self.blocked is not None:
             self.calls = []
         self.seconds += time.perf_counter() - began
         return entries + self.calls
 
     async def _call(self, call: ToolCall, taken: Collection[str], within: bool) -> None:
-        arguments, refused = await self._checked(clean(call.arguments))
-        self._refused = self._refused or refused
+        arguments, self._refused = await self._checked(clean(call.arguments))
+        if self._refused is not None:
+            self._refused_arguments = arguments
+            return
         id, _ = await self._checked(call.id) if _ID.fullmatch(call.id) else ("", None)
         if id != call.id or not id or id in taken or any(id == other.data["id"] for other in self.calls):
             id = f"call_{new_id()}"

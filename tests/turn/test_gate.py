@@ -111,6 +111,13 @@ async def test_a_key_in_a_calls_arguments_blocks_the_answer_and_the_calls() -> N
     assert step.calls == []
 
 
+async def test_what_is_blocked_already_checks_no_calls() -> None:
+    step = release()
+    await step.take(Chunk("", 2, reasoning=f"The key is {KEY} "))
+    assert await step.close([ToolCall("1", "search", f'{{"query": "{KEY}"}}')]) == []
+    assert step.excerpt == "The key is AKIA"
+
+
 async def test_calls_say_whether_parley_runs_them() -> None:
     search, calculator, other = (ToolCall("1", name, "{}") for name in ("search", "calculator", "other"))
     for calls, within in (([search], False), ([search, search], False), ([calculator], True), ([other], True)):

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from chat_app.gateway.completion_fields import Fields, FunctionName
 from chat_app.gateway.errors import wrong
-from chat_app.turn.gate import MOST_CALLS
+from chat_app.turn.call_gate import MOST_CALLS
 from inference.protocol import Message, ToolCall
 
 MOST_MESSAGES = 2_000

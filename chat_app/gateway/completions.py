@@ -27,6 +27,8 @@ from chat_app.wiring import Parley
 
 HOPELESS = ("bad_input", "context_too_long")
 """Codes of an engine that refused the request itself: asking again would not help."""
+COSTLY = ("too_many_calls", "too_many_steps")
+"""Codes of a model that did too much: asking again would cost as much again."""
 
 
 class Completion:
@@ -143,8 +145,8 @@ class Completion:
                 503,
                 "generation_failed",
                 message,
-                # It was charged for what was delivered: whether to pay again is the program's to decide.
-                headers={"x-should-retry": "false"} if view.completion_tokens else {},
+                # It was charged: whether to pay again is the program's to decide.
+                headers={"x-should-retry": "false"} if view.completion_tokens or code in COSTLY else {},
             )
         return finish_reason(view.status, view.receipt.get("finish")), usage_of(view)
 

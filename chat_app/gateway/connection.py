@@ -106,7 +106,8 @@ class Connection:
         self._listening = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
-        with suppress(OSError):
+        # Whatever goes wrong, such as a body beyond its bounds that nobody reads: from here on nobody would be heard.
+        with suppress(Exception):
             while (await self._receive())["type"] != "http.disconnect":
                 pass
         assert self._task is not None

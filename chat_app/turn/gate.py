@@ -1,31 +1,21 @@
 """What of an answer may be released: every piece through its check, as entries of the log.
 
-Reasoning and text are checked each for itself, a call's arguments as a whole. Of a call's name only one that was
-offered gets out, of its id only one that looks like an id: else a model could write there whatever it may not say.
-It does not know engines or stores.
+Reasoning and text are checked as they come, calls at the end (`call_gate`). It does not know engines or stores.
 """
 
-import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
-from chat_app.data.ids import new_id
 from chat_app.data.log.entries import Entry, clean
+from chat_app.safety.review import excerpt
 from chat_app.safety.screen import Screen
 from chat_app.safety.verdict import Verdict
+from chat_app.turn.call_gate import CallGate, Screens
 from chat_app.turn.seal import BETWEEN
 from inference.protocol import Chunk, ToolCall
 
-MOST_CALLS = 128
-"""That one answer may ask for, and one message of a prompt may have."""
 CONTEXT = 2_000
 """Characters that stand in front of a text and that its check still sees."""
-UNKNOWN = "unknown_tool"
-"""Stands for the name of a tool that was not offered."""
-_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-
-Screens = Callable[[str], Screen]
-"""Makes the check of an answer whose beginning, this text, was released already."""
 
 
 class OutputGate:
@@ -46,26 +36,34 @@ class OutputGate:
         built_in: Collection[str],
     ) -> None:
         self.text, self.reasoning = text, reasoning
-        self.calls: list[Entry] = []
+        self._calls = CallGate(screens, own, built_in)
         self.seconds = 0.0
         """Time that the checks took."""
         self._screens = screens
         self._earlier = earlier[-CONTEXT:]
         self._thoughts = screens(self._behind(self._earlier, reasoning))
         self._text: Screen | None = None
-        self._own, self._built_in = own, built_in
-        self._refused: Verdict | None = None
         self._thinking_since: float | None = None
 
     @property
     def blocked(self) -> Verdict | None:
         """Why nothing more is released."""
-        return self._refused or self._thoughts.blocked or (self._text.blocked if self._text else None)
+        return self._calls.blocked or self._thoughts.blocked or (self._text.blocked if self._text else None)
+
+    @property
+    def excerpt(self) -> str:
+        """For who reviews what is blocked, the end of what could be released of it: a call's arguments, the step's
+        reasoning, or its text. Empty while nothing is blocked."""
+        if self.blocked is None:
+            return ""
+        said = self.reasoning if self._thoughts.blocked is not None else self.text
+        said = said if self._calls.blocked is None else self._calls.refused_arguments
+        return excerpt(said, len(said), len(said))
 
     @property
     def anything(self) -> bool:
         """Whether the step has delivered anything at all."""
-        return bool(self.text or self.reasoning or self.calls)
+        return bool(self.text or self.reasoning or self._calls.entries)
 
     async def take(self, chunk: Chunk) -> list[Entry]:
         """What may be released once this chunk has come."""
@@ -94,27 +92,10 @@ class OutputGate:
             entries += self._thought(await self._thoughts.finish()) + self._thought_for()
         if self.blocked is None:
             entries += self._said(await self._text_screen().finish())
-        within = any(call.name not in self._own for call in calls)
-        for call in calls:
-            await self._call(call, taken, within)
-        if self.blocked is not None:
-            self.calls = []
+        if self.blocked is None:
+            await self._calls.check(calls, taken)
         self.seconds += time.perf_counter() - began
-        return entries + self.calls
-
-    async def _call(self, call: ToolCall, taken: Collection[str], within: bool) -> None:
-        arguments, refused = await self._checked(clean(call.arguments))
-        self._refused = self._refused or refused
-        id, _ = await self._checked(call.id) if _ID.fullmatch(call.id) else ("", None)
-        if id != call.id or not id or id in taken or any(id == other.data["id"] for other in self.calls):
-            id = f"call_{new_id()}"
-        name = call.name if call.name in self._own or call.name in self._built_in else UNKNOWN
-        self.calls.append(Entry("tool_call", data={"id": id, "name": name, "arguments": arguments, "built_in": within}))
-
-    async def _checked(self, text: str) -> tuple[str, Verdict | None]:
-        """What may be released of a whole text, and why not all of it."""
-        screen = self._screens("")
-        return await screen.feed(text) + await screen.finish(), screen.blocked
+        return entries + self._calls.entries
 
     def _text_screen(self) -> Screen:
         """Made when the first text comes: its check begins behind the reasoning."""

@@ -21,7 +21,8 @@ class Sealed:
     only if the turn ends with it, has no `model` and no tokens.
 
     Tokens are the engine's count; `estimated` where it could not count. `error` is in a person's words, `code` its
-    kind as a `TurnError` names it. Times in milliseconds since 1970: when its owner began it, had its first token (of a
+    kind as a `TurnError` names it. `excerpt`: for who reviews what is `blocked`, the end of what could be released of
+    that text, reasoning or call. Times in milliseconds since 1970: when its owner began it, had its first token (of a
     model's step), had its last. `screen_us`: microseconds that the checks took.
     """
 
@@ -35,6 +36,7 @@ class Sealed:
     error: str = ""
     code: str = ""
     blocked: Verdict | None = None
+    excerpt: str = ""
     began_at: int = 0
     first_at: int | None = None
     ended_at: int = 0

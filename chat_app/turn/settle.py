@@ -8,7 +8,7 @@ import structlog
 from chat_app.billing.ledger import NOTHING, Ledger
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.log.base import GenerationLog, LogUnavailable
-from chat_app.safety.review import Reviews, excerpt
+from chat_app.safety.review import Reviews
 from chat_app.safety.verdict import Verdict
 from chat_app.sessions.generations import GenerationRow, Generations, Outcome
 from chat_app.sessions.steps import Step, Steps
@@ -51,8 +51,7 @@ class Settlement:
         ended = outcome(turn.job, [*turn.done, last], sealed, turn.writer)
         statements = [*self._generations.finish(row, ended), self._steps.finish(row, last)]
         if sealed.blocked is not None:
-            said = turn.writer.text
-            statements.append(self._review(row, sealed.blocked, excerpt(said, len(said), len(said))))
+            statements.append(self._review(row, sealed.blocked, sealed.excerpt))
         if last.kind == "model":
             statements += self._ledger.settle(account(row), last.seq, held(row), used(last))
         await self._commit(row, ended, sealed.blocked, statements)

@@ -14,9 +14,10 @@ from chat_app.data.log.base import GenerationLog
 from chat_app.data.log.entries import Entry, clean, text_of
 from chat_app.turn.ask import TurnError
 from chat_app.turn.bounds import Bounds
+from chat_app.turn.call_gate import MOST_CALLS, Screens
 from chat_app.turn.cards import ModelCards
 from chat_app.turn.engine import SOON_S, Engine, as_turn_error, at_fault, until_stopped
-from chat_app.turn.gate import MOST_CALLS, OutputGate, Screens
+from chat_app.turn.gate import OutputGate
 from chat_app.turn.job import Job
 from chat_app.turn.progress import Progress
 from chat_app.turn.seal import BETWEEN, Sealed, entries_of_step, sealed_in
@@ -76,13 +77,15 @@ class Streams:
                 words = failure if isinstance(failure, TurnError) else as_turn_error(failure)
                 error, code = clean(words.message), words.code  # It may quote the engine.
             break
+        whole = finish in ("stop", "length", "tool_calls")
         if len(calls) > MOST_CALLS:
             finish, calls, error, code = "failed", (), TOO_MANY_CALLS, "too_many_calls"
         taken = {entry.data["id"] for entry in writer.entries if entry.kind == "tool_call"}
         last += await gate.close(calls, taken)
         if gate.blocked is not None:
             finish, error = "refused", gate.blocked.message
-        charged = gate.anything or finish in ("stop", "length")  # A step that delivered nothing costs nothing.
+        # A step that was cut off before it delivered anything costs nothing. A whole one does, whatever came of it.
+        charged = gate.anything or whole
         sealed = Sealed(
             seq=step.seq,
             model=job.row.model,
@@ -94,6 +97,7 @@ class Streams:
             error=error,
             code=code,
             blocked=gate.blocked,
+            excerpt=gate.excerpt,
             began_at=began_at,
             first_at=counter.first_at,
             ended_at=now_ms(),
@@ -132,7 +136,7 @@ class Streams:
             async for chunk in chunks:
                 counter.take(chunk)
                 entries = await gate.take(chunk)
-                if chunk.finish is not None and gate.blocked is None:
+                if chunk.finish is not None:
                     return chunk.finish, chunk.calls, entries
                 if entries:
                     await turn.writer.write(*entries)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from chat_app.data.log.entries import Entry, decode
-from chat_app.turn.gate import UNKNOWN
+from chat_app.turn.call_gate import UNKNOWN
 from chat_app.ui import words
 from chat_app.ui.markdown import Blocks
 

@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from chat_app.data.log.entries import clean
+
 
 def zone(name: str) -> tzinfo:
     """The browser's time zone by its IANA name; UTC for one that is unknown here."""
@@ -105,7 +107,8 @@ def tool_text(text: str) -> str:
         return f"{text[:MOST_SHOWN]}… ({len(text) - MOST_SHOWN:,} more characters)"
     try:
         read = json.loads(text)
-        laid_out = json.dumps(read, indent=2, ensure_ascii=False) if isinstance(read, dict | list) else text
+        # What is escaped in it may be what no page can hold.
+        laid_out = clean(json.dumps(read, indent=2, ensure_ascii=False)) if isinstance(read, dict | list) else text
     except (ValueError, RecursionError):
         return text
     return laid_out if len(laid_out) <= MOST_SHOWN else text
@@ -120,7 +123,8 @@ def _values(arguments: str) -> str:
         plain = {name: value if isinstance(value, str) else json.dumps(value) for name, value in read.items()}
     except (ValueError, RecursionError):
         return arguments
-    return next(iter(plain.values())) if len(plain) == 1 else ", ".join(f"{name}: {plain[name]}" for name in plain)
+    alone = len(plain) == 1
+    return clean(", ".join(value if alone else f"{name}: {value}" for name, value in plain.items()))
 
 
 def _short(text: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 from chat_app.gateway.completion_messages import MOST_ARGUMENTS
 from chat_app.gateway.completion_request import read_completion
 from chat_app.gateway.errors import ApiError
-from chat_app.turn.gate import MOST_CALLS
+from chat_app.turn.call_gate import MOST_CALLS
 from inference.protocol import Message, ToolCall
 
 USER = {"role": "user", "content": "What is the weather?"}

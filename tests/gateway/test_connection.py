@@ -204,6 +204,17 @@ async def test_a_receive_that_fails_is_a_hang_up() -> None:
             await asyncio.sleep(3600)
 
 
+@pytest.mark.parametrize(("most", "parts"), [(3, 10_000), (1_000, 3)], ids=["too large", "too many parts"])
+async def test_a_body_that_nobody_reads_and_that_breaks_its_bounds_is_a_hang_up(
+    most: int, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "MOST_PARTS", parts)
+    program = Program(*[part(b"a", True)] * 9)
+    with pytest.raises(HungUp):
+        async with asyncio.timeout(5), Connection(edge.bounded(program.receive, most), program.send):
+            await asyncio.sleep(3600)
+
+
 async def test_an_error_within_stays_itself() -> None:
     with pytest.raises(ValueError, match="mine"):
         async with Program().connection:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 import redis.asyncio
@@ -243,6 +244,7 @@ async def test_a_request_that_the_engine_refuses_is_the_programs_own_mistake_in_
         ("failed", "bad_input", 5),
         ("failed", "context_too_long", 1),
         ("failed", "engine_unavailable", 0),
+        ("failed", "too_many_calls", 0),
         ("streaming", "", 0),
     ],
 )
@@ -266,7 +268,28 @@ async def test_an_answer_that_fails_later_is_not_the_programs_own_mistake(
     if isinstance(error.value, openai.APIStatusError):
         assert error.value.status_code == 503
         # It was charged: whether to pay again is the program's to decide, not its client's.
-        assert error.value.response.headers.get("x-should-retry") == ("false" if tokens else None)
+        once = tokens or code == "too_many_calls"
+        assert error.value.response.headers.get("x-should-retry") == ("false" if once else None)
+
+
+async def test_a_follower_that_sends_more_than_an_address_takes_is_let_go(served: Served) -> None:
+    _, stream, generation, _ = await begin(served, SLOW, **{"X-Parley-Detach": "true"})
+    await stream.close()
+
+    async def endless() -> AsyncGenerator[bytes]:
+        while True:
+            yield b"x" * 65_536
+            await asyncio.sleep(0)
+
+    url = f"{served.url}/v1/generations/{generation}/events"
+    async with asyncio.timeout(10):
+        with suppress(aiohttp.ClientError):
+            async with served.http.get(url, data=endless(), headers=served.bearer) as response:
+                await response.read()
+    view = await served.parley.generations.view(served.who, generation)
+    assert not view.ended, "it was let go before the answer had ended, and did not stop it"
+    await served.parley.turns.stop(served.who, generation)
+    assert await served.settled(generation) == "stopped"
 
 
 async def test_a_hundred_connections_that_break_leave_nothing_behind(served: Served) -> None:

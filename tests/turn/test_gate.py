@@ -7,7 +7,8 @@ import pytest
 from chat_app.data.log.entries import encode
 from chat_app.safety.screen import RuleScreen
 from chat_app.safety.verdict import Verdict, refused
-from chat_app.turn.gate import UNKNOWN, OutputGate
+from chat_app.turn.call_gate import UNKNOWN
+from chat_app.turn.gate import OutputGate
 from chat_app.turn.seal import BETWEEN
 from inference.protocol import Chunk, ToolCall
 
@@ -108,7 +109,14 @@ async def test_a_key_in_a_calls_arguments_blocks_the_answer_and_the_calls() -> N
     calls = (ToolCall("1", "calculator", '{"expression": "1+1"}'), ToolCall("2", "search", f'{{"query": "{KEY}"}}'))
     assert await step.close(calls) == []
     assert step.blocked is not None
-    assert step.calls == []
+    assert step.anything  # The text.
+
+
+async def test_what_is_blocked_already_checks_no_calls() -> None:
+    step = release()
+    await step.take(Chunk("", 2, reasoning=f"The key is {KEY} "))
+    assert await step.close([ToolCall("1", "search", f'{{"query": "{KEY}"}}')]) == []
+    assert step.excerpt == "The key is AKIA"
 
 
 async def test_calls_say_whether_parley_runs_them() -> None:

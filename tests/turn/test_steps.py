@@ -13,7 +13,7 @@ from chat_app.data.log.entries import decode, text_of
 from chat_app.tools import BUILT_IN
 from chat_app.tools.calculator import _FUNCTIONS
 from chat_app.turn import Started
-from chat_app.turn.gate import MOST_CALLS, UNKNOWN
+from chat_app.turn.call_gate import MOST_CALLS, UNKNOWN
 from chat_app.turn.seal import BETWEEN
 from chat_app.turn.stream import TOO_MANY_CALLS
 from chat_app.turn.tool import NOT_TOGETHER

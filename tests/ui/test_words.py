@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from chat_app.data.log.entries import Entry as LogEntry
-from chat_app.data.log.entries import encode
+from chat_app.data.log.entries import clean, encode
 from chat_app.sessions.threads import MessageView, ThreadLine
 from chat_app.ui import words
-from chat_app.ui.parts import Part
+from chat_app.ui.parts import Part, Parts
 from chat_app.ui.state.entry import entry, grouped
 
 TODAY = date(2026, 11, 23)
@@ -239,3 +239,30 @@ def test_a_receipt_lists_its_steps_when_there_are_several() -> None:
 )
 def test_the_position_in_the_queue(position: int, eta_s: float, said: str) -> None:
     assert words.queue_position(position, eta_s) == said
+
+
+HALF = r"\ud83d"
+"""Half an emoji, as a model's arguments have it: plain ASCII until they are decoded."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (f'{{"expression": "1+1 {HALF}"}}', "1+1 ?"),
+        (f'{{"expression": ["1+1 {HALF}"]}}', None),
+        (f'{{"a{HALF}": "1", "b": "2"}}', "a?: 1, b: 2"),
+        (r'{"expression": "1\u0000+\u001e1\u007f"}', "1+1"),
+    ],
+)
+def test_what_a_call_hides_in_escapes_is_shown_as_any_page_can_hold_it(arguments: str, asked: str | None) -> None:
+    call = LogEntry("tool_call", data={"id": "c", "name": "calculator", "arguments": arguments})
+    result = LogEntry("tool_result", data={"id": "c", "name": "calculator", "content": arguments, "failed": False})
+    running, ended = Parts(), Parts()
+    running.feed([call])
+    ended.feed([call, result])
+    for part in (*running.whole, *ended.whole):
+        for text in (part.label, part.arguments, part.result):
+            assert text == clean(text)
+            assert text.encode().decode() == text
+    if asked is not None:
+        assert words.tool_use("calculator", arguments, "", "done") == f"Used calculator: {asked}"

@@ -135,7 +135,7 @@ def build(settings: Settings) -> Parley:
         preparation=preparation,
         hold=Hold(db, ledger, threads, generations, steps, bounds),
         settlement=settlement,
-        work=worker.work,
+        work=lambda row, job: worker.work(row, job),  # Looked up late: benches put themselves around it.
     )
     return Parley(
         settings=settings,

@@ -54,10 +54,10 @@ def _work(parley: Parley, witness: Witness, reach: Reach) -> None:
     """A turn keeps its fault when another replica takes it over, or another life of the same one."""
     work = parley.worker.work
 
-    async def working(row: Any) -> None:
+    async def working(row: Any, job: Any = None) -> None:
         CURRENT.set(witness.turns.get(row.id))
         HERE.set(reach)
-        await work(row)
+        await work(row, job)
 
     parley.worker.work = working  # type: ignore[method-assign]
 

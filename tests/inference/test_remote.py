@@ -288,9 +288,9 @@ async def test_closing_a_stream_stops_the_server(connect: Connect, start_service
     engine = await connect(url)
     async with aclosing(engine.stream(request(script(tokens=1000, rate=50), max_tokens=1000))) as chunks:
         await anext(chunks)
-        assert service.running == 1
+        assert service.status()["running"] == 1
     async with asyncio.timeout(2):
-        while service.running:
+        while service.status()["running"]:
             await asyncio.sleep(0.01)
     assert service.status()["cancelled"] == 1
 

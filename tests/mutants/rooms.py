@@ -39,16 +39,20 @@ ROOMS = (
     Room(
         "log",
         ("chat_app/data/log", "chat_app/data/valkey.py", "chat_app/data/cancel.py"),
-        tuple(f"tests/data/test_{name}*.py" for name in ("log", "mirror", "entries", "stops", "cancel")),
+        tuple(f"tests/data/test_{name}*.py" for name in ("log", "mirror", "entries", "stops", "cancel", "closing")),
     ),
-    Room("leases", ("chat_app/data/leases",), ("tests/data/test_lease*.py", "tests/sessions/test_ownership.py")),
+    Room(
+        "leases",
+        ("chat_app/data/leases",),
+        ("tests/data/test_lease*.py", "tests/data/test_closing.py", "tests/sessions/test_ownership.py"),
+    ),
     Room("limits", ("chat_app/data/limits",), ("tests/data/test_limits*.py",)),
     Room(
         "database",
         ("chat_app/data/db", "chat_app/data/migrations.py", "chat_app/data/home.py", "chat_app/data/ids.py"),
         tuple(
             f"tests/data/test_{name}*.py"
-            for name in ("database", "group_commit", "inline_reader", "merge", "migrations", "home")
+            for name in ("database", "group_commit", "inline_reader", "merge", "migrations", "home", "ids", "closing")
         ),
     ),
     Room(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.__main__ import Suite, sample
+from tests.mutants.__main__ import sample
 from tests.mutants.rooms import Room
 from tests.mutants.sites import sites
 
@@ -83,6 +83,6 @@ def test_in_parleys_own_files(path: str, joined: tuple[str, ...], added: str) ->
 
 
 def test_the_same_seed_makes_the_same_choice() -> None:
-    suites = [Suite(Room("limits", ("chat_app/data/limits",), ()), [], 0)]
-    one, two, other = (sample(ROOT, suites, [], 20, seed) for seed in (9, 9, 10))
+    rooms = [Room("limits", ("chat_app/data/limits",), ())]
+    one, two, other = (sample(ROOT, rooms, [], 20, seed) for seed in (9, 9, 10))
     assert one == two != other

@@ -7,6 +7,7 @@ from itertools import count
 
 from chat_app.data.cancel import cancelled
 from chat_app.data.db.base import Database
+from chat_app.data.ids import now_ms
 from chat_app.data.leases.base import Leases, LeasesUnavailable
 from chat_app.sessions.generations import GenerationRow, Generations, Outcome
 from chat_app.sessions.ownership import Ownership
@@ -18,8 +19,8 @@ _ids = count()
 
 def new_row(owner: str, job_version: int = 1) -> GenerationRow:
     """A job that nobody has written yet."""
-    number = next(_ids)
-    return GenerationRow(f"g{number}", "t", "ada", "free", "2026-11", number, owner=owner, job_version=job_version)
+    number, now = next(_ids), now_ms()
+    return GenerationRow(f"g{number}", "t", "ada", "free", "2026-11", now, owner=owner, job_version=job_version)
 
 
 class Process:

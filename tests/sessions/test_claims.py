@@ -10,8 +10,9 @@ import pytest
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from chat_app.data.db.base import Database, Row, Statement, Value
+from chat_app.data.ids import now_ms
 from chat_app.data.tables.sessions import ACTIVE
-from chat_app.sessions.generations import ENDED, Generations, Outcome
+from chat_app.sessions.generations import ENDED, LEFT_MS, Generations, Outcome
 from tests.sessions.rows import row, stored
 from tests.sessions.thread_author import ADA, Author, add_people
 
@@ -70,9 +71,15 @@ async def test_the_oldest_are_claimed_first_and_only_of_that_owner(db: Database,
 
 async def test_a_newer_release_keeps_its_jobs(db: Database, generations: Generations) -> None:
     for version in (0, 1, 2, 3):
-        await db.batch(generations.create(replace(row(f"v{version}"), job_version=version)))
+        await db.batch(generations.create(replace(row(f"v{version}", created_at=now_ms()), job_version=version)))
     assert {claimed.id for claimed in await generations.claim("ann", "bob", 10, 2)} == {"v0", "v1", "v2"}
     assert [claimed.id for claimed in await generations.claim("ann", "bob", 10, 3)] == ["v3"]
+
+
+async def test_a_newer_release_keeps_its_jobs_for_an_hour(db: Database, generations: Generations) -> None:
+    for id, age in (("fresh", LEFT_MS - 60_000), ("old", LEFT_MS + 1)):
+        await db.batch(generations.create(replace(row(id, created_at=now_ms() - age), job_version=3)))
+    assert [claimed.id for claimed in await generations.claim("ann", "bob", 10, 2)] == ["old"]
 
 
 @pytest.mark.parametrize("status", sorted(ENDED))

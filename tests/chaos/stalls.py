@@ -1,4 +1,4 @@
-"""Stops a running turn at a certain place, from outside: its rows are locked, or its log takes nothing."""
+"""Stops a running turn at a certain place, from outside: its rows are locked."""
 
 import asyncio
 import sqlite3
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 import asyncpg
-import redis
 
 LAST_STEP = "SELECT MAX(seq) FROM step WHERE generation_id = "
 
@@ -28,14 +27,6 @@ class Stalls(Protocol):
         """From when the tool's step runs nothing is committed. Raises `Missed`."""
         ...
 
-    def log(self) -> AbstractAsyncContextManager[None]:
-        """Nothing is appended to the log meanwhile."""
-        ...
-
-    async def begun(self, step: int) -> None:
-        """Wait until that step is committed."""
-        ...
-
 
 class OfSqlite:
     """Another program that writes to the files."""
@@ -44,29 +35,17 @@ class OfSqlite:
         self._home = home
         self._last = f"{LAST_STEP}'{generation}'"
 
-    def rows(self) -> AbstractAsyncContextManager[None]:
-        return self._locked("parley.db")
-
-    def log(self) -> AbstractAsyncContextManager[None]:
-        return self._locked("log.db")
+    @asynccontextmanager
+    async def rows(self) -> AsyncGenerator[None, None]:
+        with closing(self._open("parley.db", 10.0)) as database:
+            await asyncio.to_thread(database.execute, "BEGIN IMMEDIATE")
+            yield
+            database.execute("ROLLBACK")
 
     @asynccontextmanager
     async def in_the_tool(self) -> AsyncGenerator[None, None]:
         with closing(self._open("parley.db", 0.0)) as database:
             await asyncio.to_thread(self._catch, database)
-            yield
-            database.execute("ROLLBACK")
-
-    async def begun(self, step: int) -> None:
-        with closing(self._open("parley.db", 10.0)) as database:
-            async with asyncio.timeout(30):
-                while database.execute(self._last).fetchone()[0] < step:
-                    await asyncio.sleep(0.01)
-
-    @asynccontextmanager
-    async def _locked(self, file: str) -> AsyncGenerator[None, None]:
-        with closing(self._open(file, 10.0)) as database:
-            await asyncio.to_thread(database.execute, "BEGIN IMMEDIATE")
             yield
             database.execute("ROLLBACK")
 
@@ -88,11 +67,10 @@ class OfSqlite:
 
 
 class OfServers:
-    """A session that has locked the row in PostgreSQL, and a Valkey that takes no writes."""
+    """A session that has locked the row in PostgreSQL."""
 
-    def __init__(self, database: str, valkey: str, generation: str) -> None:
+    def __init__(self, database: str, generation: str) -> None:
         self._database = database
-        self._valkey = valkey
         self._lock = f"SELECT 1 FROM generation WHERE id = '{generation}' FOR UPDATE"
         self._last = f"{LAST_STEP}'{generation}'"
 
@@ -101,15 +79,6 @@ class OfServers:
         async with self._connected() as connection, connection.transaction():
             await connection.execute(self._lock)
             yield
-
-    @asynccontextmanager
-    async def log(self) -> AsyncGenerator[None, None]:
-        with redis.Redis.from_url(self._valkey) as valkey:
-            valkey.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
-            try:
-                yield
-            finally:
-                valkey.execute_command("CLIENT", "UNPAUSE")
 
     @asynccontextmanager
     async def in_the_tool(self) -> AsyncGenerator[None, None]:
@@ -126,11 +95,6 @@ class OfServers:
                     raise Missed
             yield
             await held.rollback()
-
-    async def begun(self, step: int) -> None:
-        async with self._connected() as connection, asyncio.timeout(30):
-            while await connection.fetchval(self._last) < step:
-                await asyncio.sleep(0.01)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]", None]:

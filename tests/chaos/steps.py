@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 
 from chat_app.turn.seal import BETWEEN
 from inference.engines.scripted import scripted_text
@@ -60,23 +59,16 @@ async def _kill_at(
         await asyncio.to_thread(program.follow, generation, before + ENOUGH)
         return kill()
     # Over one connection: to open another while the database is locked could wait for it.
-    sealed = asyncio.ensure_future(asyncio.to_thread(program.follow, generation, kind="sealed"))
+    until = "tool_result" if place == PLACES[3] else "sealed"
+    reached = asyncio.ensure_future(asyncio.to_thread(program.follow, generation, kind=until))
     while len(program.seen) < ENOUGH:
-        assert not sealed.done(), "it ended before anything was seen"
+        assert not reached.done(), "it ended before anything was seen"
         await asyncio.sleep(0.01)
-    if place == PLACES[2]:
-        async with stalls.in_the_tool():
-            kill()
-        await sealed
-        return
-    async with AsyncExitStack() as log_held:
-        async with stalls.rows():
-            await sealed
-            if place == PLACES[1]:
-                return kill()
-            await log_held.enter_async_context(stalls.log())
-        await stalls.begun(3)
+    async with stalls.rows() if place == PLACES[1] else stalls.in_the_tool():
+        if place != PLACES[2]:
+            await reached
         kill()
+    await reached
 
 
 def charged_right(program: Program, entries: list[tuple[str, int]]) -> None:

@@ -77,7 +77,7 @@ async def test_the_owner_is_killed_in_and_between_the_steps_of_a_turn(fleet: Fle
     at = steps.PLACES.index(place)
     owner, survivor = fleet.replicas if at % 2 == 0 else fleet.replicas[::-1]
     there = Program(owner.url, fleet.key)
-    stalls = partial(OfServers, fleet.database, shared_valkey())
+    stalls = partial(OfServers, fleet.database)
     question, generation = await steps.begin_and_kill(place, there, 40 + 100 * at, stalls, owner.kill9)
     there.url = survivor.url
     assert await asyncio.to_thread(there.follow, generation) == steps.whole(question)

@@ -99,8 +99,12 @@ class SteadyClient:
         patience: float | None = None,
     ) -> int:
         """As the client's, but waits for an engine that is just being started: `patience` seconds, 20 by default."""
-        seconds = COUNT_PATIENCE_S if patience is None else patience
-        return await self._once_there(seconds)(self._client.count, model, messages, continue_from, tools)
+        try:
+            return await self._client.count(model, messages, continue_from, tools)
+        except (EngineDied, Overloaded):
+            # Only now: what repeats it costs more than most counts.
+            seconds = COUNT_PATIENCE_S if patience is None else patience
+            return await self._once_there(seconds)(self._client.count, model, messages, continue_from, tools)
 
     async def models(self) -> list[ModelCard]:
         """As the client's, with the same patience as `count`."""

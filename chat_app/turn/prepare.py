@@ -17,7 +17,7 @@ from chat_app.turn.ask import Ask, TurnError, too_long
 from chat_app.turn.cards import ModelCards, first_able
 from chat_app.turn.engine import as_turn_error
 from chat_app.turn.job import Candidate, Job
-from inference.protocol import CannotCount, EngineError, ModelCard, Sampling, needs_tools
+from inference.protocol import CannotCount, EngineError, ModelCard, Sampling, Tool, needs_tools
 
 
 class Preparation:
@@ -76,40 +76,22 @@ class Preparation:
     ) -> Job:
         """The job for the first of these models; those of the others that have its window may stand in for it."""
         card, *others = cards
-        context = window(card)
-        bounds = (terms.max_output_tokens, self._settings.max_output_tokens)
-        most = min(bound for bound in bounds if bound)
-        asked = ask.sampling or Sampling(max_tokens=0, temperature=self._settings.temperature)
-        answer = min(asked.max_tokens or most, most)
+        sampling = self._sampling(ask, terms)
         built_in = ask.built_in or (self._settings.tool_names if ask.exchange and "tools" in card.abilities else ())
         tools = (*ask.tools, *(BUILT_IN[name].definition for name in built_in))
         needed = needs_tools(ask.messages, tools)
         if needed and calls_tools(card) is False:
             raise without_tools(card, await self._cards.offered())
-        serving = (card, *(other for other in others if serves(other, context, needed)))
-        count = self._cards.counter(card.id, patience)
-        try:
-            if needed and calls_tools(card) is None and card.state:
-                await count(ask.messages, tools)  # Our own service loads it for that, and refuses what it cannot do.
-            prompt = await build(
-                conversation(ask.messages, self._settings.system_prompt, "thread" if ask.exchange else "request"),
-                context=context,
-                answer=answer,
-                count=count,
-                measure=await self._cards.measure(card.id, card.context, patience),
-                tools=tools,
-                positions=ask.positions,
-                since=ask.since if ask.since_model == card.id else None,
-            )
-            if not prompt.counted and context - prompt.tokens < answer:
-                prompt = await self.counted(prompt, card.id, patience)
-        except TooLong as error:
-            raise too_long(error, card.id) from error
+        serving = (card, *(other for other in others if serves(other, window(card), needed)))
+        if needed and calls_tools(card) is None and card.state:
+            # Our own service loads it for that, and refuses what it cannot do.
+            await self._cards.counter(card.id, patience)(ask.messages, tools)
+        prompt = await self._prompt(ask, card, sampling.max_tokens, tools, patience)
         row.model = card.id
         return Job(
             row,
             prompt,
-            replace(asked, max_tokens=min(answer, context - prompt.tokens)),
+            replace(sampling, max_tokens=min(sampling.max_tokens, window(card) - prompt.tokens)),
             await self._candidates(serving),
             route,
             terms.weight,
@@ -117,6 +99,34 @@ class Preparation:
             ask.tool_choice,
             tuple(built_in),
         )
+
+    def _sampling(self, ask: Ask, terms: Terms) -> Sampling:
+        """As it was asked, with no more tokens than plan and installation allow."""
+        bounds = (terms.max_output_tokens, self._settings.max_output_tokens)
+        most = min(bound for bound in bounds if bound)
+        asked = ask.sampling or Sampling(max_tokens=0, temperature=self._settings.temperature)
+        return replace(asked, max_tokens=min(asked.max_tokens or most, most))
+
+    async def _prompt(
+        self, ask: Ask, card: ModelCard, answer: int, tools: Sequence[Tool], patience: float | None
+    ) -> Prompt:
+        """What the model reads: counted by its engine if an estimate leaves less room than `answer` tokens."""
+        try:
+            prompt = await build(
+                conversation(ask.messages, self._settings.system_prompt, "thread" if ask.exchange else "request"),
+                context=window(card),
+                answer=answer,
+                count=self._cards.counter(card.id, patience),
+                measure=await self._cards.measure(card.id, card.context, patience),
+                tools=tools,
+                positions=ask.positions,
+                since=ask.since if ask.since_model == card.id else None,
+            )
+            if not prompt.counted and window(card) - prompt.tokens < answer:
+                prompt = await self.counted(prompt, card.id, patience)
+        except TooLong as error:
+            raise too_long(error, card.id) from error
+        return prompt
 
     async def counted(self, prompt: Prompt, model: str, patience: float | None = None) -> Prompt:
         """The prompt with the engine's own count, where it can count. Raises `EngineError`."""

@@ -38,25 +38,28 @@ def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) 
         first_token_at=first_at,
         finished_at=now,
         **spent,
-        receipt={
-            "model": row.model,
+        receipt=basics(row, sealed.finish, now)
+        | {
             "route": job.route,
-            "plan": row.plan_id,
             **spent,
             "queue_ms": elapsed_ms(row.created_at, ends[0].began_at) if timed and ends else None,
             "ttft_ms": elapsed_ms(row.created_at, first_at) if timed and first_at else None,
-            "total_ms": elapsed_ms(row.created_at, now),
             "tokens_per_s": _tokens_per_s(ends) if timed else None,
             "kept_messages": job.prompt.kept,
             "dropped_messages": job.prompt.dropped,
             "attempts": row.attempts,
-            "finish": sealed.finish,
             "screen_ms": round(sum(end.screen_us for end in ends) / 1000, 2),
             **({"estimated": True} if any(end.estimated for end in ends) else {}),
             **lines(steps),
             **({"code": sealed.code} if sealed.code else {}),
         },
     )
+
+
+def basics(row: GenerationRow, finish: str, finished_at: int) -> dict[str, Any]:
+    """What the receipt of every turn says, however it ended."""
+    total_ms = elapsed_ms(row.created_at, finished_at)
+    return {"model": row.model, "plan": row.plan_id, "finish": finish, "total_ms": total_ms}
 
 
 def _tokens_per_s(ends: Sequence[Sealed]) -> float | None:
@@ -107,9 +110,7 @@ def elapsed_ms(since: int, until: int) -> int:
 def refusal(row: GenerationRow, verdict: Verdict) -> Outcome:
     """The outcome of a turn that the input check refused before anything was sent."""
     now = now_ms()
-    total_ms = elapsed_ms(row.created_at, now)
-    receipt = {"model": row.model, "plan": row.plan_id, "finish": "refused", "total_ms": total_ms}
-    return Outcome("refused", error=verdict.message, finished_at=now, receipt=receipt)
+    return Outcome("refused", error=verdict.message, finished_at=now, receipt=basics(row, "refused", now))
 
 
 def event(row: GenerationRow, ended: Outcome, verdict: Verdict | None) -> TurnEvent:

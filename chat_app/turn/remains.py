@@ -7,7 +7,7 @@ from chat_app.data.ids import now_ms
 from chat_app.data.log.entries import clean, decode, encode, text_of
 from chat_app.sessions.generations import GenerationRow, Outcome
 from chat_app.sessions.steps import Step
-from chat_app.turn.receipt import elapsed_ms, lines, spent_in
+from chat_app.turn.receipt import basics, lines, spent_in
 
 
 def given_up(row: GenerationRow, error: str, steps: Sequence[Step], log: str) -> Outcome:
@@ -31,13 +31,5 @@ def given_up(row: GenerationRow, error: str, steps: Sequence[Step], log: str) ->
         first_token_at=row.first_token_at,
         finished_at=now,
         **spent,
-        receipt={
-            "model": row.model,
-            "plan": row.plan_id,
-            "finish": "failed",
-            "total_ms": elapsed_ms(row.created_at, now),
-            "attempts": row.attempts,
-            **spent,
-            **lines(steps),
-        },
+        receipt=basics(row, "failed", now) | {"attempts": row.attempts, **spent, **lines(steps)},
     )

@@ -1,69 +1,17 @@
 """An answer as a durable job: a program that hangs up, comes back elsewhere, looks on, or stops it."""
 
 import asyncio
-import json
-import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import openai
 import pytest
-import redis.asyncio
-from openai import AsyncOpenAI
 
-from chat_app.data.db.base import DatabaseUnavailable
-from chat_app.data.log.entries import Entry
-from chat_app.gateway import completions
-from chat_app.sessions.viewer import Gone, Update
+from tests.gateway.generations import SLOW, STEADY, asked, begin, events, raw_events
 from tests.gateway.served import Served, served_by, serving
 from tests.parley import StartParley, answer, expected, fleet_settings, person, script
-
-SLOW = script(tokens=2_000, rate=50, seed=5)
-STEADY = script(tokens=120, rate=100, seed=6)
-
-
-def asked(question: str, **fields: Any) -> dict[str, Any]:
-    return {"model": "scripted", "messages": [{"role": "user", "content": question}], **fields}
-
-
-async def begin(served: Served, question: str, **headers: str) -> tuple[AsyncOpenAI, Any, str, str]:
-    """A stream of which some text has been read: its client, itself, the generation and the text."""
-    client = served.client()
-    stream = await client.chat.completions.create(**asked(question), stream=True, extra_headers=headers)
-    text, generation = "", ""
-    async for chunk in stream:
-        generation = chunk.id.removeprefix("chatcmpl-")
-        text += chunk.choices[0].delta.content or ""
-        if len(text) > 20:
-            break
-    return client, stream, generation, text
-
-
-async def raw_events(served: Served, path: str, **headers: str) -> list[tuple[str, int | None, dict[str, Any]]]:
-    """Name, id and data of each event of a stream."""
-    async with served.http.get(served.url + path, headers={**served.bearer, **headers}) as response:
-        assert response.status == 200, await response.text()
-        assert response.content_type == "text/event-stream"
-        stream = (await response.read()).decode()
-    found = []
-    for event in stream.removesuffix("\n\n").split("\n\n"):
-        fields = dict(field.split(": ", 1) for field in event.split("\n"))
-        place = int(fields["id"]) if "id" in fields else None
-        found.append((fields.get("event", ""), place, json.loads(fields["data"])))
-    return found
-
-
-async def events(served: Served, path: str, **headers: str) -> tuple[str, list[int], dict[str, Any]]:
-    """The text, the ids of its events and the final state of an event stream of a plain answer."""
-    *found, (last, _, ended) = await raw_events(served, path, **headers)
-    assert last == "end"
-    assert [name for name, _, _ in found if name] == (["sealed"] if found else [])
-    said = [(place, data["text"]) for name, place, data in found if not name]
-    return "".join(text for _, text in said), [place for place, _ in said if place is not None], ended
 
 
 async def test_a_program_that_hangs_up_stops_its_answer(served_anywhere: Served) -> None:
@@ -208,70 +156,6 @@ async def test_an_offset_is_a_number(served: Served, offset: str) -> None:
         assert (await response.json())["error"]["param"] == "offset"
 
 
-async def test_an_engine_that_does_not_come_back_is_an_error_in_both_ways(served: Served) -> None:
-    served.parley.engine._patience = 0.2
-    question = script(refuse="died")
-    with pytest.raises(openai.APIError) as streamed:
-        async for _ in await served.client().chat.completions.create(**asked(question), stream=True):
-            pass
-    assert "/v1/generations/" in streamed.value.message
-    with pytest.raises(openai.InternalServerError) as whole:
-        await served.client().chat.completions.create(**asked(question))
-    assert whole.value.code == "generation_failed"
-
-
-async def test_a_request_that_the_engine_refuses_is_the_programs_own_mistake_in_both_ways(served: Served) -> None:
-    for refuse, code, words in (
-        ("bad", "bad_input", "the script says: bad request"),
-        ("context", "context_length_exceeded", "too long for the model"),
-    ):
-        question = script(refuse=refuse)
-        with pytest.raises(openai.BadRequestError, match=words) as whole:
-            await served.client().chat.completions.create(**asked(question))
-        assert (whole.value.code, whole.value.type) == (code, "invalid_request_error")
-        with pytest.raises(openai.APIError, match=words) as streamed:
-            async for _ in await served.client().chat.completions.create(**asked(question), stream=True):
-                pass
-        assert streamed.value.code == code
-    month = await served.parley.ledger.allowance(served.who.user_id, None)
-    assert (month.used, month.held) == (0, 0)
-
-
-@pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize(
-    ("status", "code", "tokens"),
-    [
-        ("failed", "bad_input", 5),
-        ("failed", "context_too_long", 1),
-        ("failed", "engine_unavailable", 0),
-        ("failed", "too_many_calls", 0),
-        ("streaming", "", 0),
-    ],
-)
-async def test_an_answer_that_fails_later_is_not_the_programs_own_mistake(
-    served: Served, stream: bool, status: str, code: str, tokens: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    view = type(served.parley.generations).view
-
-    async def failed(*args: Any) -> Any:
-        seen = await view(*args)
-        receipt = {**seen.receipt, "code": code}
-        return replace(seen, status=status, error="It broke.", receipt=receipt, completion_tokens=tokens)
-
-    monkeypatch.setattr(type(served.parley.generations), "view", failed)
-    monkeypatch.setattr(completions, "ending", lambda *_: None)  # its seals do not say how it ended: its row does
-    call = served.client().chat.completions.create(**asked(script(tokens=5, rate=0)), stream=stream)
-    with pytest.raises(openai.APIError, match=r"It broke\. What there is of the answer") as error:
-        async for _ in await call:
-            pass
-    assert (error.value.code, error.value.type) == ("generation_failed", "server_error")
-    if isinstance(error.value, openai.APIStatusError):
-        assert error.value.status_code == 503
-        # It was charged: whether to pay again is the program's to decide, not its client's.
-        once = tokens or code == "too_many_calls"
-        assert error.value.response.headers.get("x-should-retry") == ("false" if once else None)
-
-
 async def test_a_follower_that_sends_more_than_an_address_takes_is_let_go(served: Served) -> None:
     _, stream, generation, _ = await begin(served, SLOW, **{"X-Parley-Detach": "true"})
     await stream.close()
@@ -336,80 +220,3 @@ async def test_any_replica_gives_the_rest_and_stops(
 
 
 # What is not kept any more -------------------------------------------------------------------------------------------
-
-
-async def forget(served: Served, generation: str) -> None:
-    """What an hour does to a call: its log is not there any more."""
-    settings = served.parley.settings
-    if address := settings.redis_url.get_secret_value():
-        async with redis.asyncio.from_url(address) as server:
-            await server.flushdb()
-        return
-    with closing(sqlite3.connect(settings.home / "log.db")) as log, log:
-        for table, column in (("piece", "generation"), ("generation", "id")):
-            assert log.execute(f"DELETE FROM {table} WHERE {column} = ?", (generation,)).rowcount
-
-
-async def test_what_is_gone_is_said_and_the_rest_kept(served_anywhere: Served) -> None:
-    answer = await served_anywhere.client().chat.completions.create(**asked(STEADY))
-    generation = answer.id.removeprefix("chatcmpl-")
-    length = len(expected(STEADY))
-    await forget(served_anywhere, generation)
-    url = f"{served_anywhere.url}/v1/generations/{generation}"
-    async with served_anywhere.http.get(url, headers=served_anywhere.bearer) as response:
-        assert response.status == 200
-        body = await response.json()
-    assert (body["text"], body["entries"], body["gone"], body["log_length"]) == (None, None, True, length)
-    assert (body["status"], body["usage"]["completion_tokens"]) == ("done", 120)
-    async with served_anywhere.http.get(f"{url}/events?offset=5", headers=served_anywhere.bearer) as response:
-        assert (response.status, response.content_type) == (410, "application/json")
-        error = (await response.json())["error"]
-    assert (error["code"], error["type"]) == ("text_gone", "invalid_request_error")
-    assert error["message"] == f"The text of this answer is not kept any more; its log had {length:,} characters."
-
-
-async def test_what_goes_while_it_is_followed_is_the_last_event(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, stream, generation, _ = await begin(served, SLOW)
-
-    async def gone(*_: object, **__: object) -> AsyncGenerator[Update, None]:
-        yield Update(0, (Entry("text", "ab"),), 2)
-        raise Gone(1_234)
-
-    monkeypatch.setattr(type(served.parley.viewer), "follow", gone)
-    *_, (name, place, data) = await raw_events(served, f"/v1/generations/{generation}/events")
-    assert (name, place, data["error"]["code"]) == ("error", None, "text_gone")
-    assert "1,234" in data["error"]["message"]
-    await stream.close()
-
-
-@pytest.mark.parametrize("stream", [True, False])
-async def test_a_call_whose_text_is_lost_is_an_error_and_never_an_empty_answer(
-    served: Served, stream: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def gone(*_: object, **__: object) -> AsyncGenerator[Update, None]:
-        yield Update(0, (), 0)
-        raise Gone(7)
-
-    monkeypatch.setattr(type(served.parley.viewer), "follow", gone)
-    with pytest.raises(openai.APIError) as error:
-        answer = await served.client().chat.completions.create(**asked(script(tokens=2, rate=0)), stream=stream)
-        async for _ in answer:
-            raise AssertionError("there is nothing to show")
-    assert error.value.code == "text_gone"
-
-
-async def test_a_lost_database_ends_a_follower_with_an_error(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = await served.client().chat.completions.create(**asked(script(tokens=2, rate=0)))
-    view, asked_for = type(served.parley.generations).view, []
-
-    async def once(*args: Any) -> Any:
-        asked_for.append(args)
-        if len(asked_for) > 1:
-            raise DatabaseUnavailable("database is locked")
-        return await view(*args)
-
-    monkeypatch.setattr(type(served.parley.generations), "view", once)
-    *_, (name, _, data) = await raw_events(served, f"/v1/generations/{answer.id}/events")
-    assert (name, data["error"]["code"]) == ("error", "storage_unavailable")

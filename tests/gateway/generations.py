@@ -9,8 +9,6 @@ from tests.gateway.served import Served
 from tests.parley import script
 
 SLOW = script(tokens=2_000, rate=50, seed=5)
-
-
 STEADY = script(tokens=120, rate=100, seed=6)
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 import orjson
 import pytest
@@ -12,6 +13,7 @@ from aiohttp import web
 
 from inference import client as client_module
 from inference.client import InferenceClient
+from inference.gathering import STEADY, Gathering
 from inference.protocol import Chunk, EngineDied, Request
 from tests.inference.conftest import Handler, StartServer, StartService, collect, request, script, text_of
 
@@ -181,3 +183,149 @@ async def test_a_text_that_comes_fast_is_not_held_without_bound(start_server: St
     assert len(text_of(chunks)) == 10 * len(big)
     assert len(chunks) > 3
     await client.close()
+
+
+class Looks:
+    """Counts how often the process is woken to look at a connection."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.made: list[Gathering] = []
+
+    def gathering(self, *args: Any) -> Gathering:
+        made = Gathering(*args)
+        self.made.append(made)
+        received = made.data_received
+
+        def counted(data: bytes) -> None:
+            self.times += 1
+            received(data)
+
+        made.data_received = counted  # type: ignore[method-assign]
+        return made
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    made = Looks()
+    monkeypatch.setattr(client_module, "Gathering", made.gathering)
+    monkeypatch.setattr(client_module, "EACH_S", 0.05)
+    return made
+
+
+def steady(*last: bytes, words: int = 100, abort: bool = False) -> Handler:
+    """Words for a second, one every ten milliseconds, then `last`; it keeps the connection."""
+
+    async def handler(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(http)
+        for number in range(words):
+            await response.write(event(f"{number} "))
+            await asyncio.sleep(0.01)
+        if abort:
+            assert http.transport is not None
+            http.transport.abort()
+        await response.write_eof(b"".join(last))
+        return response
+
+    return handler
+
+
+ALL = "".join(f"{number} " for number in range(100))
+
+
+@pytest.mark.parametrize("handler", [steady(FINISH)])
+async def test_a_steady_answer_is_looked_at_once_an_interval(
+    client: InferenceClient, handler: Handler, looks: Looks
+) -> None:
+    for _ in range(2):  # The second over the same connection.
+        looks.times = 0
+        chunks = await collect(client, gathered())
+        assert text_of(chunks) == ALL
+        assert chunks[-1].finish == "stop"
+        assert looks.times < 60, "the first three intervals wake for each word, the other fifteen once"
+    for made in looks.made:
+        assert made._transport.is_reading() and made._transport.get_protocol() is made._inner
+
+
+@pytest.mark.parametrize("handler", [steady(abort=True)])
+async def test_a_death_while_the_connection_rests_loses_nothing(
+    client: InferenceClient, handler: Handler, looks: Looks
+) -> None:
+    chunks = list[Chunk]()
+    with pytest.raises(EngineDied):
+        async for chunk in client.stream(gathered()):
+            chunks.append(chunk)
+    assert text_of(chunks) == ALL
+
+
+async def test_leaving_while_the_connection_rests_closes_it_at_once(start_server: StartServer, looks: Looks) -> None:
+    left = asyncio.Event()
+
+    async def endless(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(http)
+        try:
+            while True:
+                await response.write(event("on "))
+                await asyncio.sleep(0.005)
+        finally:
+            left.set()
+
+    client = InferenceClient(await start_server(endless))
+    async with aclosing(client.stream(gathered())) as chunks:
+        for _ in range(STEADY + 2):
+            await anext(chunks)
+        async with asyncio.timeout(1):
+            while not looks.made[0]._rests:
+                await asyncio.sleep(0)
+    async with asyncio.timeout(1):
+        await left.wait()
+    await client.close()
+
+
+async def test_a_reader_who_has_enough_is_not_woken(looks: Looks) -> None:
+    """aiohttp itself stops reading while nobody takes what it has; resting must not start it again."""
+
+    class Transport(asyncio.Transport):
+        reading = True
+
+        def is_closing(self) -> bool:
+            return False
+
+        def is_reading(self) -> bool:
+            return self.reading
+
+        def pause_reading(self) -> None:
+            self.reading = False
+
+        def resume_reading(self) -> None:
+            self.reading = True
+
+        def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+            self.protocol = protocol
+
+        def get_protocol(self) -> asyncio.BaseProtocol:
+            return self.protocol
+
+    class Reader(asyncio.Protocol):
+        full = False
+
+        def data_received(self, data: bytes) -> None:
+            if self.full:
+                transport.pause_reading()
+
+    transport, reader = Transport(), Reader()
+    made = Gathering(transport, reader, lambda: 0.02)
+    for _ in range(STEADY):
+        made.data_received(b"x")
+        await asyncio.sleep(0.03)
+    assert transport.reading, "it rested, and looks again"
+    made.data_received(b"x")
+    await asyncio.sleep(0.001)
+    assert not transport.reading, "it rests"
+    await asyncio.sleep(0.03)
+    reader.full = True
+    made.data_received(b"x")
+    await asyncio.sleep(0.05)
+    assert not transport.reading, "the reader has not said that it goes on"

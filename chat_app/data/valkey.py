@@ -59,22 +59,19 @@ class HeldScript:
         self._connection: Any = None
 
     async def __call__(self, *args: str | bytes) -> Any:
-        """The script's reply. Raises what redis-py raises; the script may have run then (see `not_now`)."""
+        """The script's reply. Raises what redis-py raises; the script may have run then (see `not_now`).
+
+        redis-py closes a connection whose reply it did not read to its end, whatever the reason: a reply that comes
+        later is never taken for that of the next call.
+        """
         if self._connection is None:
             self._connection = await self._client.connection_pool.get_connection()
+        await self._connection.send_command("EVALSHA", self._sha, 0, *args)
         try:
-            await self._connection.send_command("EVALSHA", self._sha, 0, *args)
-            try:
-                return await self._connection.read_response()
-            except NoScriptError:  # a server that has restarted: it has run nothing
-                await self._connection.send_command("EVAL", self._script, 0, *args)
-                return await self._connection.read_response()
-        except ResponseError:
-            raise
-        except BaseException:
-            # A reply that comes after this must not be taken for that of the next call.
-            await self._connection.disconnect(nowait=True)
-            raise
+            return await self._connection.read_response()
+        except NoScriptError:  # a server that has restarted: it has run nothing
+            await self._connection.send_command("EVAL", self._script, 0, *args)
+            return await self._connection.read_response()
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -86,3 +86,21 @@ async def test_the_default_plan_stays(parley: Parley) -> None:
         await Plans(parley.db, default="pro").archive("pro")
     with pytest.raises(PlanError, match="no plan"):
         await parley.plans.archive("gold")
+
+
+@pytest.mark.parametrize("largest", [False, True])
+async def test_a_bound_is_itself_allowed(largest: bool, parley: Parley) -> None:
+    bounds = {
+        "monthly_tokens": (0, 10**12),
+        "requests_per_minute": (1, 1_000_000),
+        "concurrent_streams": (1, 10_000),
+        "max_output_tokens": (1, 1_000_000),
+        "weight": (1, 1_000),
+        "position": (0, 10_000),
+    }
+    for field, allowed in bounds.items():
+        bound = allowed[largest]
+        assert getattr(await parley.plans.save("team", **{**TEAM, field: bound}), field) == bound
+        beyond = bound + 1 if largest else bound - 1
+        with pytest.raises(PlanError, match=f"between {allowed[0]:,} and {allowed[1]:,}"):
+            await parley.plans.save("team", **{**TEAM, field: beyond})

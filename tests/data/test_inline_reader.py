@@ -123,3 +123,17 @@ async def test_the_database_reads_long_and_short_rows_alike_and_sees_every_batch
         await database.batch(Statement("UPDATE row SET n = $1 WHERE id = 7", (n,)))
         assert await database.query(ONE) == [{"n": n}]
     await database.close()
+
+
+async def test_a_read_that_was_late_for_the_machine_is_judged_by_the_clock_again(reader: InlineReader) -> None:
+    def busy(_: sqlite3.Connection) -> None:
+        until = time.thread_time() + 2 * inline_reader.LONG_S
+        while time.thread_time() < until:
+            pass
+
+    reader.run("search", lambda _: time.sleep(2 * inline_reader.LONG_S))
+    reader.run("search", lambda _: None)
+    reader.run("search", busy)  # The first time that it was late, as far as is known.
+    reader.run("search", busy)
+    with pytest.raises(TooLong):
+        reader.run("search", busy)

@@ -232,3 +232,11 @@ async def test_a_history_from_before_a_reset_is_read_again() -> None:
     reset.set()
     await loading
     assert mirror.text() == "new"
+
+
+def test_no_more_is_kept_early_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirrors, "MOST_AHEAD", 2)
+    mirror = Mirror()
+    for offset in (5, 6, 7, 8):
+        assert not mirror.feed(offset, "x")
+    assert ([piece.offset for piece in mirror.ahead], mirror.missed) == ([5, 6], 2)

@@ -290,3 +290,27 @@ async def test_a_busy_engine_is_left_alone_for_as_long_as_it_asks_and_never_for_
     monkeypatch.setattr(asyncio, "sleep", noted)
     assert text_of(await steadily(Busy(), request("x"))) == "herehere"
     assert pauses == paused
+
+
+class Busy(Breaks):
+    """A client that is asked too much at first."""
+
+    def __init__(self, times: int, retry_after: float = 0.0) -> None:
+        super().__init__((Chunk("here", 1, "stop"),))
+        self.times, self.retry_after = times, retry_after
+
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        if len(self.asked) < self.times:
+            self.asked.append(request)
+            raise Overloaded("busy", self.retry_after)
+        async for chunk in super().stream(request):
+            yield chunk
+
+
+async def test_an_engine_that_is_busy_is_waited_for_until_patience_ends() -> None:
+    assert text_of(await steadily(Busy(1), request("x"), patience=0.9)) == "here"
+    busy = Busy(1_000, retry_after=30.0)
+    async with asyncio.timeout(10):
+        with pytest.raises(Overloaded):
+            await steadily(busy, request("x"), patience=0.2)
+    assert len(busy.asked) == 2  # Once more at the end of its patience, whatever the engine said.

@@ -202,3 +202,14 @@ async def test_an_ability_that_is_missing_is_refused_before_a_place_is_taken() -
     with pytest.raises(BadRequest, match="no logprobs"):
         await whole(service, request("x", logprobs=1))
     assert service.queue.running == 0
+
+
+async def test_what_was_read_and_how_soon_is_measured() -> None:
+    service = serving(Able("cached", slots=1))
+    used = (await whole(service, of("cached", words=30, prefill_s=0.2)))[-1].usage
+    assert used is not None and used.prompt_tokens == used.cached_tokens > 30
+    tally, board = service.metrics.tally, service.metrics._board
+    assert (tally.prompt_tokens, tally.cached_tokens) == (used.prompt_tokens, used.cached_tokens)
+    assert board.tokens.labels("m", "prompt")._value.get() == used.prompt_tokens
+    took = board.ttft.labels("m")._sum.get()
+    assert tally.prefill_s <= took < 60

@@ -8,12 +8,15 @@ import pytest
 from pydantic import SecretStr
 
 from chat_app.accounts.identity import Identity
+from chat_app.sessions.thread_views import History, Said
 from chat_app.settings import Settings
-from chat_app.turn import Started, TurnError
+from chat_app.turn import Started, TurnError, _behind
+from chat_app.turn.ask import Ask
 from chat_app.wiring import Parley, lifespan
-from inference.protocol import Chunk, Damaged, EngineDied, Request
+from inference.protocol import Chunk, Damaged, EngineDied, Message, Request
 from tests.parley import answer, fleet_settings, person, script
 
+SOMEBODY = Identity("u", "t", "somebody@example.org", "", "user", "free")
 LONG = "x" * 6_000
 """Behind every question: eight of them lie within a window of 32,768 tokens, but far outside of one of 4,096."""
 
@@ -99,3 +102,13 @@ async def test_without_an_engine_no_history_is_read_for_a_guess(
         await parley.turns.say(ada, script(tokens=1, rate=0), thread_id=last.thread_id)
     assert (refused.value.code, refused.value.status) == ("engine_unavailable", 503)
     assert await window(parley, ada, await said(parley, ada, last.thread_id)) == (3, 0)
+
+
+@pytest.mark.parametrize("own", [(Message("user", "new"),), ()], ids=["a question", "an old question anew"])
+def test_what_stands_before_the_question_has_its_places_in_the_thread(own: tuple[Message, ...]) -> None:
+    """The question itself, which is the last of the history where it is an old one, has none."""
+    earlier = tuple(Said("user", str(number), number) for number in (4, 5, 6))
+    ask = _behind(Ask(SOMEBODY, "chat", own), History(earlier, "m", 2))
+    assert [message.content for message in ask.messages] == ["4", "5", "6", *(message.content for message in own)]
+    assert ask.positions == ((4, 5, 6) if own else (4, 5))
+    assert (ask.since, ask.since_model) == (2, "m")

@@ -2,7 +2,8 @@
 
 A bug is killed when a test of its room fails or hangs, and does not without it (`judge.py`); only those are run that
 reach it (`reach.py`). What survives is written to `build/mutants/survivors.md`, in the form of `docs/mutants.md`; every
-result to `build/mutants/results.jsonl`. The last line is `{"mutants": n, "killed_share": x}`. If tests fail without any
+result to `build/mutants/results.jsonl`. `--again` with that file tries only what survived, after tests were written for
+it; what was killed counts as killed. The last line is `{"mutants": n, "killed_share": x}`. If tests fail without any
 bug, it says which and ends with 1 at once: a share without their room would be one of something else.
 """
 
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from tests.mutants.earlier import Earlier
 from tests.mutants.judge import Outcome
 from tests.mutants.known import entry, known
 from tests.mutants.reach import Reach
@@ -46,8 +48,8 @@ def wanted(room: Room, only: Sequence[str]) -> list[str]:
     return [file for file in room.files(ROOT) if not only or any(Path(file).is_relative_to(path) for path in only)]
 
 
-def write(results: Sequence[Result], folder: Path) -> None:
-    """Every result, one JSON object a line, and the survivors as a page."""
+def write(results: Sequence[Result], folder: Path, earlier: Earlier) -> None:
+    """Every result, one JSON object a line, and the survivors as a page; with what an earlier run killed."""
     folder.mkdir(parents=True, exist_ok=True)
     ordered = sorted(results, key=lambda each: (each.site.path, each.site.line, each.site.diff))
     lines = [
@@ -55,7 +57,8 @@ def write(results: Sequence[Result], folder: Path) -> None:
         | {"outcome": r.judged.outcome, "by": r.judged.by, "seconds": round(r.seconds, 1)}
         for r in ordered
     ]
-    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = "".join(json.dumps(line) + "\n" for line in (*earlier.killed, *lines))
+    (folder / "results.jsonl").write_text(text)
     accepted = known(ROOT / "docs" / "mutants.md").accepted
     page = [
         entry(r.site.path, r.site.diff, accepted.get((r.site.path, r.site.diff), f"Line {r.site.line}: no reason yet."))
@@ -70,22 +73,33 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=300, help="how many bugs (300)")
     parser.add_argument("--seed", type=int, default=9, help="which ones (9)")
     parser.add_argument("--only", action="append", default=[], metavar="PATH", help="a file or folder; may be repeated")
+    parser.add_argument("--again", type=Path, metavar="RESULTS", help="only what survived in this results.jsonl")
     parser.add_argument("--processes", type=int, default=2 * (os.cpu_count() or 1), help="at once (two a core)")
     parser.add_argument("--list", action="store_true", help="show the bugs and run nothing")
     asked = parser.parse_args()
 
     rooms = [room for room in ROOMS if wanted(room, asked.only)]
+    earlier = Earlier.read(asked.again, known(ROOT / "docs" / "mutants.md").equivalent) if asked.again else Earlier()
     if asked.list:
-        for site, _ in sample(ROOT, rooms, asked.only, asked.sample, asked.seed):
+        for site, _ in chosen_from(ROOT, rooms, asked, earlier):
             print(f"{site.path}:{site.line} {site.operator}", *site.diff, sep="\n  ")
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that the copies go away.
     with tempfile.TemporaryDirectory(prefix="parley-mutants-") as temporary:
         Path(temporary).chmod(0o755)
-        return run(asked, rooms, Path(temporary))
+        return run(asked, rooms, Path(temporary), earlier)
 
 
-def run(asked: argparse.Namespace, rooms: Sequence[Room], temporary: Path) -> int:
+def chosen_from(
+    root: Path, rooms: Sequence[Room], asked: argparse.Namespace, earlier: Earlier
+) -> list[tuple[Site, Room]]:
+    """The bugs of this run."""
+    if asked.again:
+        return list(earlier.survivors(root, rooms))
+    return sample(root, rooms, asked.only, asked.sample, asked.seed)
+
+
+def run(asked: argparse.Namespace, rooms: Sequence[Room], temporary: Path, earlier: Earlier) -> int:
     """The tests without a bug, then the sample; prints as it goes."""
     files = {test for room in rooms for test in room.test_files(ROOT)}
     every_test = sorted(files, key=lambda test: (ROOT / test).stat().st_size, reverse=True)  # The longest first.
@@ -104,7 +118,7 @@ def run(asked: argparse.Namespace, rooms: Sequence[Room], temporary: Path) -> in
             print(f"Nothing was tried: without any bug, tests of {unsound} file(s) fail.", file=sys.stderr)
             return 1
         print(f"{len(reach.seconds)} tests without a bug after {time.monotonic() - began:.0f} s", flush=True)
-        chosen = sample(runners[0].copy.root, rooms, asked.only, asked.sample, asked.seed)
+        chosen = chosen_from(runners[0].copy.root, rooms, asked, earlier)
         results: list[Result] = []
         began = time.monotonic()
         for result in spread(chosen, runners, lambda runner, work: runner.try_(*work, reach)):
@@ -121,13 +135,14 @@ def run(asked: argparse.Namespace, rooms: Sequence[Room], temporary: Path) -> in
     finally:
         for runner in runners:
             runner.close()
-    write(results, ROOT / "build" / "mutants")
+    write(results, ROOT / "build" / "mutants", earlier)
     print()
     for line in table(results):
         print(line)
     print(f"Survivors: {ROOT / 'build' / 'mutants' / 'survivors.md'}")
-    share = round(sum(r.judged.killed for r in results) / len(results), 4) if results else 0.0
-    print(json.dumps({"mutants": len(results), "killed_share": share}))
+    bugs = len(results) + len(earlier.killed)
+    killed = sum(r.judged.killed for r in results) + len(earlier.killed)
+    print(json.dumps({"mutants": bugs, "killed_share": round(killed / bugs, 4) if bugs else 0.0}))
     return 0
 
 

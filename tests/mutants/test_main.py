@@ -10,6 +10,7 @@ import pytest
 
 from tests.mutants import __main__ as program
 from tests.mutants.__main__ import table
+from tests.mutants.earlier import Earlier
 from tests.mutants.judge import Judged
 from tests.mutants.reach import Reach
 from tests.mutants.rooms import Room
@@ -54,8 +55,9 @@ def test_nothing_is_tried_while_tests_fail_without_any_bug(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(program, "Runner", FailingRunner)
-    asked = argparse.Namespace(processes=1, only=[], sample=1, seed=9)
-    assert program.run(asked, [Room("turn", ("chat_app/turn",), ("tests/turn/test_turn.py",))], tmp_path) == 1
+    asked = argparse.Namespace(processes=1, only=[], sample=1, seed=9, again=None)
+    room = Room("turn", ("chat_app/turn",), ("tests/turn/test_turn.py",))
+    assert program.run(asked, [room], tmp_path, Earlier()) == 1
     out, err = capsys.readouterr()
     assert "tests/turn/test_turn.py fails without a bug: tests/turn/test_turn.py::test_it" in out
     assert err == "Nothing was tried: without any bug, tests of 1 file(s) fail.\n"

@@ -248,3 +248,19 @@ async def test_a_lock_that_does_not_come_free(server: PostgresDatabase) -> None:
     await holder
     await server.batch(Statement(ADD, ("a", 1)))
     assert (await server.query("SELECT n FROM jar"))[0]["n"] == 6
+
+
+@pytest.mark.parametrize(("committing", "error"), [(False, DatabaseUnavailable), (True, OutcomeUnknown)])
+async def test_a_session_whose_connection_is_ended(
+    server: PostgresDatabase, committing: bool, error: type[Exception]
+) -> None:
+    with pytest.raises(error) as raised:
+        async with server.session() as session:
+            connection = await session.connection()
+            await connection.exec_driver_sql("INSERT INTO jar (id, n) VALUES ('b', 1)")
+            mine = (await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one()
+            await server.query("SELECT pg_terminate_backend($1)", mine)
+            if not committing:
+                await connection.exec_driver_sql("SELECT 1")
+    assert type(raised.value) is error
+    assert [row["id"] for row in await server.query("SELECT id FROM jar")] == ["a"]

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import orjson
 import pytest
 
@@ -296,6 +297,23 @@ async def test_a_key_that_is_revoked_while_the_body_comes_is_none(
     assert b" 401 " in await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
     writer.close()
     assert await rows(served) == {}
+
+
+async def test_a_key_is_looked_up_once_where_the_body_comes_at_once(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat_app.gateway.completions_route.MOMENT_S", 60.0)
+    by_key, looked = type(served.parley.accounts).by_key, 0
+
+    async def counted(*args: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        return await by_key(*args)
+
+    monkeypatch.setattr(type(served.parley.accounts), "by_key", counted)
+    async with httpx.AsyncClient(headers=served.bearer) as client:
+        assert (await client.post(f"{served.url}{PATH}", content=body())).status_code == 200
+    assert looked == 1
 
 
 class Cancelled:

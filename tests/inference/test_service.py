@@ -213,3 +213,16 @@ async def test_what_was_read_and_how_soon_is_measured() -> None:
     assert board.tokens.labels("m", "prompt")._value.get() == used.prompt_tokens
     took = board.ttft.labels("m")._sum.get()
     assert tally.prefill_s <= took < 60
+
+
+async def test_an_engine_that_fails_as_nobody_foresaw_counts_as_failed() -> None:
+    class Broken(Able):
+        async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
+            raise ZeroDivisionError
+            yield
+
+    service = serving(Broken())
+    with pytest.raises(ZeroDivisionError):
+        await whole(service, of("a"))
+    tally = service.metrics.tally
+    assert (tally.failed, tally.refused, tally.completed, service.queue.running) == (1, 0, 0, 0)

@@ -314,3 +314,10 @@ async def test_an_engine_that_is_busy_is_waited_for_until_patience_ends() -> Non
         with pytest.raises(Overloaded):
             await steadily(busy, request("x"), patience=0.2)
     assert len(busy.asked) == 2  # Once more at the end of its patience, whatever the engine said.
+
+
+async def test_a_death_before_the_very_last_token_is_not_the_end() -> None:
+    client = Breaks((Chunk("a", 1, prompt_tokens=5), Chunk("b", 1)), (Chunk("c", 1, "length", Usage(7, 1)),))
+    chunks = await steadily(client, request("x", max_tokens=3))
+    assert (text_of(chunks), chunks[-1].usage) == ("abc", Usage(5, 3))
+    assert [asked.sampling.max_tokens for asked in client.asked] == [3, 1]

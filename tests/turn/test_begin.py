@@ -58,3 +58,14 @@ async def test_a_refused_question_in_a_thread_that_is_deleted_meanwhile(
         await parley.turns.say(ada, f"My key is {KEY} .", started.thread_id)
     assert (raised.value.code, raised.value.status) == ("not_found", 404)
     assert await parley.reviews.waiting() == []
+
+
+async def test_a_question_behind_an_older_message_is_said_to_begin_a_branch(parley: Parley) -> None:
+    ada = await person(parley)
+    first = await parley.turns.say(ada, script(tokens=1, rate=0))
+    await answer(parley, first.generation_id)
+    second = await parley.turns.say(ada, script(tokens=1, rate=0), first.thread_id, parent_id=first.answer_id)
+    await answer(parley, second.generation_id)
+    third = await parley.turns.say(ada, script(tokens=1, rate=0), first.thread_id, parent_id=first.answer_id)
+    await answer(parley, third.generation_id)
+    assert [started.branched for started in (first, second, third)] == [False, False, True]

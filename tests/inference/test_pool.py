@@ -5,13 +5,15 @@ import time
 from collections import Counter
 from contextlib import aclosing
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from inference.continuation import SteadyClient
 from inference.engines.scripted import scripted_text
 from inference.pool import Pool
-from inference.protocol import BadRequest, EngineDied, Message, ModelNotFound, Overloaded
+from inference.protocol import BadRequest, EngineDied, Message, ModelCard, ModelNotFound, Overloaded
 from inference.wire import completion_body
 from tests.inference.conftest import (
     KEY,
@@ -229,3 +231,30 @@ def test_the_thread_does_not_travel() -> None:
 def test_keys_are_one_for_all_or_one_each() -> None:
     with pytest.raises(ValueError, match="2 keys for 3 addresses"):
         Pool(["http://a", "http://b", "http://c"], ["k", "l"])
+
+
+@pytest.mark.parametrize(
+    ("replicas", "asked"),
+    [
+        (["ready", "loading"], ["ready"]),
+        (["loading", "loading"], ["loading", "loading"]),
+        (["broken", "ready", "loading"], ["ready"]),
+        (["broken", "loading"], ["broken"]),
+        (["gone", "without", "ready"], ["ready"]),
+    ],
+)
+def test_who_can_be_asked_now(replicas: list[str], asked: list[str]) -> None:
+    """Whoever has the model in memory before who has yet to load it; an open breaker before nobody."""
+
+    def replica(state: str) -> Any:
+        card = None if state == "without" else ModelCard("m", 1, ready=state in ("ready", "broken"))
+        return SimpleNamespace(
+            name=state,
+            healthy=state != "gone",
+            card=lambda model: card,
+            breaker=SimpleNamespace(admits=state != "broken"),
+        )
+
+    pool = Pool(["http://a"], ["k"])
+    pool.replicas = [replica(state) for state in replicas]
+    assert [one.name for one in pool._able("m")] == asked

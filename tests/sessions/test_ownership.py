@@ -259,3 +259,31 @@ async def test_what_a_former_life_left_runs_before_start_returns(process: Start,
     assert bob.ownership.running == 1
     await until(lambda: bob.ids == {row.id})
     assert bob.beats[0] == [row.id]
+
+
+@pytest.mark.parametrize(("owned", "worked"), [(True, 1), (False, 0)])
+async def test_a_job_whose_preparation_took_long_is_done_if_it_is_still_ours(
+    process: Start, db: Database, monkeypatch: pytest.MonkeyPatch, owned: bool, worked: int
+) -> None:
+    ann = await process()
+    ann.hold.set()
+    row = await ann.begin(db)
+
+    async def says(_: GenerationRow) -> bool:
+        return owned
+
+    monkeypatch.setattr(ann.ownership._generations, "owned", says)
+    began: list[GenerationRow] = []
+
+    async def work(row: GenerationRow) -> None:
+        began.append(row)
+
+    run = ann.ownership._after(None, work, row, late=True)
+    if owned:
+        await run
+    else:
+        with pytest.raises(StaleOwner):
+            await run
+    assert len(began) == worked
+    await ann.ownership._after(None, work, row, late=False)  # Nobody is asked.
+    assert len(began) == worked + 1

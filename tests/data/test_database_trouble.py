@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from chat_app.data.db import open_database
 from chat_app.data.db.base import Database, DatabaseUnavailable, OutcomeUnknown, Statement
-from chat_app.data.db.postgres import ATTEMPTS, PostgresDatabase
+from chat_app.data.db.postgres import ATTEMPTS, CONNECTIONS, PostgresDatabase
 from chat_app.data.db.sqlite import SqliteDatabase
 from chat_app.data.migrations import migrate
 from chat_app.data.tables import Tenant
@@ -264,3 +264,17 @@ async def test_a_session_whose_connection_is_ended(
                 await connection.exec_driver_sql("SELECT 1")
     assert type(raised.value) is error
     assert [row["id"] for row in await server.query("SELECT id FROM jar")] == ["a"]
+
+
+async def test_a_connection_that_does_not_come_free(server: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat_app.data.db.postgres.PATIENCE_S", 0.2)
+    held = [await server._pool.acquire() for _ in range(CONNECTIONS)]
+    async with asyncio.timeout(10):
+        for waiting in (server.query("SELECT 1"), server.batch(Statement(ADD, ("a", 1)))):
+            with pytest.raises(DatabaseUnavailable, match="connections to the database are in use"):
+                await waiting
+    waiting = asyncio.ensure_future(server.query("SELECT n FROM jar"))
+    await asyncio.sleep(0)
+    for connection in held:
+        await server._pool.release(connection)
+    assert await waiting == [{"n": 0}]

@@ -12,7 +12,6 @@ from contextlib import aclosing
 
 import orjson
 
-from chat_app.accounts.identity import Identity
 from chat_app.data.log.entries import Entry
 from chat_app.gateway.completion_request import CompletionRequest
 from chat_app.gateway.completion_shape import DONE, FinishReason, Shape, Usage, finish_reason, usage_of
@@ -21,7 +20,8 @@ from chat_app.gateway.errors import STORAGE, ApiError, api_error, reported
 from chat_app.gateway.rate_headers import rate_headers
 from chat_app.gateway.sse import EVENT_STREAM, relay
 from chat_app.sessions.viewer import Update
-from chat_app.turn import Started, TurnError
+from chat_app.turn import Ask, Started, TurnError
+from chat_app.turn.admit import Place
 from chat_app.turn.seal import ending
 from chat_app.wiring import Parley
 
@@ -32,22 +32,23 @@ COSTLY = ("too_many_calls", "too_many_steps")
 
 
 class Completion:
-    """One call, from what it asks for to its last byte. `detached`: its answer goes on without its program."""
+    """One call that was let in and read, to its last byte. `wanted` says how its answer is sent, `ask` what it is."""
 
     def __init__(
         self,
         parley: Parley,
-        identity: Identity,
+        place: Place,
         wanted: CompletionRequest,
+        ask: Ask,
         connection: Connection,
-        *,
-        detached: bool,
     ) -> None:
         self._parley = parley
-        self._identity = identity
+        self._place = place
         self._wanted = wanted
+        self._ask = ask
+        self._identity = ask.identity
         self._connection = connection
-        self._detached = detached
+        self._detached = ask.detached
         self._id = ""
 
     async def run(self, headers: tuple[tuple[bytes, bytes], ...]) -> None:
@@ -67,17 +68,7 @@ class Completion:
             raise await self._broken_off(error) from error
 
     async def _begin(self) -> Started:
-        wanted = self._wanted
-        started = await self._parley.turns.call(
-            self._identity,
-            wanted.messages,
-            wanted.model,
-            wanted.sampling,
-            tools=wanted.tools.functions,
-            tool_choice=wanted.tools.choice,
-            built_in=wanted.tools.built_in,
-            detached=self._detached,
-        )
+        started = await self._parley.turns.begin(self._ask, self._place)
         self._id = started.generation_id
         self._connection.check()
         return started

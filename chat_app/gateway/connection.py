@@ -11,10 +11,13 @@ from typing import Self
 
 from starlette.types import Message, Receive, Send
 
-from chat_app.gateway.edge import bounded
+from chat_app.gateway.edge import TooLarge, TooSlow, bounded
 
 LOOK_AFTER_S = 0.02
 """How long a request runs before anybody looks whether its program is still there: most are over by then."""
+
+SOON_S = 1.0
+"""How long a body that nobody wants may take, for the sake of the connection."""
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 """Headers as ASGI has them, names in lower case."""
@@ -41,11 +44,13 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._listening: asyncio.Task[None] | None = None
         self._gone = False
+        self._asked_for_body = self._has_body = False
         self.status = 0
         """The status that was sent; 0 until then."""
 
     async def body(self, most: int) -> bytes:
         """The request's body. Raises `TooLarge` beyond `most` bytes, `TooSlow`, and `HungUp` if it ends too soon."""
+        self._asked_for_body = True
         receive = bounded(self._receive, most)
         parts: list[bytes] = []
         more = True
@@ -55,7 +60,22 @@ class Connection:
                 raise HungUp
             parts.append(message.get("body", b""))
             more = message.get("more_body", False)
+        self._has_body = True
         return b"".join(parts)
+
+    async def emptied(self, length: int | None) -> bool:
+        """Whether the connection can serve a next request: nothing of the body is left in it.
+
+        A body of a known `length` that nobody has asked for is read and dropped if it comes soon. Raises `HungUp`.
+        """
+        if self._has_body or length == 0:
+            return True
+        if length is None or self._asked_for_body:
+            return False
+        with suppress(TimeoutError, TooLarge, TooSlow):
+            async with asyncio.timeout(SOON_S):
+                await self.body(length)
+        return self._has_body
 
     async def start(self, status: int, headers: Pairs) -> None:
         """Send status and headers. Raises `HungUp`."""

@@ -6,16 +6,68 @@ of the process renews the places of all that run or are being prepared there. A 
 while the answer is active by the database: whoever slept may think that it runs, and nobody would free its place.
 """
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
+from chat_app.accounts.identity import Identity
+from chat_app.billing.ledger import period_of
 from chat_app.billing.plans import Terms
+from chat_app.data.ids import new_id, now_ms
 from chat_app.data.limits.base import Limits, LimitsUnavailable
 from chat_app.sessions.generations import ENDED, GenerationRow, Generations
-from chat_app.turn.ask import TurnError
+from chat_app.turn.ask import Ask, TurnError
 
 PLACE_TTL_MS = 60_000
 """After so long without a heartbeat a place frees itself: whoever had it and all who could take it over are dead."""
+
+
+class Place:
+    """What whoever was admitted has: the row of the turn to come, and the plan that let it in.
+
+    `async with place` leaves it at the end, unless a turn has `begun` in it, which then does that itself.
+    """
+
+    def __init__(self, admission: "Admission", row: GenerationRow, terms: Terms) -> None:
+        self._admission = admission
+        self.row = row
+        self.terms = terms
+        self.begun = False
+
+    def row_of(self, ask: Ask) -> GenerationRow:
+        """The row of the turn that begins in it now: what it wants may have taken a while to come."""
+        row = self.row
+        row.created_at = now_ms()
+        row.period = period_of(row.created_at)
+        if ask.exchange is not None:
+            row.thread_id, row.message_id = ask.exchange.thread_id, ask.exchange.answer_id
+        return row
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.begun:
+            await asyncio.shield(self._admission.leave(self.row))
+
+
+def new_row(identity: Identity, source: str, terms: Terms, owner: str) -> GenerationRow:
+    """The row of a turn to come, of which nothing is known but whose it will be."""
+    now = now_ms()
+    return GenerationRow(
+        id=new_id(),
+        tenant_id=identity.tenant_id,
+        user_id=identity.user_id,
+        plan_id=terms.id,
+        period=period_of(now),
+        created_at=now,
+        source=source,
+        owner=owner,
+    )
 
 
 class Admission:

@@ -16,6 +16,7 @@ from chat_app.gateway.completions_route import PATH, CompletionsRoute
 from chat_app.gateway.headers import HEADERS
 from chat_app.telemetry.metrics import REGISTRY
 from chat_app.turn import hold
+from chat_app.turn.prepare import Preparation
 from tests.gateway.served import Served
 from tests.parley import script
 
@@ -190,15 +191,15 @@ ACTIVE = ("queued", "streaming")
 @asynccontextmanager
 async def held_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Event]:
     """Turns wait in their preparation until the block ends; the event is set once one does."""
-    terms, waits, go_on = type(served.parley.plans).terms, asyncio.Event(), asyncio.Event()
+    choose, waits, go_on = Preparation.choose, asyncio.Event(), asyncio.Event()
 
     async def slow(*args: Any) -> Any:
         waits.set()
         await go_on.wait()
-        return await terms(*args)
+        return await choose(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(served.parley.plans), "terms", slow)
+        patch.setattr(Preparation, "choose", slow)
         yield waits
         go_on.set()
         await asyncio.sleep(0.05)

@@ -12,7 +12,7 @@ import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from chat_app.accounts.identity import Identity
+from chat_app.accounts.grant import Grant
 from chat_app.gateway.caller import GetParley, by_authorization
 from chat_app.gateway.completion_body import SMALL, Bodies, expected
 from chat_app.gateway.completion_request import CompletionRequest, read_completion
@@ -26,6 +26,7 @@ from chat_app.turn import Ask
 from chat_app.turn.program import asked
 
 PATH = "/v1/chat/completions"
+SCOPE = "chat"
 MOMENT_S = 1.0
 """A body that took longer has its key looked at again."""
 HUNG_UP = 499
@@ -68,22 +69,22 @@ class CompletionsRoute:
             raise TooLarge
         parley = self._get_parley()
         key = headers.get(b"authorization", b"").decode("latin-1")
-        identity = await by_authorization(parley, key)
+        grant = await by_authorization(parley, key, SCOPE)
         since = time.monotonic()
         # Nothing of the body is looked at before whoever sends it is within their limits.
-        async with await parley.turns.admit(identity) as place:
+        async with await parley.turns.admit(grant) as place:
             detached = headers.get(b"x-parley-detach", b"").lower() == b"true"
-            understand = partial(_understood, identity, parley.settings.max_input_chars, detached)
-            wanted, ask = await self._bodies.read(connection, expected(headers), identity.user_id, understand)
+            understand = partial(_understood, grant, parley.settings.max_input_chars, detached)
+            wanted, ask = await self._bodies.read(connection, expected(headers), grant.identity.user_id, understand)
             if time.monotonic() - since > MOMENT_S:  # It may have been revoked by now.
-                await by_authorization(parley, key)
-            await Completion(parley, place, wanted, ask, connection).run(always)
+                await by_authorization(parley, key, SCOPE)
+            await Completion(parley, grant, place, wanted, ask, connection).run(always)
 
 
-def _understood(identity: Identity, most: int, detached: bool, raw: bytes) -> tuple[CompletionRequest, Ask]:
+def _understood(grant: Grant, most: int, detached: bool, raw: bytes) -> tuple[CompletionRequest, Ask]:
     wanted = read_completion(raw)
     ask = asked(
-        identity,
+        grant.identity,
         wanted.messages,
         wanted.model,
         wanted.sampling,
@@ -92,6 +93,7 @@ def _understood(identity: Identity, most: int, detached: bool, raw: bytes) -> tu
         tool_choice=wanted.tools.choice,
         built_in=wanted.tools.built_in,
         detached=detached,
+        models=grant.rights.models,
     )
     return wanted, ask
 

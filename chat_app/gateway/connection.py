@@ -17,7 +17,7 @@ LOOK_AFTER_S = 0.02
 """How long a request runs before anybody looks whether its program is still there: most are over by then."""
 
 SOON_S = 1.0
-"""How long a body that nobody wants may take, for the sake of the connection."""
+"""How long what is no longer worth waiting for may take: a body that nobody wants, a last word."""
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 """Headers as ASGI has them, names in lower case."""
@@ -31,8 +31,9 @@ class Connection:
     """Both directions of one HTTP request. `on_start` is called when its response begins.
 
     `async with connection`, once the body has been read, ends what runs within as soon as the program is gone, and
-    raises `HungUp`. The block runs in the request's own task, as with `asyncio.timeout`: a short request needs no
-    other. Every send raises `HungUp` where the server says it by an `OSError`.
+    raises `HungUp`, or when `interrupt` is called, and raises that error. The block runs in the request's own task, as
+    with `asyncio.timeout`: a short request needs no other. Every send raises `HungUp` where the server says it by an
+    `OSError`.
     """
 
     def __init__(self, receive: Receive, send: Send, on_start: Callable[[], None] | None = None) -> None:
@@ -44,6 +45,7 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._listening: asyncio.Task[None] | None = None
         self._gone = False
+        self._interruption: Exception | None = None
         self._asked_for_body = self._has_body = False
         self.status = 0
         """The status that was sent; 0 until then."""
@@ -94,9 +96,27 @@ class Connection:
         await self.write(body, last=True)
 
     def check(self) -> None:
-        """Raises `HungUp` if the program is known to be gone: whatever runs may have swallowed its cancellation."""
+        """Raises `HungUp` if the program is known to be gone, or the error of an interruption: whatever runs may have
+        swallowed its cancellation."""
         if self._gone:
             raise HungUp
+        if (error := self._interruption) is not None:
+            self._interruption = None
+            raise error
+
+    def interrupt(self, error: Exception) -> None:
+        """End what runs within `async with` now, and raise `error` there."""
+        self._interruption = error
+        if self._task is not None:
+            self._task.cancel()
+
+    async def write_soon(self, last: bytes) -> None:
+        """Send the end of the body, unless the program is slower than that is worth. Raises `HungUp`."""
+        try:
+            async with asyncio.timeout(SOON_S):
+                await self.write(last, last=True)
+        except TimeoutError:
+            raise HungUp from None
 
     async def _sent(self, message: Message) -> None:
         self.check()
@@ -119,8 +139,10 @@ class Connection:
         self._timer.cancel()
         if self._listening is not None:
             self._listening.cancel()
-        if self._gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise HungUp from error
+        if not self._gone and self._interruption is None:
+            return
+        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            self.check()
 
     def _look(self) -> None:
         self._listening = asyncio.create_task(self._listen())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from chat_app.accounts.grant import Grant
 from chat_app.accounts.identity import Identity
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.ids import new_id
@@ -113,10 +114,10 @@ class Turns:
         )
         return await self._begin(ask)
 
-    async def admit(self, identity: Identity) -> Place:
+    async def admit(self, grant: Grant) -> Place:
         """A place for a program's call, before anybody reads what it wants. `async with` it. Raises `TurnError`,
         `DatabaseUnavailable`, `LimitsUnavailable`."""
-        return await self._beginning.admit(identity, "api")
+        return await self._beginning.admit(grant.identity, "api", grant)
 
     async def begin(self, ask: Ask, place: Place) -> Started:
         """A program's call that was admitted and read (`program.asked`). Raises `TurnError`."""

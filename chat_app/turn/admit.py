@@ -12,6 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from chat_app.accounts.grant import Grant
 from chat_app.accounts.identity import Identity
 from chat_app.billing.ledger import period_of
 from chat_app.billing.plans import Terms
@@ -81,13 +82,8 @@ class Admission:
         """Take a place. Raises `TurnError` with what the plan allows, and when to try again; `LimitsUnavailable`."""
         wait_ms = await self._limits.hit(f"turns:{row.user_id}", terms.requests_per_minute)
         if wait_ms:
-            raise TurnError(
-                "rate_limited",
-                f"Your plan ({terms.name}) allows {_counted(terms.requests_per_minute, 'message')} a minute."
-                f" Try again in {-(-wait_ms // 1000)} s.",
-                429,
-                wait_ms / 1000,
-            )
+            allowed = _counted(terms.requests_per_minute, "message")
+            raise _too_fast(f"Your plan ({terms.name}) allows {allowed} a minute.", wait_ms)
         most = terms.concurrent_streams
         try:
             entered = await self._limits.enter(_places(row), row.id, most, PLACE_TTL_MS)
@@ -101,6 +97,22 @@ class Admission:
                 " Wait for one to finish, or stop it.",
                 429,
                 2,
+            )
+
+    async def count_key(self, row: GenerationRow, grant: Grant) -> None:
+        """The row is of this key, if that is within its own rate and tokens. Raises `TurnError`, `LimitsUnavailable`,
+        `DatabaseUnavailable`."""
+        rights, row.api_key_id = grant.rights, grant.key_id
+        if (rate := rights.requests_per_minute) is not None:
+            wait_ms = await self._limits.hit(f"key:{grant.key_id}", rate)
+            if wait_ms:
+                raise _too_fast(f"This key allows {_counted(rate, 'call')} a minute.", wait_ms)
+        most = rights.monthly_tokens
+        if most is not None and await self._generations.tokens_of_key(grant.key_id, row.period) >= most:
+            raise TurnError(
+                "quota_exceeded",
+                f"This month's {most:,} tokens of this key are used up. They are renewed on the first of the month.",
+                429,
             )
 
     async def occupy(self, rows: Sequence[GenerationRow]) -> None:
@@ -122,6 +134,10 @@ class Admission:
     async def _active(self, row: GenerationRow) -> bool:
         status = await self._generations.status(row.id)
         return status is not None and status not in ENDED
+
+
+def _too_fast(why: str, wait_ms: int) -> TurnError:
+    return TurnError("rate_limited", f"{why} Try again in {-(-wait_ms // 1000)} s.", 429, wait_ms / 1000)
 
 
 def _counted(number: int, what: str) -> str:

@@ -30,7 +30,7 @@ class Ask:
     stopped when its program goes away. Of a thread's messages only the newest are here: `positions` are their places
     in it, `since` is where the last answer's prompt began, by the model `since_model`, and `seen_head` the last message
     of the shown branch. `tools` are the caller's own, which end the turn when the model asks for one; `built_in` names
-    those that Parley runs itself.
+    those that Parley runs itself. Only `models` may answer it; none are named: all that are offered.
     """
 
     identity: Identity
@@ -47,6 +47,7 @@ class Ask:
     tool_choice: str = "auto"
     built_in: tuple[str, ...] = ()
     detached: bool = False
+    models: tuple[str, ...] = ()
 
     @property
     def unchecked(self) -> tuple[Message, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from chat_app.accounts.grant import Grant
 from chat_app.accounts.identity import Identity
 from chat_app.billing.plans import Plans
 from chat_app.data.db.base import DatabaseUnavailable, Unmet
@@ -52,10 +53,13 @@ class TurnStarter:
         self._settlement = settlement
         self._work = work
 
-    async def admit(self, identity: Identity, source: str) -> Place:
-        """1. A place for an answer of this person's. Raises `TurnError`, `DatabaseUnavailable`, `LimitsUnavailable`."""
+    async def admit(self, identity: Identity, source: str, grant: Grant | None = None) -> Place:
+        """1. A place for an answer of this person's, within what a program's key may use. Raises `TurnError`,
+        `DatabaseUnavailable`, `LimitsUnavailable`."""
         terms = await self._plans.terms(identity.plan_id)
         row = new_row(identity, source, terms, self._ownership.owner)
+        if grant is not None:
+            await self._admission.count_key(row, grant)
         await self._admission.enter(row, terms)
         return Place(self._admission, row, terms)
 

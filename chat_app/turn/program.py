@@ -24,6 +24,7 @@ def asked(
     tool_choice: str = "auto",
     built_in: Sequence[str] = (),
     detached: bool = False,
+    models: tuple[str, ...] = (),
 ) -> Ask:
     """A whole conversation, of which no thread is kept. Raises `TurnError` for more than `most` characters in one of
     its strings, or `WHOLE` times as many together."""
@@ -38,4 +39,4 @@ def asked(
             f"This call has {ask.length:,} characters in its messages, calls, tools and schemas;"
             f" at most {WHOLE * most:,} are taken together. Shorten it.",
         )
-    return replace(ask, built_in=tuple(built_in), detached=detached)
+    return replace(ask, built_in=tuple(built_in), detached=detached, models=models)

@@ -278,14 +278,14 @@ async def test_a_key_that_is_revoked_while_the_body_comes_is_none(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chat_app.gateway.completions_route.MOMENT_S", 0.0)
-    by_key, looked = type(served.parley.accounts).by_key, asyncio.Event()
+    grant, looked = type(served.parley.accounts).grant, asyncio.Event()
 
     async def watched(*args: Any) -> Any:
-        found = await by_key(*args)
+        found = await grant(*args)
         looked.set()
         return found
 
-    monkeypatch.setattr(type(served.parley.accounts), "by_key", watched)
+    monkeypatch.setattr(type(served.parley.accounts), "grant", watched)
     split, raw = urlsplit(served.url), body()
     reader, writer = await asyncio.open_connection(split.hostname, split.port)
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {served.bearer['Authorization']}\r\n"

@@ -20,10 +20,11 @@ LONGEST_OVERLAP_MS = 30 * DAY_MS
 
 _RIGHTS = ", ".join(f"k.{column}" for column in RIGHTS)
 _IN_FORCE = "k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > {now}) AND u.disabled_at IS NULL"
-_BY_KEY = (
+_GRANT = (
     f"SELECT k.id AS key_id, k.last_used_at, {_RIGHTS}, {COLUMNS} FROM api_key k JOIN users u ON u.id = k.user_id"
-    f" WHERE (k.digest = $1 OR (k.former_digest = $1 AND k.former_until > $2)) AND {_IN_FORCE.format(now='$2')}"
+    f" WHERE {_IN_FORCE.format(now='$2')} AND"
 )
+_BY_SECRET, _BY_FORMER = f"{_GRANT} k.digest = $1", f"{_GRANT} k.former_digest = $1 AND k.former_until > $2"
 _SHOWN = ("id", "name", "prefix", "created_at", "last_used_at", "former_until")
 _WORDS = {
     "not_found": "There is no such account.",
@@ -61,12 +62,13 @@ class Keys:
         return grant.identity if grant is not None else None
 
     async def grant(self, key: str) -> Grant | None:
-        """What this key allows as of now: one query, nothing cached. None if it is unknown, expired, revoked, or of a
-        disabled account."""
+        """What this key allows as of now: one query, a second one if it is none or a former secret; nothing cached. None
+        if it is unknown, expired, revoked, or of a disabled account."""
         if not is_key(key):
             return None
         now = now_ms()
-        rows = await self._db.query(_BY_KEY, digest(key), now)
+        secret = digest(key)
+        rows = await self._db.query(_BY_SECRET, secret, now) or await self._db.query(_BY_FORMER, secret, now)
         if not rows:
             return None
         row = rows[0]

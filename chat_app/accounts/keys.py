@@ -62,8 +62,8 @@ class Keys:
         return grant.identity if grant is not None else None
 
     async def grant(self, key: str) -> Grant | None:
-        """What this key allows as of now: one query, a second one if it is none or a former secret; nothing cached. None
-        if it is unknown, expired, revoked, or of a disabled account."""
+        """What this key allows as of now: one query, a second one if it is none or a former secret; none is cached.
+        None if it is unknown, expired, revoked, or of a disabled account."""
         if not is_key(key):
             return None
         now = now_ms()

@@ -54,7 +54,8 @@ def rights(key: Key, tz: tzinfo) -> str:
     if key.rights.requests_per_minute is not None:
         said.append(f"{count(key.rights.requests_per_minute)} calls a minute")
     if key.rights.expires_at is not None:
-        said.append(f"expires {when(key.rights.expires_at, tz)}")
+        ends = "expires" if key.rights.expires_at > now_ms() else "expired"
+        said.append(f"{ends} {when(key.rights.expires_at, tz)}")
     if key.former_until is not None and key.former_until > now_ms():
         said.append(f"its former secret serves until {when(key.former_until, tz)}")
     return " · ".join(said)

@@ -118,7 +118,7 @@ class Sides:
         backend = {"PARLEY_INFERENCE_URL": f"http://127.0.0.1:{self._backend}", "PARLEY_DEFAULT_MODEL": FAST}
         app = self._stack.enter_context(RunningApp(self._folder / name, env={**backend, **env}))
         app.sign_up(EMAIL)
-        key = app.api_key(EMAIL)
+        key = app.api_key(EMAIL, admin=True)
         _widen(app.port, key)
         assert app._process is not None
         return Side(name, app.port, key, [app._process.pid], self._backend)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from chat_app.accounts.key_watch import KeyWatch
 from chat_app.accounts.people import Accounts
 from chat_app.billing.ledger import Ledger
 from chat_app.billing.plans import Plans
@@ -70,6 +71,7 @@ class Parley:
     queue: QueueView
     supervisor: Supervisor | None
     accounts: Accounts
+    key_watch: KeyWatch
     plans: Plans
     ledger: Ledger
     threads: Threads
@@ -108,6 +110,7 @@ def build(settings: Settings) -> Parley:
     else:
         client = Pool(settings.inference_urls, settings.inference_keys)
     engine = SteadyClient(client)
+    accounts = Accounts(db, settings)
     plans, ledger, reviews = Plans(db, settings.default_plan), Ledger(db), Reviews(db)
     threads, generations, steps = Threads(db), Generations(db), Steps(db)
     events = Events(db, settings)
@@ -147,7 +150,8 @@ def build(settings: Settings) -> Parley:
         engine=engine,
         queue=QueueView(engine),
         supervisor=supervisor,
-        accounts=Accounts(db, settings),
+        accounts=accounts,
+        key_watch=KeyWatch(accounts.in_force),
         plans=plans,
         ledger=ledger,
         threads=threads,
@@ -198,6 +202,8 @@ async def lifespan(settings: Settings | None = None) -> AsyncIterator[Parley]:
         await made.ownership.start(made.worker.work, made.worker.beat)
         metrics.ACTIVE.set_function(lambda: made.ownership.running)
         stack.push_async_callback(made.ownership.close)
+        await made.key_watch.start()
+        stack.push_async_callback(made.key_watch.close)
         await made.exporter.start()
         stack.push_async_callback(made.exporter.close)
         _current = made

@@ -23,6 +23,8 @@ from urllib.parse import urlencode
 
 import psutil
 
+from chat_app.accounts.grant import SCOPES
+
 ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = "correct horse battery"
 
@@ -199,9 +201,10 @@ class RunningApp:
         """Put an account on the plan without a monthly limit."""
         self.command("users", "plan", "--email", email, "enterprise")
 
-    def api_key(self, email: str) -> str:
+    def api_key(self, email: str, *, admin: bool = False) -> str:
         """A new key of an account."""
-        return self.command("keys", "create", "--email", email)
+        scopes = [word for scope in SCOPES for word in ("--scope", scope)] if admin else []
+        return self.command("keys", "create", "--email", email, *scopes)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -50,7 +50,7 @@ class AccountError(Exception):
 
     Codes: bad_email, bad_name, bad_password, bad_role, email_taken, signup_closed, bad_credentials,
     account_disabled, too_many_attempts (with `retry_after` in seconds), not_found, plan_unknown, last_admin,
-    too_many_keys.
+    too_many_keys, bad_key.
     """
 
     def __init__(self, code: str, message: str, retry_after: int | None = None) -> None:

@@ -1,10 +1,12 @@
 """API keys: how a program proves for whom it asks. It does not know what the program asks."""
 
 import asyncio
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
 from chat_app.accounts.emails import normal_name
+from chat_app.accounts.grant import DAY_MS, RIGHTS, Grant, Rights
 from chat_app.accounts.identity import COLUMNS, AccountError, Identity
 from chat_app.accounts.tokens import SHOWN, digest, is_key, new_key
 from chat_app.data.db.base import Database, DatabaseUnavailable, Statement, Unmet
@@ -13,22 +15,38 @@ from chat_app.data.ids import new_id, now_ms
 MOST_KEYS = 100
 NOTED_MS = 60_000
 """How exact `last_used_at` is: noting every call would cost a write each."""
+LONGEST_OVERLAP_MS = 30 * DAY_MS
+"""How long a secret may serve beside the one that replaces it."""
 
-_BY_KEY = (
-    f"SELECT k.id AS key_id, k.last_used_at, {COLUMNS} FROM api_key k JOIN users u ON u.id = k.user_id"
-    " WHERE k.digest = $1 AND k.revoked_at IS NULL AND u.disabled_at IS NULL"
+_RIGHTS = ", ".join(f"k.{column}" for column in RIGHTS)
+_IN_FORCE = "k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > {now}) AND u.disabled_at IS NULL"
+_GRANT = (
+    f"SELECT k.id AS key_id, k.last_used_at, {_RIGHTS}, {COLUMNS} FROM api_key k JOIN users u ON u.id = k.user_id"
+    f" WHERE {_IN_FORCE.format(now='$2')} AND"
 )
+_BY_SECRET, _BY_FORMER = f"{_GRANT} k.digest = $1", f"{_GRANT} k.former_digest = $1 AND k.former_until > $2"
+_SHOWN = ("id", "name", "prefix", "created_at", "last_used_at", "former_until")
+_WORDS = {
+    "not_found": "There is no such account.",
+    "too_many_keys": f"An account can have {MOST_KEYS} keys. Revoke one first.",
+    "bad_key": "Only staff and administrators can make a key with the scope “admin”.",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as its owner sees it: `prefix` is its readable beginning. Times in milliseconds UTC."""
+    """A key as its owner sees it: `prefix` is its readable beginning. Times in milliseconds UTC.
+
+    Until `former_until` the secret that it had before serves as well.
+    """
 
     id: str
     name: str
     prefix: str
     created_at: int
     last_used_at: int | None
+    former_until: int | None
+    rights: Rights
 
 
 class Keys:
@@ -39,57 +57,96 @@ class Keys:
         self._notes: set[asyncio.Task[None]] = set()
 
     async def by_key(self, key: str) -> Identity | None:
-        """Whose key it is, as of now: one query, nothing cached. None if unknown, revoked, or of a disabled
-        account."""
+        """Whose key it is, as of now. None for one that is not in force."""
+        grant = await self.grant(key)
+        return grant.identity if grant is not None else None
+
+    async def grant(self, key: str) -> Grant | None:
+        """What this key allows as of now: one query, a second one if it is none or a former secret; none is cached.
+        None if it is unknown, expired, revoked, or of a disabled account."""
         if not is_key(key):
             return None
-        rows = await self._db.query(_BY_KEY, digest(key))
+        now = now_ms()
+        secret = digest(key)
+        rows = await self._db.query(_BY_SECRET, secret, now) or await self._db.query(_BY_FORMER, secret, now)
         if not rows:
             return None
-        row, now = rows[0], now_ms()
+        row = rows[0]
         if now - (row["last_used_at"] or 0) > NOTED_MS:
             # Beside the request: a call that only reads should neither wait for a write nor fail with it.
             note = asyncio.create_task(self._note_use(row["key_id"], now))
             self._notes.add(note)
             note.add_done_callback(self._notes.discard)
-        return Identity.from_row(row)
+        return Grant(Identity.from_row(row), row["key_id"], Rights.from_row(row))
 
-    async def make_key(self, user_id: str, name: str = "") -> str:
+    async def in_force(self, key_ids: Collection[str]) -> set[str]:
+        """Those of the keys with these ids that are in force now."""
+        places = ", ".join(f"${n}" for n in range(2, 2 + len(key_ids)))
+        rows = await self._db.query(
+            "SELECT k.id FROM api_key k JOIN users u ON u.id = k.user_id"
+            f" WHERE {_IN_FORCE.format(now='$1')} AND k.id IN ({places})",
+            now_ms(),
+            *key_ids,
+        )
+        return {row["id"] for row in rows}
+
+    async def make_key(self, user_id: str, name: str = "", rights: Rights | None = None) -> str:
         """A new key. Only its hash is kept, so it can be shown this once. Raises `AccountError`."""
-        key, name = new_key(), normal_name(name, "API key")
+        key, name, rights = new_key(), normal_name(name, "API key"), (rights or Rights()).checked()
+        may = " AND u.role IN ('staff', 'admin')" if "admin" in rights.scopes else ""
         try:
             await self._db.batch(
                 Statement("SELECT id FROM users WHERE id = $1", (user_id,), must="not_found"),
+                Statement(f"SELECT u.id FROM users u WHERE u.id = $1{may}", (user_id,), must="bad_key"),
                 Statement(
-                    "INSERT INTO api_key (id, user_id, name, prefix, digest, created_at)"
-                    " SELECT $1, u.id, $3, $4, $5, CAST($6 AS BIGINT) FROM users u WHERE u.id = $2"
+                    f"INSERT INTO api_key (id, user_id, name, prefix, digest, created_at, {', '.join(RIGHTS)})"
+                    f" SELECT $1, u.id, $3, $4, $5, CAST($6 AS BIGINT), $7, $8,"
+                    " CAST($9 AS BIGINT), CAST($10 AS BIGINT), CAST($11 AS BIGINT) FROM users u"
+                    f" WHERE u.id = $2{may}"
                     " AND (SELECT COUNT(*) FROM api_key k WHERE k.user_id = $2 AND k.revoked_at IS NULL)"
                     f" < {MOST_KEYS}",
-                    (new_id(), user_id, name, key[:SHOWN], digest(key), now_ms()),
+                    (new_id(), user_id, name, key[:SHOWN], digest(key), now_ms(), *rights.values),
                     must="too_many_keys",
                 ),
             )
         except Unmet as unmet:
-            if unmet.name == "not_found":
-                raise AccountError("not_found", "There is no such account.") from unmet
-            raise AccountError("too_many_keys", f"An account can have {MOST_KEYS} keys. Revoke one first.") from unmet
+            raise AccountError(unmet.name, _WORDS[unmet.name]) from unmet
+        return key
+
+    async def rotate_key(self, user_id: str, key_id: str, overlap_ms: int) -> str:
+        """A new secret for the same key; the one that it has serves for `overlap_ms` beside it, an older one no more.
+        Raises `AccountError`."""
+        if not 0 <= overlap_ms <= LONGEST_OVERLAP_MS:
+            raise AccountError("bad_key", "A former secret can serve for up to 30 days.")
+        key, now = new_key(), now_ms()
+        await self._mine(
+            Statement(
+                "UPDATE api_key SET former_digest = digest, former_until = $5, digest = $3, prefix = $4"
+                " WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND COALESCE(expires_at, $6) >= $6",
+                (key_id, user_id, digest(key), key[:SHOWN], now + overlap_ms, now),
+                must="not_found",
+            )
+        )
         return key
 
     async def keys(self, user_id: str) -> list[Key]:
-        """The person's keys that are in force, newest first."""
+        """The person's keys that were not revoked, newest first."""
         rows = await self._db.query(
-            "SELECT id, name, prefix, created_at, last_used_at FROM api_key"
-            " WHERE user_id = $1 AND revoked_at IS NULL ORDER BY created_at DESC, id DESC",
+            f"SELECT {', '.join(f'k.{name}' for name in _SHOWN)}, {_RIGHTS} FROM api_key k"
+            " WHERE k.user_id = $1 AND k.revoked_at IS NULL ORDER BY k.created_at DESC, k.id DESC",
             user_id,
         )
-        return [Key(**dict(row)) for row in rows]
+        return [Key(**{name: row[name] for name in _SHOWN}, rights=Rights.from_row(row)) for row in rows]
 
     async def revoke_key(self, user_id: str, key_id: str) -> None:
-        """End one of the person's keys; the next request with it is refused. Raises `AccountError`
-        (not_found)."""
+        """End one of the person's keys; the next request with it is refused, and what it runs ends within a second.
+        Raises `AccountError` (not_found)."""
         revoke = "UPDATE api_key SET revoked_at = $3 WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL"
+        await self._mine(Statement(revoke, (key_id, user_id, now_ms()), must="not_found"))
+
+    async def _mine(self, statement: Statement) -> None:
         try:
-            await self._db.batch(Statement(revoke, (key_id, user_id, now_ms()), must="not_found"))
+            await self._db.batch(statement)
         except Unmet as unmet:
             raise AccountError("not_found", "There is no such key, or it was revoked already.") from unmet
 
@@ -97,3 +154,9 @@ class Keys:
         update = "UPDATE api_key SET last_used_at = $2 WHERE id = $1 AND COALESCE(last_used_at, 0) < $2"
         with suppress(DatabaseUnavailable):  # Then the next call notes it.
             await self._db.batch(Statement(update, (key_id, at)))
+
+
+def revoke_all(user_id: str) -> Statement:
+    """Ends every key of the person."""
+    revoke = "UPDATE api_key SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL"
+    return Statement(revoke, (user_id, now_ms()))

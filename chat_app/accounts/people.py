@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from chat_app.accounts.emails import normal_email, normal_name
 from chat_app.accounts.identity import COLUMNS, ROLES, AccountError, Identity
-from chat_app.accounts.keys import Keys
+from chat_app.accounts.keys import Keys, revoke_all
 from chat_app.accounts.passwords import hashed, outdated, verified
 from chat_app.accounts.roster import TENANT, Roster, one_at_a_time
 from chat_app.accounts.tokens import digest, is_token, new_token
@@ -103,17 +103,18 @@ class Accounts(Keys, Roster):
         return Identity.from_row(rows[0]) if rows else None
 
     async def change_password(
-        self, user_id: str, current: str, new: str, *, keep: str = "", hit: Hit | None = None
+        self, user_id: str, current: str, new: str, *, keep: str = "", end_keys: bool = False, hit: Hit | None = None
     ) -> None:
-        """Set a new password and sign out every browser except the one with the token `keep`. `hit` bounds the
-        attempts, as for `sign_in`: who holds a session need not know the password. Raises `AccountError`."""
+        """Set a new password and sign out every browser except the one with the token `keep`; with `end_keys` revoke
+        the person's API keys too. `hit` bounds the attempts, as for `sign_in`: who holds a session need not know the
+        password. Raises `AccountError`."""
         await _admit(hit, {f"password:of:{user_id}": PER_EMAIL})
         rows = await self._db.query("SELECT password_hash FROM users WHERE id = $1", user_id)
         if not rows or not await verified(current, rows[0]["password_hash"]):
             raise AccountError("bad_credentials", "The current password is not right.")
-        await self.set_password(user_id, new, keep=keep)
+        await self.set_password(user_id, new, keep=keep, end_keys=end_keys)
 
-    async def set_password(self, user_id: str, new: str, *, keep: str = "") -> None:
+    async def set_password(self, user_id: str, new: str, *, keep: str = "", end_keys: bool = False) -> None:
         """The same without the current password: for an administrator at the command line. Raises
         `AccountError`."""
         await self._change(
@@ -123,6 +124,7 @@ class Accounts(Keys, Roster):
                 must="not_found",
             ),
             Statement("DELETE FROM browser_session WHERE user_id = $1 AND id <> $2", (user_id, digest(keep))),
+            *([revoke_all(user_id)] if end_keys else []),
         )
 
     async def _insert(self, email: str, name: str, role: str, hash_: str, *, must: str) -> Identity:

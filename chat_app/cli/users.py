@@ -46,12 +46,16 @@ def list_(search: Annotated[str, typer.Argument(help="Part of a name or address.
 
 
 @commands.command()
-def password(email: Email, password_stdin: FromStdin = False) -> None:
+def password(
+    email: Email,
+    password_stdin: FromStdin = False,
+    end_keys: Annotated[bool, typer.Option("--end-keys", help="Revoke the person's API keys too.")] = False,
+) -> None:
     """Set a new password and sign the person out everywhere."""
     new = _password(password_stdin)
 
     async def work(here: Installation) -> None:
-        await here.accounts.set_password((await here.account(email)).user_id, new)
+        await here.accounts.set_password((await here.account(email)).user_id, new, end_keys=end_keys)
 
     run(work)
     typer.echo("The password is changed.")

@@ -1,4 +1,4 @@
-"""`/v1/admin`: what the staff's dashboard changes, with an API key, like any other client.
+"""`/v1/admin`: what the staff's dashboard changes, with an API key of the scope `admin`.
 
 Staff decide reviews; plans and who is on them are administrators'.
 """
@@ -52,13 +52,13 @@ def router(get_parley: GetParley) -> APIRouter:
     admin = APIRouter(prefix="/v1/admin")
 
     async def staff(request: Request) -> Identity:
-        identity = await by_key(get_parley(), request)
+        identity = (await by_key(get_parley(), request, "admin")).identity
         if not identity.is_staff:
             raise ApiError(403, "staff_only", "This is for staff and administrators.")
         return identity
 
     async def administrator(request: Request) -> Identity:
-        identity = await by_key(get_parley(), request)
+        identity = (await by_key(get_parley(), request, "admin")).identity
         if not identity.is_admin:
             raise ApiError(403, "admins_only", "This is for administrators.")
         return identity

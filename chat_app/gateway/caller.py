@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from starlette.requests import HTTPConnection, Request
 
 from chat_app.accounts.cookies import token_from
+from chat_app.accounts.grant import Grant
 from chat_app.accounts.identity import Identity
 from chat_app.gateway.errors import ApiError
 from chat_app.wiring import Parley
@@ -13,24 +14,28 @@ from chat_app.wiring import Parley
 GetParley = Callable[[], Parley]
 """Gives the process's running instance; the routes are made before it runs."""
 
+NOT_VALID = "unknown, expired, revoked, or of a disabled account"
+
 FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip")
 
 
-async def by_key(parley: Parley, request: Request) -> Identity:
-    """Whose API key the request carries. Raises `ApiError` (401)."""
-    return await by_authorization(parley, request.headers.get("authorization", ""))
+async def by_key(parley: Parley, request: Request, scope: str) -> Grant:
+    """What the request's API key allows, if that has this scope. Raises `ApiError` (401, 403)."""
+    return await by_authorization(parley, request.headers.get("authorization", ""), scope)
 
 
-async def by_authorization(parley: Parley, header: str) -> Identity:
-    """Whose API key an Authorization header carries. Raises `ApiError` (401)."""
+async def by_authorization(parley: Parley, header: str, scope: str) -> Grant:
+    """The same for an Authorization header. Raises `ApiError` (401, 403)."""
     scheme, _, key = header.partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key:
         raise _unknown("missing_api_key", "Send an API key: “Authorization: Bearer sk-parley-…”.")
-    identity = await parley.accounts.by_key(key)
-    if identity is None:
-        raise _unknown("invalid_api_key", "This API key is not valid: unknown, revoked, or of a disabled account.")
-    return identity
+    grant = await parley.accounts.grant(key)
+    if grant is None:
+        raise _unknown("invalid_api_key", f"This API key is not valid: {NOT_VALID}.")
+    if scope not in grant.rights.scopes:
+        raise ApiError(403, "missing_scope", f"This API key does not have the scope “{scope}”. Make one that has.")
+    return grant
 
 
 async def by_cookie(parley: Parley, request: HTTPConnection) -> Identity | None:

@@ -10,7 +10,6 @@ from chat_app.gateway.errors import wrong
 from chat_app.turn.call_gate import MOST_CALLS
 from inference.protocol import Message, ToolCall
 
-MOST_MESSAGES = 2_000
 MOST_ARGUMENTS = 200_000
 """Characters of one call's arguments."""
 

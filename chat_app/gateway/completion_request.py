@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, FailFast, Field, ValidationError
 
+from chat_app.gateway.completion_bounds import MOST_MESSAGES, MOST_TOOLS, check_counts, check_values
 from chat_app.gateway.completion_fields import Fields
-from chat_app.gateway.completion_messages import MOST_MESSAGES, MessageField, read_messages
-from chat_app.gateway.completion_tools import MOST_TOOLS, ToolField, Tools, read_tools
+from chat_app.gateway.completion_messages import MessageField, read_messages
+from chat_app.gateway.completion_tools import ToolField, Tools, read_tools
 from chat_app.gateway.errors import ApiError, wrong
 from inference.protocol import BadRequest, Message, Sampling
 from inference.schema import schema_in
@@ -27,6 +28,10 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "modalities": (None, ["text"]),
     "n": (None, 1),
 }
+
+
+MOST_MODEL = 256
+"""Characters of a model's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,8 @@ class _StreamOptions(Fields):
 
 
 class _Body(Fields):
-    model: str | None = None
-    messages: list[MessageField] = Field(min_length=1, max_length=MOST_MESSAGES)
+    model: str | None = Field(None, max_length=MOST_MODEL)
+    messages: Annotated[list[MessageField], FailFast()] = Field(min_length=1, max_length=MOST_MESSAGES)
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
@@ -114,6 +119,7 @@ class _Body(Fields):
 def _object(raw: bytes) -> dict[str, Any]:
     if not raw.strip():
         raise ApiError(400, "invalid_json", "The request has no body. Send a JSON object.")
+    check_values(raw)
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -123,6 +129,7 @@ def _object(raw: bytes) -> dict[str, Any]:
     for field, harmless in _UNSUPPORTED.items():
         if field in body and body[field] not in harmless:
             raise wrong(field, "is not supported here; leave it out", code="unsupported_parameter")
+    check_counts(body)
     return body
 
 

@@ -15,7 +15,6 @@ from chat_app.tools import BUILT_IN
 from inference.protocol import BadRequest, Tool
 from inference.schema import check_schema
 
-MOST_TOOLS = 128
 MOST_BYTES = 65_536
 """Of all tools together, as JSON."""
 MOST_PARTS = 4_000

@@ -12,16 +12,18 @@ from contextlib import aclosing
 
 import orjson
 
-from chat_app.accounts.identity import Identity
+from chat_app.accounts.grant import Grant
 from chat_app.data.log.entries import Entry
 from chat_app.gateway.completion_request import CompletionRequest
 from chat_app.gateway.completion_shape import DONE, FinishReason, Shape, Usage, finish_reason, usage_of
 from chat_app.gateway.connection import Connection, HungUp
 from chat_app.gateway.errors import STORAGE, ApiError, api_error, reported
+from chat_app.gateway.force import KeyEnded, while_in_force
 from chat_app.gateway.rate_headers import rate_headers
 from chat_app.gateway.sse import EVENT_STREAM, relay
 from chat_app.sessions.viewer import Update
-from chat_app.turn import Started, TurnError
+from chat_app.turn import Ask, Started, TurnError
+from chat_app.turn.admit import Place
 from chat_app.turn.seal import ending
 from chat_app.wiring import Parley
 
@@ -32,22 +34,25 @@ COSTLY = ("too_many_calls", "too_many_steps")
 
 
 class Completion:
-    """One call, from what it asks for to its last byte. `detached`: its answer goes on without its program."""
+    """One call that was let in and read, to its last byte. `wanted` says how its answer is sent, `ask` what it is."""
 
     def __init__(
         self,
         parley: Parley,
-        identity: Identity,
+        grant: Grant,
+        place: Place,
         wanted: CompletionRequest,
+        ask: Ask,
         connection: Connection,
-        *,
-        detached: bool,
     ) -> None:
         self._parley = parley
-        self._identity = identity
+        self._grant = grant
+        self._place = place
         self._wanted = wanted
+        self._ask = ask
+        self._identity = ask.identity
         self._connection = connection
-        self._detached = detached
+        self._detached = ask.detached
         self._id = ""
 
     async def run(self, headers: tuple[tuple[bytes, bytes], ...]) -> None:
@@ -55,7 +60,8 @@ class Completion:
         first byte, as an `ApiError` that names the answer once there is one."""
         try:
             async with self._connection:
-                await self._deliver(await self._begin(), headers)
+                with while_in_force(self._parley, self._grant, self._connection):
+                    await self._deliver(await self._begin(), headers)
         except (HungUp, asyncio.CancelledError):
             # The server may end a request whose connection is gone; the turn itself stops what it was only preparing.
             if self._id:
@@ -64,20 +70,13 @@ class Completion:
         except Exception as error:
             if not self._id:
                 raise
-            raise await self._broken_off(error) from error
+            broken = await self._broken_off(error)
+            if not (isinstance(error, KeyEnded) and self._connection.status):
+                raise broken from error
+            await self._connection.write_soon(_event(broken))
 
     async def _begin(self) -> Started:
-        wanted = self._wanted
-        started = await self._parley.turns.call(
-            self._identity,
-            wanted.messages,
-            wanted.model,
-            wanted.sampling,
-            tools=wanted.tools.functions,
-            tool_choice=wanted.tools.choice,
-            built_in=wanted.tools.built_in,
-            detached=self._detached,
-        )
+        started = await self._parley.turns.begin(self._ask, self._place)
         self._id = started.generation_id
         self._connection.check()
         return started
@@ -111,7 +110,7 @@ class Completion:
         except HungUp:
             raise
         except Exception as error:  # The status has been sent.
-            return b"data: " + orjson.dumps((await self._broken_off(error)).body()) + b"\n\n"
+            return _event(await self._broken_off(error))
         usage = shape.usage(tokens) if self._wanted.include_usage else b""
         return shape.closing(reason) + usage + DONE
 
@@ -161,8 +160,9 @@ class Completion:
         asked for again without a thought: it may be charged, and is to be had.
         """
         made = reported(error)
-        if not isinstance(error, ApiError):
+        if not isinstance(error, ApiError) or isinstance(error, KeyEnded):
             await self._leave()
+        if not isinstance(error, ApiError):
             status, code, message = made.status, made.code, made.message
             if isinstance(error, STORAGE):
                 status, code = 503, "generation_failed"
@@ -180,3 +180,8 @@ class Completion:
             await asyncio.shield(self._parley.turns.stop(self._identity, self._id))
         except (TurnError, *STORAGE):
             pass  # It has ended already, or its owner cannot be reached: then it is settled at its own end.
+
+
+def _event(error: ApiError) -> bytes:
+    """The last event of a stream that went wrong."""
+    return b"data: " + orjson.dumps(error.body()) + b"\n\n"

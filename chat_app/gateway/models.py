@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from chat_app.gateway.caller import GetParley, by_key
 from chat_app.gateway.errors import ApiError
+from chat_app.turn.abilities import within
 from inference.protocol import ModelCard
 
 
@@ -18,14 +19,14 @@ def routes(get_parley: GetParley) -> Sequence[BaseRoute]:
 
     async def models(request: Request) -> Response:
         parley = get_parley()
-        await by_key(parley, request)
-        cards = await parley.client.models()
+        grant = await by_key(parley, request, "models")
+        cards = within(grant.rights.models, await parley.client.models())
         return _json({"object": "list", "data": [_card(card) for card in cards]})
 
     async def model(request: Request) -> Response:
         parley = get_parley()
-        await by_key(parley, request)
-        for card in await parley.client.models():
+        grant = await by_key(parley, request, "models")
+        for card in within(grant.rights.models, await parley.client.models()):
             if card.id == request.path_params["id"]:
                 return _json(_card(card))
         raise ApiError(404, "model_not_found", "There is no such model here.", param="model")

@@ -43,6 +43,7 @@ class GenerationRow:
     period: str
     created_at: int
     source: str = "chat"
+    api_key_id: str | None = None
     thread_id: str | None = None
     message_id: str | None = None
     model: str = ""
@@ -311,6 +312,16 @@ class Generations:
         """The status, or None for an unknown id."""
         rows = await self._db.query("SELECT status FROM generation WHERE id = $1", generation_id)
         return str(rows[0]["status"]) if rows else None
+
+    async def tokens_of_key(self, key_id: str, period: str) -> int:
+        """Tokens that the answers of one key have used in a month, and that those which run hold."""
+        rows = await self._db.query(
+            "SELECT CAST(COALESCE(SUM(prompt_tokens + completion_tokens + held_tokens), 0) AS BIGINT) AS tokens"
+            " FROM generation WHERE api_key_id = $1 AND period = $2",
+            key_id,
+            period,
+        )
+        return int(rows[0]["tokens"])
 
     async def kept(self, generation_id: str) -> Kept:
         """What is kept of an ended answer; nothing for an unknown id."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from chat_app.accounts.grant import Grant
 from chat_app.accounts.identity import Identity
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.ids import new_id
@@ -19,9 +20,12 @@ from chat_app.prompts.window import most_chars
 from chat_app.sessions.generations import Generations, NotFound
 from chat_app.sessions.threads import Exchange, History, Threads
 from chat_app.settings import Settings
-from chat_app.turn.ask import Ask, Started, TurnError, bounded, chat_gone, cleaned, readable
+from chat_app.turn.admit import Place
+from chat_app.turn.ask import Ask, Started, TurnError, chat_gone
 from chat_app.turn.begin import TurnStarter
 from chat_app.turn.prepare import Preparation
+from chat_app.turn.program import asked
+from chat_app.turn.texts import readable
 from inference.protocol import Message, Sampling, Tool
 
 __all__ = ["Ask", "Started", "TurnError", "Turns"]
@@ -44,6 +48,7 @@ class Turns:
         self._threads = threads
         self._generations = generations
         self._preparation = preparation
+        self._beginning = beginning
         self._begin = beginning.begin
 
     async def say(
@@ -67,7 +72,7 @@ class Turns:
         except NotFound as error:
             raise chat_gone() from error
         ask = Ask(identity, "chat", (question,), model or kept_model, exchange=exchange, seen_head=head)
-        started = await self._begin(_behind(ask, history))
+        started = await self._begin(ask.behind(history))
         return replace(started, branched=started.branched or exchange.parent_id != head)
 
     async def regenerate(self, identity: Identity, answer_id: str, model: str = "") -> Started:
@@ -80,7 +85,7 @@ class Turns:
             raise TurnError("not_found", "This answer does not exist any more.", 404) from error
         exchange = Exchange(thread_id, new_id(), question_id)
         ask = Ask(identity, "chat", (), model or kept_model, exchange=exchange, seen_head=head)
-        return await self._begin(_behind(ask, history))
+        return await self._begin(ask.behind(history))
 
     async def call(
         self,
@@ -96,13 +101,27 @@ class Turns:
     ) -> Started:
         """A program sends a whole conversation; no thread is kept. A caller that goes away meanwhile stops it, unless
         it is `detached`."""
-        if not messages:
-            raise TurnError("bad_input", "messages must hold at least one message.")
-        most = self._settings.max_input_chars
-        said = tuple(cleaned(message, most) for message in messages)
-        described = tuple(replace(tool, description=bounded(tool.description, most)) for tool in tools)
-        ask = Ask(identity, "api", said, model, sampling, tools=described, tool_choice=tool_choice)
-        return await self._begin(replace(ask, built_in=tuple(built_in), detached=detached))
+        ask = asked(
+            identity,
+            messages,
+            model,
+            sampling,
+            most=self._settings.max_input_chars,
+            tools=tools,
+            tool_choice=tool_choice,
+            built_in=built_in,
+            detached=detached,
+        )
+        return await self._begin(ask)
+
+    async def admit(self, grant: Grant) -> Place:
+        """A place for a program's call, before anybody reads what it wants. `async with` it. Raises `TurnError`,
+        `DatabaseUnavailable`, `LimitsUnavailable`."""
+        return await self._beginning.admit(grant.identity, "api", grant)
+
+    async def begin(self, ask: Ask, place: Place) -> Started:
+        """A program's call that was admitted and read (`program.asked`). Raises `TurnError`."""
+        return await self._beginning.begin(ask, place)
 
     async def stop(self, identity: Identity, generation_id: str) -> None:
         """Stop an answer wherever it is being written; what was delivered stays and is settled."""
@@ -127,16 +146,3 @@ class Turns:
         """As much of a thread as is worth reading: what the largest window that is offered can hold."""
         context = await self._preparation.largest_context(wanted)
         return await self._threads.history(identity, message_id, most_chars(context))
-
-
-def _behind(ask: Ask, history: History) -> Ask:
-    """The ask with a thread's earlier messages in front of its own."""
-    earlier = tuple(Message(said.role, said.text) for said in history.messages)
-    places = tuple(said.position for said in history.messages)
-    return replace(
-        ask,
-        messages=earlier + ask.messages,
-        positions=places if ask.messages else places[:-1],
-        since=history.dropped,
-        since_model=history.model,
-    )

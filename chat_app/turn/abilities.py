@@ -13,6 +13,11 @@ UNKNOWN_CONTEXT = 4_096
 """Window in tokens of a model whose server does not say."""
 
 
+def within(models: Sequence[str], cards: Sequence[ModelCard]) -> list[ModelCard]:
+    """Those of the cards that somebody may use who may use these models; all if none is named."""
+    return [card for card in cards if not models or card.id in models]
+
+
 def window(card: ModelCard) -> int:
     """Tokens that a prompt and its answer may have together."""
     return card.context or UNKNOWN_CONTEXT

@@ -1,15 +1,14 @@
 """What a caller asks of a turn, and what it learns when the turn has begun. Plain data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chat_app.accounts.identity import Identity
 from chat_app.billing.ledger import Allowance
 from chat_app.billing.plans import Terms
-from chat_app.data.log.entries import clean
 from chat_app.prompts.window import TooLong
 from chat_app.sessions.generations import GenerationRow
-from chat_app.sessions.threads import Exchange
-from inference.protocol import Message, Sampling, Tool, ToolCall
+from chat_app.sessions.threads import Exchange, History
+from inference.protocol import Message, Sampling, Tool
 
 
 class TurnError(Exception):
@@ -31,7 +30,7 @@ class Ask:
     stopped when its program goes away. Of a thread's messages only the newest are here: `positions` are their places
     in it, `since` is where the last answer's prompt began, by the model `since_model`, and `seen_head` the last message
     of the shown branch. `tools` are the caller's own, which end the turn when the model asks for one; `built_in` names
-    those that Parley runs itself.
+    those that Parley runs itself. Only `models` may answer it; none are named: all that are offered.
     """
 
     identity: Identity
@@ -48,6 +47,7 @@ class Ask:
     tool_choice: str = "auto"
     built_in: tuple[str, ...] = ()
     detached: bool = False
+    models: tuple[str, ...] = ()
 
     @property
     def unchecked(self) -> tuple[Message, ...]:
@@ -57,11 +57,29 @@ class Ask:
 
     @property
     def length(self) -> int:
-        """Characters of what nobody has checked yet."""
-        said = sum(
-            len(message.content) + sum(len(call.arguments) for call in message.tool_calls) for message in self.unchecked
+        """Characters of all that the check reads: messages, calls, ids, tools and schemas."""
+        said = sum(len(message.content) + len(message.tool_call_id) for message in self.unchecked)
+        calls = (call for message in self.unchecked for call in message.tool_calls)
+        called = sum(len(call.id) + len(call.name) + len(call.arguments) for call in calls)
+        tools = sum(len(tool.name) + len(tool.description) + len(tool.parameters) for tool in self.tools)
+        return said + called + tools + (len(self.sampling.json_schema) if self.sampling else 0)
+
+    @property
+    def texts(self) -> int:
+        """How many texts they are, each of which costs the check something however short it is."""
+        return len(self.tools) + sum(1 + len(message.tool_calls) for message in self.unchecked)
+
+    def behind(self, history: History) -> "Ask":
+        """The same, with a thread's earlier messages in front of its own."""
+        earlier = tuple(Message(said.role, said.text) for said in history.messages)
+        places = tuple(said.position for said in history.messages)
+        return replace(
+            self,
+            messages=earlier + self.messages,
+            positions=places if self.messages else places[:-1],
+            since=history.dropped,
+            since_model=history.model,
         )
-        return said + sum(len(tool.description) + len(tool.parameters) for tool in self.tools)
 
     def started(
         self,
@@ -101,37 +119,6 @@ class Started:
     branched: bool = False
     terms: Terms | None = None
     allowance: Allowance | None = None
-
-
-def cleaned(message: Message, most: int) -> Message:
-    """A program's message, every string in it without control characters.
-
-    Raises `TurnError` for more than `most` characters in one of them, or if a user says nothing.
-    """
-    calls = (ToolCall(clean(call.id), clean(call.name), bounded(call.arguments, most)) for call in message.tool_calls)
-    content = (readable if message.role == "user" else bounded)(message.content, most)
-    return Message(message.role, content, tuple(calls), clean(message.tool_call_id))
-
-
-def readable(text: str, most: int) -> str:
-    """The text without control characters, which no one can have meant to type; line breaks and tabs stay.
-
-    Raises `TurnError` for more than `most` characters, or if nothing but white space is left.
-    """
-    text = bounded(text, most)
-    if not text.strip():
-        raise TurnError("empty_input", "There is nothing to answer: the message is empty.")
-    return text
-
-
-def bounded(text: str, most: int) -> str:
-    """Like `readable`, for a message that may be empty: an assistant's that only calls tools, a tool's result."""
-    if len(text) > most:
-        raise TurnError(
-            "input_too_long",
-            f"This message has {len(text):,} characters; at most {most:,} are taken. Shorten it.",
-        )
-    return clean(text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def chat_gone() -> TurnError:

@@ -7,25 +7,26 @@ from typing import Any
 
 import structlog
 
-from chat_app.billing.ledger import period_of
-from chat_app.billing.plans import Plans, Terms
+from chat_app.accounts.grant import Grant
+from chat_app.accounts.identity import Identity
+from chat_app.billing.plans import Plans
 from chat_app.data.db.base import DatabaseUnavailable, Unmet
-from chat_app.data.ids import new_id, now_ms
 from chat_app.data.leases.base import LeasesUnavailable
 from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.data.log.base import GenerationLog, LogUnavailable
 from chat_app.sessions.generations import GenerationRow
 from chat_app.sessions.ownership import Ownership
 from chat_app.sessions.threads import GONE
-from chat_app.turn.admit import Admission
+from chat_app.turn.admit import Admission, Place, new_row
+from chat_app.turn.aside import aside
 from chat_app.turn.ask import Ask, Started, TurnError, chat_gone
 from chat_app.turn.check import Refusal, check
 from chat_app.turn.hold import Hold
 from chat_app.turn.prepare import Preparation
 from chat_app.turn.settle import Settlement
 
-QUICK = 20_000
-"""Characters of an ask that are checked at once; a longer one in a thread of its own."""
+QUICK, QUICK_TEXTS = 20_000, 100
+"""Characters and texts of an ask that is checked at once; a longer one in a thread."""
 logger = structlog.get_logger(__name__)
 
 
@@ -52,12 +53,25 @@ class TurnStarter:
         self._settlement = settlement
         self._work = work
 
-    async def begin(self, ask: Ask) -> Started:
+    async def admit(self, identity: Identity, source: str, grant: Grant | None = None) -> Place:
+        """1. A place for an answer of this person's, within what a program's key may use. Raises `TurnError`,
+        `DatabaseUnavailable`, `LimitsUnavailable`."""
+        terms = await self._plans.terms(identity.plan_id)
+        row = new_row(identity, source, terms, self._ownership.owner)
+        if grant is not None:
+            await self._admission.count_key(row, grant)
+        await self._admission.enter(row, terms)
+        return Place(self._admission, row, terms)
+
+    async def begin(self, ask: Ask, place: Place | None = None) -> Started:
         """The turn, begun; or refused by the input check, and so ended already. Raises `TurnError`.
 
+        `place` is the caller's, if it was admitted before it said what it wants; the turn leaves it, whatever comes.
         Whoever is cancelled here does not cancel it: a hold under way could be there without anybody to work on it.
         """
-        beginning = asyncio.ensure_future(self._begin(ask))
+        if place is not None:
+            place.begun = True
+        beginning = asyncio.ensure_future(self._begin(ask, place))
         try:
             return await asyncio.shield(beginning)
         except asyncio.CancelledError:
@@ -74,15 +88,13 @@ class TurnStarter:
                 5,
             ) from error
 
-    async def _begin(self, ask: Ask) -> Started:
+    async def _begin(self, ask: Ask, place: Place | None) -> Started:
         """Stages 1 to 5."""
-        terms = await self._plans.terms(ask.identity.plan_id)
-        row = _new_row(ask, terms, self._ownership.owner)
-        await self._admission.enter(row, terms)  # 1
+        place = place or await self.admit(ask.identity, ask.source)
+        row, terms = place.row_of(ask), place.terms
         self._ownership.register(row)
         try:
-            # 2: where it takes long, others go on meanwhile.
-            refusal = check(ask) if ask.length <= QUICK else await asyncio.to_thread(check, ask)
+            refusal = await _checked(ask)  # 2
             choice = await self._preparation.choose(ask)  # 3
             row.model = choice.model.id
             if refusal is not None:
@@ -123,18 +135,7 @@ def _ignore(task: "asyncio.Future[None]") -> None:
         task.exception()
 
 
-def _new_row(ask: Ask, terms: Terms, owner: str) -> GenerationRow:
-    now = now_ms()
-    identity, exchange = ask.identity, ask.exchange
-    return GenerationRow(
-        id=new_id(),
-        tenant_id=identity.tenant_id,
-        user_id=identity.user_id,
-        plan_id=terms.id,
-        period=period_of(now),
-        created_at=now,
-        source=ask.source,
-        thread_id=exchange.thread_id if exchange else None,
-        message_id=exchange.answer_id if exchange else None,
-        owner=owner,
-    )
+async def _checked(ask: Ask) -> Refusal | None:
+    """What the check says. Where it takes long, others go on meanwhile."""
+    quick = ask.length <= QUICK and ask.texts <= QUICK_TEXTS
+    return check(ask) if quick else await aside(partial(check, ask))

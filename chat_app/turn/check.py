@@ -1,7 +1,8 @@
 """2. The check of the input: what a person said last, or every text of a program's that reaches a model.
 
 A program may put words into every role, and into tools, calls and schemas; it may spread a phrase over neighbouring
-messages, or escape it in JSON. The whole takes time in proportion to the text, some 100 ms for a megabyte.
+messages, or escape it in JSON. The whole takes time in proportion to the text, some 100 ms for a megabyte, and some
+40 µs for each text however short. No look at once is longer than `WINDOW`, since some hold the interpreter's lock.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,10 @@ from inference.protocol import ToolCall
 
 SEAM = 1_000
 """Characters at either end of a message that are read together with its neighbour's."""
+WINDOW = 65_536
+"""Characters that are read at once of a text that is longer."""
+OVERLAP = 5_000
+"""How many of them are read again with the next ones: no finding is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +37,9 @@ def check(ask: Ask) -> Refusal | None:
     """Why it is not fit to be answered; None if it is."""
     said = list(_said(ask))
     for text in (*(text for _, text in said), *_together(said), *_around(ask)):
-        if text and (finding := inspect(text)) is not None:
-            return Refusal(finding.verdict, excerpt(text, finding.start, finding.end))
+        for start in range(0, max(len(text) - OVERLAP, 1), WINDOW - OVERLAP):
+            if (finding := inspect(text[start : start + WINDOW])) is not None:
+                return Refusal(finding.verdict, excerpt(text, start + finding.start, start + finding.end))
     return None
 
 

@@ -12,7 +12,7 @@ from chat_app.routing.policy import Choice, UnknownModel, choose
 from chat_app.sessions.generations import GenerationRow
 from chat_app.settings import Settings
 from chat_app.tools import BUILT_IN
-from chat_app.turn.abilities import UNKNOWN_CONTEXT, calls_tools, serves, window, without_tools
+from chat_app.turn.abilities import UNKNOWN_CONTEXT, calls_tools, serves, window, within, without_tools
 from chat_app.turn.ask import Ask, TurnError, too_long
 from chat_app.turn.cards import ModelCards, first_able
 from chat_app.turn.engine import as_turn_error
@@ -43,7 +43,7 @@ class Preparation:
     async def choose(self, ask: Ask) -> Choice:
         """3. The model, out of what the engine offers now. Raises `TurnError`."""
         try:
-            cards = await self._cards.offered(ask.model)
+            cards = within(ask.models, await self._cards.offered(ask.model))
             return choose(ask.model, cards, self._settings.default_model, self._settings.fallbacks)
         except UnknownModel as error:
             offered = ", ".join(error.offered) or "none at the moment"

@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from chat_app.accounts.keys import Key
+from chat_app.data.ids import now_ms
 from chat_app.data.log.entries import clean
 
 
@@ -40,6 +42,30 @@ def day_label(at_ms: int, today: date, tz: tzinfo) -> str:
 def when(at_ms: int | None, tz: tzinfo) -> str:
     """A date and time of day, or `never`."""
     return f"{datetime.fromtimestamp(at_ms / 1000, tz):%-d %b %Y, %H:%M}" if at_ms else "never"
+
+
+def rights(key: Key, tz: tzinfo) -> str:
+    """What an API key may, until when, and until when its former secret serves."""
+    said = [", ".join(key.rights.scopes)]
+    if key.rights.models:
+        said.append(f"only {', '.join(key.rights.models)}")
+    if key.rights.monthly_tokens is not None:
+        said.append(f"{count(key.rights.monthly_tokens)} tokens a month")
+    if key.rights.requests_per_minute is not None:
+        said.append(f"{count(key.rights.requests_per_minute)} calls a minute")
+    if key.rights.expires_at is not None:
+        ends = "expires" if key.rights.expires_at > now_ms() else "expired"
+        said.append(f"{ends} {when(key.rights.expires_at, tz)}")
+    if key.former_until is not None and key.former_until > now_ms():
+        said.append(f"its former secret serves until {when(key.former_until, tz)}")
+    return " · ".join(said)
+
+
+def keys_left(number: int) -> str:
+    """Which API keys a change of the password has left."""
+    if not number:
+        return "You have no API key."
+    return f"Your {'API key still works' if number == 1 else f'{number} API keys still work'}."
 
 
 def count(number: int | None) -> str:

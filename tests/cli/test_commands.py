@@ -41,6 +41,21 @@ def test_an_account_and_a_key_from_nothing(run: Run) -> None:
     assert "0 keys" in again.stderr
 
 
+def test_a_key_with_bounds_and_a_new_secret_for_it(run: Run) -> None:
+    run("users", "create", *ADA, "--password-stdin", stdin=PASSWORD)
+    bounds = ("--scope", "chat", "--scope", "admin", "--model", "a", "--monthly-tokens", "5", "--per-minute", "6")
+    key = run("keys", "create", *ADA, *bounds, "--expires", "2199-01-31").stdout.strip()
+    listed = run("keys", "list", *ADA).stdout
+    assert "chat admin" in listed and "2199-01-31" in listed
+    rotated = run("keys", "rotate", *ADA, key, "--overlap", "0").stdout.strip()
+    assert rotated.startswith("sk-parley-") and rotated != key
+    assert rotated[:14] in run("keys", "list", *ADA).stdout
+    for wrong in (("--expires", "soon"), ("--expires", "2020-01-01"), ("--scope", "all"), ("--per-minute", "0")):
+        assert run("keys", "create", *ADA, *wrong).exit_code != 0
+    run("users", "password", *ADA, "--password-stdin", "--end-keys", stdin="another password\n")
+    assert "sk-parley-" not in run("keys", "list", *ADA).stdout
+
+
 def test_administering_people(run: Run) -> None:
     run("users", "create", "--email", "root@example.org", "--password-stdin", stdin=PASSWORD)
     run("users", "create", *ADA, "--name", "Ada Lovelace", "--password-stdin", stdin=PASSWORD)

@@ -85,7 +85,11 @@ def test_a_refusal_is_decided_by_a_person(tabs: Tabs, admin: str, page: Page) ->
 def test_a_key_is_shown_once_and_ends_when_revoked(tabs: Tabs, person: Callable[[str], str], app: RunningApp) -> None:
     page = tabs.open(person("kay"), "/account")
     page.get_by_label("Name of a new key").fill("script")
+    page.get_by_label("It may").select_option("only ask")
+    page.get_by_label("It ends").select_option("in 30 days")
+    page.get_by_label("Tokens a month").fill("50,000")
     page.get_by_role("button", name="Make a key").click()
+    expect(page.locator(".lines li")).to_contain_text("chat, models · 50,000 tokens a month · expires")
     key = page.locator("[data-new-key]").inner_text()
     assert key.startswith("sk-parley-")
     shot(page, "account")
@@ -95,6 +99,10 @@ def test_a_key_is_shown_once_and_ends_when_revoked(tabs: Tabs, person: Callable[
     expect(page.locator(".lines li")).to_contain_text("script")
     expect(page.locator("[data-new-key]")).to_have_count(0)
     assert key not in page.content()
+    page.get_by_role("button", name="New secret").click()
+    second = page.locator("[data-new-key]").inner_text()
+    expect(page.locator(".lines li")).to_contain_text("its former secret serves until")
+    assert [app.request("GET", models, Authorization=f"Bearer {each}")[0] for each in (key, second)] == [200, 200]
     page.get_by_role("button", name="Revoke", exact=True).click()
     page.get_by_role("button", name="Revoke for good").click()
     expect(page.locator(".lines")).to_have_count(0)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from chat_app.accounts.grant import SCOPES, Rights
 from tests.gateway.served import Served
 from tests.parley import person
 
@@ -18,7 +19,7 @@ async def call(served: Served, method: str, path: str, key: str, json: Any = Non
 
 async def key_of(served: Served, role: str) -> str:
     who = await person(served.parley, f"{role}@example.org", role)
-    return await served.parley.accounts.make_key(who.user_id, "")
+    return await served.parley.accounts.make_key(who.user_id, "", Rights(SCOPES))
 
 
 async def test_only_those_who_may(served: Served) -> None:

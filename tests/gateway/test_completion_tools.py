@@ -5,8 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
+from chat_app.gateway.completion_bounds import MOST_TOOLS
 from chat_app.gateway.completion_request import read_completion
-from chat_app.gateway.completion_tools import MOST_BYTES, MOST_PARTS, MOST_TOOLS, Tools
+from chat_app.gateway.completion_tools import MOST_BYTES, MOST_PARTS, Tools
 from chat_app.gateway.errors import ApiError
 from inference.protocol import Tool
 

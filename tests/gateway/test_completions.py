@@ -240,7 +240,7 @@ async def test_what_nobody_foresaw_is_said_without_its_details(served: Served, m
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(type(served.parley.turns), "call", broken)
+    monkeypatch.setattr(type(served.parley.turns), "begin", broken)
     with pytest.raises(openai.InternalServerError) as error:
         await served.client().chat.completions.create(**asked())
     assert (error.value.status_code, error.value.code) == (500, "internal_error")

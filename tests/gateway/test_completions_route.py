@@ -17,6 +17,7 @@ from chat_app.gateway.completions_route import PATH, CompletionsRoute
 from chat_app.gateway.headers import HEADERS
 from chat_app.telemetry.metrics import REGISTRY
 from chat_app.turn import hold
+from chat_app.turn.prepare import Preparation
 from tests.gateway.served import Served
 from tests.parley import script
 
@@ -191,15 +192,15 @@ ACTIVE = ("queued", "streaming")
 @asynccontextmanager
 async def held_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Event]:
     """Turns wait in their preparation until the block ends; the event is set once one does."""
-    terms, waits, go_on = type(served.parley.plans).terms, asyncio.Event(), asyncio.Event()
+    choose, waits, go_on = Preparation.choose, asyncio.Event(), asyncio.Event()
 
     async def slow(*args: Any) -> Any:
         waits.set()
         await go_on.wait()
-        return await terms(*args)
+        return await choose(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(served.parley.plans), "terms", slow)
+        patch.setattr(Preparation, "choose", slow)
         yield waits
         go_on.set()
         await asyncio.sleep(0.05)
@@ -278,14 +279,14 @@ async def test_a_key_that_is_revoked_while_the_body_comes_is_none(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chat_app.gateway.completions_route.MOMENT_S", 0.0)
-    by_key, looked = type(served.parley.accounts).by_key, asyncio.Event()
+    grant, looked = type(served.parley.accounts).grant, asyncio.Event()
 
     async def watched(*args: Any) -> Any:
-        found = await by_key(*args)
+        found = await grant(*args)
         looked.set()
         return found
 
-    monkeypatch.setattr(type(served.parley.accounts), "by_key", watched)
+    monkeypatch.setattr(type(served.parley.accounts), "grant", watched)
     split, raw = urlsplit(served.url), body()
     reader, writer = await asyncio.open_connection(split.hostname, split.port)
     head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {served.bearer['Authorization']}\r\n"

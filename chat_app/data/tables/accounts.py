@@ -3,7 +3,7 @@
 from sqlmodel import Field, SQLModel
 
 from chat_app.data.ids import new_id
-from chat_app.data.tables.columns import big
+from chat_app.data.tables.columns import big, text
 
 
 class Tenant(SQLModel, table=True):
@@ -42,7 +42,11 @@ class BrowserSession(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
-    """A program's key. The key is shown once; this row keeps its SHA-256 and its first characters."""
+    """A program's key. The key is shown once; this row keeps its SHA-256 and its first characters.
+
+    Until `former_until` the secret with `former_digest`, which it had before, serves as well. `scopes` are separated by
+    blanks, `models` a JSON list, empty for all; null is no limit of the key's own.
+    """
 
     __tablename__ = "api_key"
 
@@ -51,6 +55,13 @@ class ApiKey(SQLModel, table=True):
     name: str
     prefix: str
     digest: str = Field(unique=True)
+    former_digest: str | None = Field(default=None, unique=True)
+    former_until: int | None = big(nullable=True)
+    scopes: str = "chat models generations"
+    models: str = text()
+    monthly_tokens: int | None = big(nullable=True)
+    requests_per_minute: int | None = big(nullable=True)
+    expires_at: int | None = big(nullable=True)
     created_at: int = big()
     last_used_at: int | None = big(nullable=True)
     revoked_at: int | None = big(nullable=True)

@@ -12,6 +12,8 @@ QUEUED, STREAMING = ACTIVE = ("queued", "streaming")
 IS_ACTIVE = f"status IN {ACTIVE}"
 """The same in SQL, word for word the condition of the partial index `generation_active`."""
 
+HAS_KEY = "api_key_id IS NOT NULL"
+
 
 class Thread(SQLModel, table=True):
     __tablename__ = "thread"
@@ -60,6 +62,7 @@ class Generation(SQLModel, table=True):
     __table_args__ = (
         Index("generation_active", "owner", "created_at", sqlite_where=sql(IS_ACTIVE), postgresql_where=sql(IS_ACTIVE)),
         Index("generation_by_user", "user_id", "created_at"),
+        Index("generation_by_key", "api_key_id", "period", sqlite_where=sql(HAS_KEY), postgresql_where=sql(HAS_KEY)),
     )
 
     id: str = Field(default_factory=new_id, primary_key=True)
@@ -68,6 +71,7 @@ class Generation(SQLModel, table=True):
     thread_id: str | None = Field(default=None, index=True, description="null for a call of the API")
     message_id: str | None = Field(default=None, description="the assistant's message; null for a call of the API")
     source: str = Field(default="chat", description="chat or api")
+    api_key_id: str | None = Field(default=None, description="the key with which it was asked for")
     status: str
     owner: str = Field(default="", description="the process that works on it")
     fence: int = big(0)

@@ -10,6 +10,7 @@ from reflex_base.style import color_mode, set_color_mode
 from chat_app.ui.components.browser import CopyButton
 from chat_app.ui.components.form import field
 from chat_app.ui.components.shell import page, sign_out
+from chat_app.ui.key_form import DAYS
 from chat_app.ui.state.account import Account, KeyLine
 from chat_app.ui.state.visitor import Visitor
 
@@ -94,6 +95,20 @@ def _keys() -> rx.Component:
         ),
         rx.el.form(
             field("Name of a new key", "name", placeholder="for example: my script", max_length=100),
+            _choice(
+                "It may",
+                "use",
+                rx.el.option("ask, and follow answers", value="usual"),
+                rx.el.option("only ask", value="chat"),
+                rx.cond(Visitor.is_staff, rx.el.option("administer too", value="admin"), rx.fragment()),
+            ),
+            _choice(
+                "It ends",
+                "days",
+                rx.el.option("never", value=""),
+                *(rx.el.option(f"in {days} days", value=str(days)) for days in DAYS),
+            ),
+            field("Tokens a month", "monthly_tokens", placeholder="as my plan", input_mode="numeric", max_length=15),
             rx.el.button("Make a key", type="submit", class_name="button"),
             on_submit=Account.make_key,
             reset_on_submit=True,
@@ -102,12 +117,24 @@ def _keys() -> rx.Component:
     )
 
 
+def _choice(label: str, name: str, *options: rx.Component) -> rx.Component:
+    return rx.el.label(rx.el.span(label, class_name="label"), rx.el.select(*options, name=name), class_name="field")
+
+
 def _key(key: rx.Var[KeyLine]) -> rx.Component:
     return rx.el.li(
         rx.el.div(
             rx.el.strong(key.name),
             rx.el.code(f"{key.prefix}…"),
             rx.el.small(f"made {key.made} · last used {key.used}"),
+            rx.el.small(key.rights),
+        ),
+        rx.el.button(
+            "New secret",
+            type="button",
+            class_name="button plain small",
+            on_click=Account.rotate(key.id),
+            title="The one it has serves for another day.",
         ),
         rx.cond(
             Account.revoking == key.id,
@@ -150,6 +177,11 @@ def _password() -> rx.Component:
             field("Current password", "current", type="password", required=True, auto_complete="current-password"),
             field("New password", "new", type="password", required=True, min_length=8, auto_complete="new-password"),
             field("New password again", "again", type="password", required=True, auto_complete="new-password"),
+            rx.el.label(
+                rx.el.input(type="checkbox", name="end_keys", value="yes"),
+                " Revoke my API keys too",
+                class_name="check",
+            ),
             rx.cond(
                 Account.password_said != "",
                 rx.el.p(

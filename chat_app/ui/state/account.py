@@ -12,6 +12,7 @@ from reflex.event import EventSpec
 from chat_app.accounts.cookies import token_from
 from chat_app.accounts.identity import AccountError, Identity
 from chat_app.ui import words
+from chat_app.ui.key_form import HOUR_MS, OVERLAP_HOURS, rights_of
 from chat_app.ui.state.visitor import Visitor, text_of
 from chat_app.wiring import parley
 
@@ -28,6 +29,7 @@ class KeyLine:
     prefix: str = ""
     made: str = ""
     used: str = ""
+    rights: str = ""
 
 
 class Account(Visitor):
@@ -65,7 +67,20 @@ class Account(Visitor):
             return
         self.trouble = self.new_key = ""
         try:
-            self.new_key = await parley().accounts.make_key(who.user_id, text_of(form, "name"))
+            self.new_key = await parley().accounts.make_key(who.user_id, text_of(form, "name"), rights_of(form))
+        except AccountError as error:
+            self.trouble = error.message
+        await self._load(who)
+
+    @rx.event
+    async def rotate(self, key_id: str) -> None:
+        """Give a key a new secret, and show it this once; the former one serves for another day."""
+        who = await self._present()
+        if who is None:
+            return
+        self.trouble = self.new_key = ""
+        try:
+            self.new_key = await parley().accounts.rotate_key(who.user_id, key_id, OVERLAP_HOURS * HOUR_MS)
         except AccountError as error:
             self.trouble = error.message
         await self._load(who)
@@ -100,14 +115,15 @@ class Account(Visitor):
             self.password_said = MISMATCH
             return
         keep, current = token_from(self.router.headers.cookie) or "", text_of(form, "current")
-        accounts, hit = parley().accounts, parley().limits.hit
+        accounts, hit, end_keys = parley().accounts, parley().limits.hit, bool(text_of(form, "end_keys"))
         try:
-            await accounts.change_password(who.user_id, current, new, keep=keep, hit=hit)
+            await accounts.change_password(who.user_id, current, new, keep=keep, end_keys=end_keys, hit=hit)
         except AccountError as error:
             self.password_said = error.message
             return
         self.password_changed = True
-        self.password_said = CHANGED
+        await self._load(who)
+        self.password_said = f"{CHANGED} {words.keys_left(len(self.keys))}"
 
     async def _load(self, who: Identity) -> None:
         terms = await parley().plans.terms(who.plan_id)
@@ -120,6 +136,13 @@ class Account(Visitor):
         self.resets = words.next_month(datetime.now(UTC).date())
         tz = self._zone()
         self.keys = [
-            KeyLine(key.id, key.name, key.prefix, words.when(key.created_at, tz), words.when(key.last_used_at, tz))
+            KeyLine(
+                key.id,
+                key.name,
+                key.prefix,
+                words.when(key.created_at, tz),
+                words.when(key.last_used_at, tz),
+                words.rights(key, tz),
+            )
             for key in await parley().accounts.keys(who.user_id)
         ]

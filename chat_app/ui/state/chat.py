@@ -15,8 +15,8 @@ from reflex.event import EventSpec
 from chat_app.accounts.identity import Identity
 from chat_app.sessions.generations import NotFound
 from chat_app.turn import Started, TurnError
-from chat_app.turn.ask import readable
 from chat_app.turn.engine import offered, warm
+from chat_app.turn.texts import readable
 from chat_app.ui import words
 from chat_app.ui.state.entry import Entry, ThreadGroup, entry
 from chat_app.ui.state.live import Live, plan_names

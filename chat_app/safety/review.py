@@ -11,6 +11,7 @@ from sqlmodel import col, select
 from chat_app.data.db.base import Database, Statement
 from chat_app.data.ids import new_id, now_ms
 from chat_app.data.tables.safety import Review
+from chat_app.safety.masking import Masked
 from chat_app.safety.verdict import Verdict
 
 Decision = Literal["upheld", "overturned"]
@@ -21,7 +22,10 @@ LONGEST_EXCERPT = 4_000
 
 
 def excerpt(text: str, start: int, end: int) -> str:
-    """What a refusal was about: the text around its part [start, end), with a mark where more was cut off."""
+    """What a refusal was about: the text around its part [start, end), with a mark where more was cut off, and one in
+    place of every key."""
+    kept = Masked.of(text)
+    text, start, end = kept.text, kept.at(start), kept.at(end)
     first = max(0, min(start, (start + end - LONGEST_EXCERPT) // 2, len(text) - LONGEST_EXCERPT))
     last = first + LONGEST_EXCERPT
     return f"{'…' if first else ''}{text[first:last]}{'…' if last < len(text) else ''}"

@@ -11,6 +11,7 @@ from itertools import groupby
 import orjson
 
 from chat_app.safety.input import inspect
+from chat_app.safety.masking import masked
 from chat_app.safety.review import excerpt
 from chat_app.safety.verdict import Verdict
 from chat_app.turn.ask import Ask
@@ -22,10 +23,12 @@ SEAM = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why something is not answered; `excerpt` is what it is about, for a person who reviews it."""
+    """Why something is not answered; `excerpt` is what it is about, for a person who reviews it, and `question` what
+    was asked in a thread, as it may be kept there. Neither holds a key that the check knows."""
 
     verdict: Verdict
     excerpt: str
+    question: str = ""
 
 
 def check(ask: Ask) -> Refusal | None:
@@ -33,7 +36,8 @@ def check(ask: Ask) -> Refusal | None:
     said = list(_said(ask))
     for text in (*(text for _, text in said), *_together(said), *_around(ask)):
         if text and (finding := inspect(text)) is not None:
-            return Refusal(finding.verdict, excerpt(text, finding.start, finding.end))
+            question = masked(ask.exchange.question) if ask.exchange else ""
+            return Refusal(finding.verdict, excerpt(text, finding.start, finding.end), question)
     return None
 
 

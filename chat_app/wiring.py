@@ -26,6 +26,7 @@ from chat_app.safety.review import Reviews
 from chat_app.safety.screen import RuleScreen
 from chat_app.sessions.generations import Generations
 from chat_app.sessions.ownership import Ownership
+from chat_app.sessions.removal import Removal
 from chat_app.sessions.steps import Steps
 from chat_app.sessions.threads import Threads
 from chat_app.sessions.viewer import Viewer
@@ -46,6 +47,7 @@ from chat_app.turn.hold import Hold
 from chat_app.turn.job import VERSION
 from chat_app.turn.next_prompt import NextPrompts
 from chat_app.turn.prepare import Preparation
+from chat_app.turn.purge import Purge
 from chat_app.turn.settle import Settlement
 from chat_app.turn.stream import Streams
 from chat_app.turn.transitions import Transitions
@@ -79,6 +81,7 @@ class Parley:
     viewer: Viewer
     reviews: Reviews
     exporter: Exporter
+    purge: Purge
     admission: Admission
     turns: Turns
     worker: Worker
@@ -110,7 +113,7 @@ def build(settings: Settings) -> Parley:
     engine = SteadyClient(client)
     plans, ledger, reviews = Plans(db, settings.default_plan), Ledger(db), Reviews(db)
     threads, generations, steps = Threads(db), Generations(db), Steps(db)
-    events = Events(db, settings)
+    events, accounts = Events(db, settings), Accounts(db, settings)
     ownership = Ownership(leases, generations, settings.lease_ms, VERSION)
     admission = Admission(limits, generations)
     cards = ModelCards(engine)
@@ -147,7 +150,7 @@ def build(settings: Settings) -> Parley:
         engine=engine,
         queue=QueueView(engine),
         supervisor=supervisor,
-        accounts=Accounts(db, settings),
+        accounts=accounts,
         plans=plans,
         ledger=ledger,
         threads=threads,
@@ -157,6 +160,7 @@ def build(settings: Settings) -> Parley:
         viewer=Viewer(log, generations),
         reviews=reviews,
         exporter=Exporter(db, leases, settings),
+        purge=Purge(db, log, leases, Removal(db), reviews, accounts, settings),
         admission=admission,
         turns=Turns(settings, log, threads, generations, preparation, beginning),
         worker=worker,
@@ -198,8 +202,9 @@ async def lifespan(settings: Settings | None = None) -> AsyncIterator[Parley]:
         await made.ownership.start(made.worker.work, made.worker.beat)
         metrics.ACTIVE.set_function(lambda: made.ownership.running)
         stack.push_async_callback(made.ownership.close)
-        await made.exporter.start()
-        stack.push_async_callback(made.exporter.close)
+        for schedule in (made.exporter, made.purge):
+            await schedule.start()
+            stack.push_async_callback(schedule.close)
         _current = made
         try:
             yield made

@@ -4,6 +4,7 @@ A refusal is recorded in the transaction that ends its turn. A decision changes 
 right, so that rules can be corrected. It does not know rules, nor who may see the queue.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from sqlmodel import col, select
@@ -64,6 +65,11 @@ class Reviews:
                 now_ms(),
             ),
         )
+
+    def remove(self, generation_ids: Sequence[str]) -> Statement:
+        """Forget the refusals of these generations, decided or not."""
+        places = ", ".join(f"${n}" for n in range(1, len(generation_ids) + 1))
+        return Statement(f"DELETE FROM review WHERE generation_id IN ({places})", tuple(generation_ids))
 
     async def waiting(self, limit: int = 50) -> list[Review]:
         """Refusals without a decision, the oldest first."""

@@ -66,7 +66,7 @@ def _pages(label: str, newer: rx.Var[str], older: rx.Var[str], show: Any) -> rx.
 
     return rx.cond(
         (newer != "") | (older != ""),
-        rx.el.nav(way("Newer", newer), way("Older", older), class_name="choices", custom_attrs={"aria-label": label}),
+        rx.el.nav(way("Newer", newer), way("Older", older), class_name="pages", custom_attrs={"aria-label": label}),
     )
 
 

@@ -19,7 +19,7 @@ from chat_app.turn.purge import DAY_MS, LEASE, Purged
 from chat_app.ui.components.dialogs import dialogs
 from chat_app.wiring import Parley, lifespan
 from inference.protocol import Message
-from tests.parley import answer, entries, person, script, so_far
+from tests.parley import StartParley, answer, entries, fleet_settings, person, script, so_far
 from tests.security.traces import traces
 
 MARK, OTHER = "Zanzibar", "Ouagadougou"
@@ -213,6 +213,27 @@ async def test_one_replica_purges_at_a_time(parley: Parley) -> None:
     await parley.leases.release(LEASE, "another replica")
     assert await purged(parley) == Purged(threads=1)
     assert await parley.leases.held([LEASE]) == set()
+
+
+async def test_two_replicas_that_are_at_it_together_do_no_harm(
+    start_parley: StartParley, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease is advice: both believe to hold it."""
+    stores = fleet_settings(request)
+    replicas = [await start_parley(**stores) for _ in range(2)]
+    ada = await person(replicas[0])
+    other = await conversation(replicas[0], ada, OTHER)
+    for _ in range(3):
+        await replicas[0].turns.delete(ada, await conversation(replicas[0], ada))
+    for replica in replicas:
+        monkeypatch.setattr(replica.leases, "hold", _held)
+    await asyncio.gather(*(purged(replica) for replica in replicas))
+    assert await traces(replicas[0], MARK) == []
+    assert [line.id for line in await replicas[1].threads.recent(ada)] == [other]
+
+
+async def _held(*_: object) -> bool:
+    return True
 
 
 async def test_who_lost_the_lease_leaves_the_rest_to_its_holder(

@@ -104,6 +104,18 @@ class Settings(BaseSettings):
     export_minutes: int = Field(
         5, ge=0, description="Minutes between exports of events to Parquet; 0 switches the schedule off."
     )
+    purge_minutes: int = Field(
+        10,
+        ge=1,
+        le=30,
+        description="Minutes between purges, which remove for good what was deleted or has outlived its time.",
+    )
+    keep_calls_days: int = Field(
+        30,
+        ge=1,
+        description="Days that the record of a call of the API is kept (model, tokens, receipt, review). Its text is"
+        " gone about an hour after its end, what it cost stays.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     metrics_token: SecretStr = Field(
         SecretStr(""),

@@ -27,6 +27,7 @@ from chat_app.safety.review import Reviews
 from chat_app.safety.screen import RuleScreen
 from chat_app.sessions.generations import Generations
 from chat_app.sessions.ownership import Ownership
+from chat_app.sessions.removal import Removal
 from chat_app.sessions.steps import Steps
 from chat_app.sessions.threads import Threads
 from chat_app.sessions.viewer import Viewer
@@ -47,6 +48,7 @@ from chat_app.turn.hold import Hold
 from chat_app.turn.job import VERSION
 from chat_app.turn.next_prompt import NextPrompts
 from chat_app.turn.prepare import Preparation
+from chat_app.turn.purge import Purge
 from chat_app.turn.settle import Settlement
 from chat_app.turn.stream import Streams
 from chat_app.turn.transitions import Transitions
@@ -81,6 +83,7 @@ class Parley:
     viewer: Viewer
     reviews: Reviews
     exporter: Exporter
+    purge: Purge
     admission: Admission
     turns: Turns
     worker: Worker
@@ -161,6 +164,7 @@ def build(settings: Settings) -> Parley:
         viewer=Viewer(log, generations),
         reviews=reviews,
         exporter=Exporter(db, leases, settings),
+        purge=Purge(db, log, leases, Removal(db), reviews, accounts, settings),
         admission=admission,
         turns=Turns(settings, log, threads, generations, preparation, beginning),
         worker=worker,
@@ -202,10 +206,9 @@ async def lifespan(settings: Settings | None = None) -> AsyncIterator[Parley]:
         await made.ownership.start(made.worker.work, made.worker.beat)
         metrics.ACTIVE.set_function(lambda: made.ownership.running)
         stack.push_async_callback(made.ownership.close)
-        await made.key_watch.start()
-        stack.push_async_callback(made.key_watch.close)
-        await made.exporter.start()
-        stack.push_async_callback(made.exporter.close)
+        for watch in (made.key_watch, made.exporter, made.purge):
+            await watch.start()
+            stack.push_async_callback(watch.close)
         _current = made
         try:
             yield made

@@ -94,6 +94,15 @@ class Accounts(Keys, Roster):
         """End the browser session with this token, if there is one."""
         await self._db.batch(Statement("DELETE FROM browser_session WHERE id = $1", (digest(token),)))
 
+    async def forget_expired(self) -> int:
+        """Remove the browser sessions that have expired; how many there were."""
+        some = "SELECT id FROM browser_session WHERE expires_at <= $1 LIMIT 1000"
+        remove = Statement(f"DELETE FROM browser_session WHERE id IN ({some}) RETURNING id", (now_ms(),))
+        removed = 0
+        while gone := (await self._db.batch(remove))[0]:
+            removed += len(gone)
+        return removed
+
     async def by_cookie(self, token: str) -> Identity | None:
         """Who is signed in with this token now: one query. None if it is unknown, expired, or the account
         disabled."""

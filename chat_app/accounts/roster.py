@@ -1,6 +1,8 @@
 """The list of people and what an administrator changes in it. It does not know who may: its callers have
 asked."""
 
+from collections.abc import Collection
+
 from chat_app.accounts.identity import COLUMNS, ROLES, AccountError, Identity, Person
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import now_ms
@@ -54,6 +56,14 @@ class Roster:
             limit,
         )
         return [Person(Identity.from_row(r), r["created_at"], r["disabled_at"] is not None) for r in rows]
+
+    async def emails(self, user_ids: Collection[str]) -> dict[str, str]:
+        """The e-mail addresses of these people by their ids; of those that there are."""
+        if not user_ids:
+            return {}
+        places = ", ".join(f"${n}" for n in range(1, len(user_ids) + 1))
+        rows = await self._db.query(f"SELECT id, email FROM users WHERE id IN ({places})", *user_ids)
+        return {row["id"]: row["email"] for row in rows}
 
     async def set_plan(self, user_id: str, plan_id: str) -> None:
         """Move a person to another plan, in force with their next turn. Raises `AccountError`."""

@@ -4,24 +4,27 @@ A refusal is recorded in the transaction that ends its turn. A decision changes 
 right, so that rules can be corrected. It does not know rules, nor who may see the queue.
 """
 
+from collections.abc import Sequence
 from typing import Literal
-
-from sqlmodel import col, select
 
 from chat_app.data.db.base import Database, Statement
 from chat_app.data.ids import new_id, now_ms
 from chat_app.data.tables.safety import Review
+from chat_app.safety.masking import Masked
+from chat_app.safety.review_page import LONGEST_EXCERPT, LONGEST_KEPT, LONGEST_NOTE, PAGE, ReviewPage, read_page
 from chat_app.safety.verdict import Verdict
+
+__all__ = ["DECISIONS", "LONGEST_EXCERPT", "LONGEST_NOTE", "PAGE", "Decision", "ReviewError", "Reviews", "excerpt"]
 
 Decision = Literal["upheld", "overturned"]
 DECISIONS: tuple[Decision, ...] = ("upheld", "overturned")
-LONGEST_NOTE = 2_000
-LONGEST_EXCERPT = 4_000
-"""Characters of a refused text that are kept: enough to judge it, and a page of refusals stays small."""
 
 
 def excerpt(text: str, start: int, end: int) -> str:
-    """What a refusal was about: the text around its part [start, end), with a mark where more was cut off."""
+    """What a refusal was about: the text around its part [start, end), with a mark where more was cut off, and one in
+    place of every key."""
+    kept = Masked.of(text)
+    text, start, end = kept.text, kept.at(start), kept.at(end)
     first = max(0, min(start, (start + end - LONGEST_EXCERPT) // 2, len(text) - LONGEST_EXCERPT))
     last = first + LONGEST_EXCERPT
     return f"{'…' if first else ''}{text[first:last]}{'…' if last < len(text) else ''}"
@@ -43,7 +46,8 @@ class Reviews:
         self._db = db
 
     def refusal(self, tenant_id: str, user_id: str, generation_id: str, verdict: Verdict, content: str) -> Statement:
-        """Put a refusal into the queue, with an `excerpt` of the text that it is about."""
+        """Put a refusal into the queue, with an `excerpt` of the text that it is about, whose end is cut off if it is
+        none."""
         return Statement(
             "INSERT INTO review"
             " (id, tenant_id, user_id, generation_id, stage, category, rule, content, created_at, note)"
@@ -56,32 +60,27 @@ class Reviews:
                 verdict.stage,
                 verdict.category,
                 verdict.rule,
-                content.replace("\x00", ""),
+                content.replace("\x00", "")[:LONGEST_KEPT],
                 now_ms(),
             ),
         )
 
+    def remove(self, generation_ids: Sequence[str]) -> Statement:
+        """Forget the refusals of these generations, decided or not."""
+        places = ", ".join(f"${n}" for n in range(1, len(generation_ids) + 1))
+        return Statement(f"DELETE FROM review WHERE generation_id IN ({places})", tuple(generation_ids))
+
+    async def page(self, *, decided: bool = False, at: str = "") -> ReviewPage:
+        """A page of the refusals that wait, or of those that are decided: the first, or the one that another named."""
+        return await read_page(self._db, decided=decided, at=at, limit=PAGE)
+
     async def waiting(self, limit: int = 50) -> list[Review]:
         """Refusals without a decision, the oldest first."""
-        async with self._db.session() as session:
-            rows = await session.exec(
-                select(Review)
-                .where(col(Review.decision).is_(None))
-                .order_by(col(Review.created_at), col(Review.id))
-                .limit(limit)
-            )
-            return list(rows.all())
+        return (await read_page(self._db, decided=False, at="", limit=limit)).reviews
 
     async def decided(self, limit: int = 50) -> list[Review]:
         """Refusals with a decision, the latest decision first."""
-        async with self._db.session() as session:
-            rows = await session.exec(
-                select(Review)
-                .where(col(Review.decision).is_not(None))
-                .order_by(col(Review.decided_at).desc(), col(Review.id).desc())
-                .limit(limit)
-            )
-            return list(rows.all())
+        return (await read_page(self._db, decided=True, at="", limit=limit)).reviews
 
     async def decide(self, review_id: str, decision: str, by: str, note: str = "") -> None:
         """Record a person's decision, once. `by` is their user id. Raises `ReviewError`."""

@@ -14,16 +14,20 @@ from chat_app.safety.shapes import Shape, run, sequence, word
 _WORD = "[A-Za-z0-9]"
 _DASHED = "[A-Za-z0-9_-]"
 _BASE64 = "[A-Za-z0-9+/=]"
+_BREAK = r"(?:\s|\\[rn])"
+"""An escaped line break is how a key looks inside JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """One kind of key. `opening` is an RE2 pattern that ends where the `body` begins; `what` names it to a person."""
+    """One kind of key. `opening` is an RE2 pattern that ends where the `body` begins; `what` names it to a person.
+    `rest` is a pattern of Python's for what may follow the body, which need be no longer than it takes to be sure."""
 
     id: str
     what: str
     opening: str
     body: Shape
+    rest: str = r"[A-Za-z0-9_+/=-]*(?:\.[A-Za-z0-9_-]{8,})*"
 
 
 def _exactly(chars: str, length: int) -> Shape:
@@ -64,8 +68,9 @@ SECRETS = (
         "private_key",
         "private key",
         r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,2}PRIVATE KEY(?: BLOCK)?-----",
-        # An escaped line break is how a key looks inside JSON.
         sequence(run(r"[\s\\rn]", 1, 8), _exactly(_BASE64, 40)),
+        rf"(?:{_BASE64}|{_BREAK})*-----END [A-Z0-9 ]{{0,40}}PRIVATE KEY(?: BLOCK)?-----"
+        rf"|{_BASE64}*(?:{_BREAK}+{_BASE64}{{40,}})*(?:{_BREAK}+{_BASE64}+)?",
     ),
     Secret(
         "jwt",

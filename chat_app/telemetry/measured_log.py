@@ -5,7 +5,7 @@ It passes everything on and changes nothing. It does not know which log is behin
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from chat_app.data.log.base import GenerationLog, Piece
@@ -56,3 +56,9 @@ class MeasuredLog:
 
     def stop_requested(self, generation: str) -> asyncio.Event:
         return self._log.stop_requested(generation)
+
+    async def forget(self, generations: Sequence[str]) -> None:
+        await self._log.forget(generations)
+
+    async def sweep(self) -> None:
+        await self._log.sweep()

@@ -96,6 +96,7 @@ class Ask:
             model=row.model,
             thread_id=row.thread_id,
             question_id=(exchange.question_id or exchange.parent_id) if exchange else None,
+            question=exchange.question if exchange else "",
             answer_id=row.message_id,
             branched=branched,
             terms=terms,
@@ -107,8 +108,9 @@ class Ask:
 class Started:
     """A turn that has begun, or, refused by the input check, has already ended.
 
-    `branched`: somebody else asked in the same place meanwhile; both questions are kept, side by side. `terms` and
-    `allowance` are the plan and the month, the turn's own hold in it, as it began; None where that is not known.
+    `question` is what was asked, as its thread keeps it. `branched`: somebody else asked in the same place meanwhile;
+    both questions are kept, side by side. `terms` and `allowance` are the plan and the month, the turn's own hold in
+    it, as it began; None where that is not known.
     """
 
     generation_id: str
@@ -116,6 +118,7 @@ class Started:
     thread_id: str | None = None
     question_id: str | None = None
     answer_id: str | None = None
+    question: str = ""
     branched: bool = False
     terms: Terms | None = None
     allowance: Allowance | None = None

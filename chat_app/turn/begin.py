@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -109,6 +110,8 @@ class TurnStarter:
         return ask.started(row, branched=begun.branched, terms=terms, allowance=begun.allowance)
 
     async def _refuse(self, ask: Ask, row: GenerationRow, refusal: Refusal) -> Started:
+        if ask.exchange is not None:
+            ask = replace(ask, exchange=replace(ask.exchange, question=refusal.question))
         added = self._hold.added(ask, row)
         try:
             await self._settlement.refuse(row, refusal.verdict, refusal.excerpt, added)

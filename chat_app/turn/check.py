@@ -12,6 +12,7 @@ from itertools import groupby
 import orjson
 
 from chat_app.safety.input import inspect
+from chat_app.safety.masking import masked
 from chat_app.safety.review import excerpt
 from chat_app.safety.verdict import Verdict
 from chat_app.turn.ask import Ask
@@ -27,10 +28,12 @@ OVERLAP = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why something is not answered; `excerpt` is what it is about, for a person who reviews it."""
+    """Why something is not answered; `excerpt` is what it is about, for a person who reviews it, and `question` what
+    was asked in a thread, as it may be kept there. Neither holds a key that the check knows."""
 
     verdict: Verdict
     excerpt: str
+    question: str = ""
 
 
 def check(ask: Ask) -> Refusal | None:
@@ -39,7 +42,8 @@ def check(ask: Ask) -> Refusal | None:
     for text in (*(text for _, text in said), *_together(said), *_around(ask)):
         for start in range(0, max(len(text) - OVERLAP, 1), WINDOW - OVERLAP):
             if (finding := inspect(text[start : start + WINDOW])) is not None:
-                return Refusal(finding.verdict, excerpt(text, start + finding.start, start + finding.end))
+                question = masked(ask.exchange.question) if ask.exchange else ""
+                return Refusal(finding.verdict, excerpt(text, start + finding.start, start + finding.end), question)
     return None
 
 

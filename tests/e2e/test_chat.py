@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.app import RunningApp
 from tests.e2e.conftest import ANSWER, COMPOSER, Tabs, answered, ask, finished, shot, words_of
 from tests.parley import expected, script
+from tests.safety.keys import KEYS
 
 pytestmark = pytest.mark.e2e
 OLDER = """
@@ -216,6 +217,18 @@ def test_a_refused_question_says_why(page: Page, tabs: Tabs) -> None:
     shot(page, "refused")
     page.reload()
     finished(page, "refused")
+
+
+def test_a_refused_key_is_masked_and_the_text_given_back(page: Page) -> None:
+    asked = f"Why does {KEYS['openai_project_key']} fail?"
+    ask(page, asked)
+    finished(page, "refused")
+    expect(page.locator("[data-question]")).to_have_text("Why does sk-p…[masked: OpenAI] fail?")
+    expect(page.locator(COMPOSER)).to_have_value(asked)  # There, and nowhere else, it can be taken out.
+    shot(page, "refused-key")
+    answered(page, question := script(tokens=20))
+    assert words_of(page) == expected(question).split()
+    expect(page.locator(COMPOSER)).to_have_value("")
 
 
 def test_a_failure_can_be_tried_again(page: Page) -> None:

@@ -84,9 +84,9 @@ async def test_decisions_that_make_no_sense(db: Database) -> None:
 
 
 async def test_control_characters_do_not_break_the_record(db: Database) -> None:
-    await put(db, content="a\x00b 😀 " + "x" * 32_000)
+    await put(db, content="a\x00b 😀 " + "x" * 3_000)
     [review] = await Reviews(db).waiting()
-    assert review.content == "ab 😀 " + "x" * 32_000
+    assert review.content == "ab 😀 " + "x" * 3_000
 
 
 async def test_the_order_is_that_of_the_times_and_then_of_the_ids(db: Database) -> None:

@@ -28,7 +28,7 @@ OF_THE_VIEW = {
 # These say nothing of a session that has ended: another event of the same page does.
 SILENT = {"Chat.leave", "Chat.follow", "Chat.watch_engine", "Chat.watch_queue", "Chat.warm_model"}
 FOR_EVERYBODY = {"Login.open"}
-FOR_STAFF = {"ReviewAdmin.decide"}
+FOR_STAFF = {"ReviewAdmin.decide", "ReviewAdmin.show_waiting", "ReviewAdmin.show_decided"}
 FOR_ADMINISTRATORS = {"PlanAdmin.save", "PlanAdmin.archive", "PlanAdmin.find", "PlanAdmin.assign", "PlanAdmin.set_role"}
 FRAMEWORK = {"setvar"}
 

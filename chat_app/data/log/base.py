@@ -10,11 +10,13 @@ It does not know what the text means, who may read it, or what it costs.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 QUIET_S = 3.0
+FORGOTTEN = 2**53 - 1
+"""The fencing number of what was forgotten: no writer's is higher, and every store can count that far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,4 +112,13 @@ class GenerationLog(Protocol):
 
     def stop_requested(self, generation: str) -> asyncio.Event:
         """Owner's side: an event set once someone has requested a stop. Valid from `open` or `begin` to `end`."""
+        ...
+
+    async def forget(self, generations: Sequence[str]) -> None:
+        """Remove all that is stored of these for good. Whoever still writes one, or comes to, gets `StaleOwner`: what a
+        writer remembers of a log does not bring it back. Again changes nothing. Raises `LogUnavailable`."""
+        ...
+
+    async def sweep(self) -> None:
+        """Remove what is past its time: an hour after its last write for what has ended. Raises `LogUnavailable`."""
         ...

@@ -1,17 +1,15 @@
 """The generation log in an SQLite file of its own, for one process that holds the home directory alone.
 
 Every flush is one commit, and what was acknowledged survives `kill -9` (see `db.sqlite_file`). Tails are fed in this
-process after the commit, from memory. A closed log's text is forgotten an hour after its last write.
+process after the commit, from memory. A closed log's text is past its time an hour after its last write.
 """
 
 import asyncio
-import contextlib
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from chat_app.data.cancel import cancelled
 from chat_app.data.db.group_commit import Writer
 from chat_app.data.db.readers import Readers
 from chat_app.data.db.sqlite_file import FileClosed, why_unavailable
@@ -23,7 +21,6 @@ from chat_app.data.log.mirror import Mirrors
 from chat_app.data.log.stops import Stops
 
 T = TypeVar("T")
-SWEEP_S = 600.0
 
 
 class SqliteLog:
@@ -37,7 +34,6 @@ class SqliteLog:
         self._flusher = Flusher(self._store)
         self._mirrors = Mirrors(self.read)
         self._stops = Stops()
-        self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         try:
@@ -46,10 +42,8 @@ class SqliteLog:
             raise _translated(error) from error
         self._readers.start()
         self._flusher.start()
-        self._sweeping = asyncio.create_task(self._sweep(), name="generation log sweep")
 
     async def close(self) -> None:
-        await cancelled(self._sweeping)
         await self._flusher.close()
         self._mirrors.close()
         await self._readers.close()
@@ -103,6 +97,12 @@ class SqliteLog:
     def stop_requested(self, generation: str) -> asyncio.Event:
         return self._stops.event(generation)
 
+    async def forget(self, generations: Sequence[str]) -> None:
+        await self._write(lambda connection: sql.forget(connection, generations))
+
+    async def sweep(self) -> None:
+        await self._write(lambda connection: sql.sweep(connection, now_ms()))
+
     async def _store(self, appends: list[Append]) -> None:
         results = await self._write(lambda connection: sql.store(connection, appends))
         for append, result in zip(appends, results, strict=True):
@@ -122,13 +122,6 @@ class SqliteLog:
         mirror = self._mirrors.get(generation)
         if mirror is None or mirror.fence is None:
             self._stops.forget(generation)
-
-    async def _sweep(self) -> None:
-        # Not at once: after a start, what was running is first taken up again and brought to its end.
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            with contextlib.suppress(LogUnavailable):
-                await self._write(lambda connection: sql.sweep(connection, now_ms()))
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:

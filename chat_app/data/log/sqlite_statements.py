@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chat_app.data.ids import now_ms
-from chat_app.data.log.base import Piece, StaleOwner, WrongOffset
+from chat_app.data.log.base import FORGOTTEN, Piece, StaleOwner, WrongOffset
 from chat_app.data.log.flush import Append
 
 CLOSED_MS = 3_600_000
@@ -94,6 +94,18 @@ def request_stop(connection: sqlite3.Connection, generation: str) -> None:
         " ON CONFLICT (id) DO UPDATE SET stop = 1",
         (generation, now_ms()),
     )
+
+
+def forget(connection: sqlite3.Connection, generations: Sequence[str]) -> None:
+    now = now_ms()
+    for generation in generations:
+        connection.execute("DELETE FROM piece WHERE generation = ?", (generation,))
+        # Until it is swept, the row keeps out whoever still believes to be its writer.
+        connection.execute(
+            "INSERT INTO generation (id, fence, status, touched_at) VALUES (?1, ?2, 'gone', ?3)"
+            " ON CONFLICT (id) DO UPDATE SET fence = ?2, length = 0, status = 'gone', touched_at = ?3",
+            (generation, FORGOTTEN, now),
+        )
 
 
 def sweep(connection: sqlite3.Connection, now: int) -> None:

@@ -7,7 +7,8 @@ it. The server's memory is not durable: the owner checkpoints the text elsewhere
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Sequence
 from itertools import count
 from typing import Any
 
@@ -38,6 +39,7 @@ class ValkeyLog:
         self._open = self._client.register_script(scripts.OPEN)
         self._read = self._client.register_script(scripts.READ)
         self._stop = self._client.register_script(scripts.STOP)
+        self._forget = self._client.register_script(scripts.FORGET)
         self._flusher = Flusher(self._store)
         self._mirrors = Mirrors(self._history)
         self._stops = Stops()
@@ -111,6 +113,22 @@ class ValkeyLog:
 
     def stop_requested(self, generation: str) -> asyncio.Event:
         return self._stops.event(generation)
+
+    async def forget(self, generations: Sequence[str]) -> None:
+        shards = defaultdict[int, list[str]](list)
+        for generation in generations:
+            shards[shard_of(generation)].append(generation)
+        for shard, ids in shards.items():  # Each for itself: the server does nothing else meanwhile.
+            await self._call(self._forget, [shard, *ids])
+
+    async def sweep(self) -> None:
+        try:
+            seconds, _ = await self._client.time()
+            for shard in range(scripts.SHARDS):
+                past = (seconds - scripts.KEPT_S) * 1_000
+                await self._client.xtrim(f"{scripts.SHARD}{shard}", minid=past, approximate=False)
+        except Exception as error:
+            raise _translated(error) from error
 
     async def _call(self, script: Any, args: list[Any]) -> Any:
         try:

@@ -7,6 +7,7 @@ knows for good what the log holds. What is written is also posted to the generat
 `generation:offset:kind[:status]`.
 """
 
+from chat_app.data.log.base import FORGOTTEN
 from chat_app.data.valkey import PREFIX
 
 HASH = PREFIX + "log:gen:"
@@ -145,6 +146,30 @@ STOP = (
 redis.call('HSET', HASH .. ARGV[1], 'stop', '1')
 redis.call('EXPIRE', HASH .. ARGV[1], {KEPT_S})
 redis.call('XADD', CONTROL, 'MAXLEN', '~', {POSTED}, '*', 'stop', ARGV[1])
+return 1
+"""
+)
+
+FORGET = (
+    _HEAD
+    + f"""
+-- ARGV: shard, ids of generations in it. A hash without text keeps out whoever still believes to be their writer. Posts
+-- hold text of theirs too; what of others' goes with them is read from the history again.
+local gone = {{}}
+for i = 2, #ARGV do
+  gone[ARGV[i]] = true
+  redis.call('DEL', HASH .. ARGV[i], TEXT .. ARGV[i])
+  redis.call('HSET', HASH .. ARGV[i], 'f', '{FORGOTTEN}')
+  redis.call('EXPIRE', HASH .. ARGV[i], {KEPT_S})
+end
+for _, post in ipairs(redis.call('XRANGE', SHARD .. ARGV[1], '-', '+')) do
+  for i = 1, #post[2], 2 do
+    if gone[string.match(post[2][i], '^[^:]*')] then
+      redis.call('XDEL', SHARD .. ARGV[1], post[1])
+      break
+    end
+  end
+end
 return 1
 """
 )

@@ -11,12 +11,15 @@ class Review(SQLModel, table=True):
     """One refusal that waits for, or has, a person's decision (`upheld` or `overturned`)."""
 
     __tablename__ = "review"
-    __table_args__ = (Index("review_by_decision", "decision", "created_at"),)
+    __table_args__ = (
+        Index("review_by_decision", "decision", "created_at"),
+        Index("review_decided", "decided_at", "id"),
+    )
 
     id: str = Field(default_factory=new_id, primary_key=True)
     tenant_id: str
     user_id: str
-    generation_id: str
+    generation_id: str = Field(index=True)
     stage: str = Field(description="input or output")
     category: str
     rule: str

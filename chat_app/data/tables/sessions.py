@@ -17,7 +17,15 @@ HAS_KEY = "api_key_id IS NOT NULL"
 
 class Thread(SQLModel, table=True):
     __tablename__ = "thread"
-    __table_args__ = (Index("thread_by_user", "user_id", "deleted_at", "updated_at"),)
+    __table_args__ = (
+        Index("thread_by_user", "user_id", "deleted_at", "updated_at"),
+        Index(
+            "thread_deleted",
+            "deleted_at",
+            sqlite_where=sql("deleted_at IS NOT NULL"),
+            postgresql_where=sql("deleted_at IS NOT NULL"),
+        ),
+    )
 
     id: str = Field(default_factory=new_id, primary_key=True)
     tenant_id: str = Field(foreign_key="tenant.id")
@@ -63,6 +71,12 @@ class Generation(SQLModel, table=True):
         Index("generation_active", "owner", "created_at", sqlite_where=sql(IS_ACTIVE), postgresql_where=sql(IS_ACTIVE)),
         Index("generation_by_user", "user_id", "created_at"),
         Index("generation_by_key", "api_key_id", "period", sqlite_where=sql(HAS_KEY), postgresql_where=sql(HAS_KEY)),
+        Index(
+            "generation_of_calls",
+            "finished_at",
+            sqlite_where=sql("thread_id IS NULL"),
+            postgresql_where=sql("thread_id IS NULL"),
+        ),
     )
 
     id: str = Field(default_factory=new_id, primary_key=True)

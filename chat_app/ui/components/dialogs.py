@@ -29,6 +29,9 @@ def _delete() -> rx.Component:
     return _dialog(
         "Delete this chat?",
         rx.el.p("“", Chat.dialog_title, "” will be gone for good.", dir="auto"),
+        rx.el.p(
+            "Nobody sees it from now on. Its messages and answers are erased within the hour; what they cost stays."
+        ),
         _buttons(rx.el.button("Delete", type="button", class_name="button danger", on_click=Chat.delete)),
     )
 

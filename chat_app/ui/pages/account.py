@@ -25,6 +25,7 @@ def account() -> rx.Component:
             _keys(),
             _appearance(),
             _password(),
+            _kept(),
             rx.el.section(
                 rx.el.h2("Sign out"),
                 rx.el.p("On this browser. Your chats stay."),
@@ -61,6 +62,24 @@ def _allowance() -> rx.Component:
                 rx.el.small("Renewed on ", Account.resets, " (UTC)."),
             ),
         ),
+    )
+
+
+def _kept() -> rx.Component:
+    return rx.el.section(
+        rx.el.h2("What is kept"),
+        rx.el.p(
+            "Your chats, until you delete them: then their messages and answers are erased within the hour, for good."
+            " What a program was told with one of your keys is kept for about an hour after the answer, the record of"
+            " the call (model, tokens, times) for ",
+            Account.keep_calls_days,
+            " days. What answers cost stays.",
+        ),
+        rx.el.p(
+            "If a check refuses what you or the model wrote, staff can read a part of it, with keys masked, for as"
+            " long as the chat or the record of the call is kept."
+        ),
+        custom_attrs={"data-kept": ""},
     )
 
 

@@ -3,6 +3,8 @@
 # mypy: disable-error-code="no-any-return,attr-defined,operator,misc,import-untyped,arg-type,union-attr,index"
 # Reflex evaluates this file once, into JavaScript: a state's attributes are expressions here, which types cannot tell.
 
+from typing import Any
+
 import reflex as rx
 
 from chat_app.ui.components.form import field
@@ -28,6 +30,12 @@ def moderation() -> rx.Component:
                     rx.el.div(rx.foreach(ReviewAdmin.waiting, _waiting), class_name="reviews"),
                     rx.el.p("Nothing waits."),
                 ),
+                _pages(
+                    "Pages of what waits",
+                    ReviewAdmin.waiting_newer,
+                    ReviewAdmin.waiting_older,
+                    ReviewAdmin.show_waiting,
+                ),
             ),
             rx.el.section(
                 rx.el.h2("Decided"),
@@ -36,11 +44,29 @@ def moderation() -> rx.Component:
                     rx.el.div(rx.foreach(ReviewAdmin.decided, _decided), class_name="reviews"),
                     rx.el.p("Nothing yet."),
                 ),
+                _pages(
+                    "Pages of what was decided",
+                    ReviewAdmin.decided_newer,
+                    ReviewAdmin.decided_older,
+                    ReviewAdmin.show_decided,
+                ),
             ),
             id="main",
             class_name="sheet",
         ),
         title=rx.el.span("Moderation"),
+    )
+
+
+def _pages(label: str, newer: rx.Var[str], older: rx.Var[str], show: Any) -> rx.Component:
+    """The ways to the pages on either side; none where there is but one page."""
+
+    def way(words: str, at: rx.Var[str]) -> rx.Component:
+        return rx.el.button(words, type="button", class_name="button plain small", disabled=at == "", on_click=show(at))
+
+    return rx.cond(
+        (newer != "") | (older != ""),
+        rx.el.nav(way("Newer", newer), way("Older", older), class_name="pages", custom_attrs={"aria-label": label}),
     )
 
 

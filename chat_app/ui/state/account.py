@@ -41,6 +41,7 @@ class Account(Visitor):
     held: str = ""
     percent: float = 0.0
     resets: str = ""
+    keep_calls_days: int = 0
     keys: list[KeyLine] = []
     new_key: str = ""
     """The key that was just made: shown until the page is left, and never again."""
@@ -133,6 +134,7 @@ class Account(Visitor):
         self.held = words.count(month.held) if month.held else ""
         spent = month.used + month.held
         self.percent = 0.0 if month.limit is None else round(min(100.0, 100 * spent / max(1, month.limit)), 1)
+        self.keep_calls_days = parley().settings.keep_calls_days
         self.resets = words.next_month(datetime.now(UTC).date())
         tz = self._zone()
         self.keys = [

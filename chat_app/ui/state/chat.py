@@ -114,8 +114,9 @@ class Chat(Live, Visitor):
             self.notice = words.BRANCHED
         if self.live.id:
             self.messages.append(self._kept_live())
-        self.messages.append(Entry(started.question_id or "", "user", readable(text, len(text))))
-        return [ACCEPTED, *self._begin(started)]
+        self.messages.append(Entry(started.question_id or "", "user", started.question))
+        whole = started.question == readable(text, len(text))  # Else it is nowhere but in the composer.
+        return [ACCEPTED if whole else GIVE_BACK, *self._begin(started)]
 
     @rx.event
     async def regenerate(self) -> list[Any]:

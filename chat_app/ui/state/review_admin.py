@@ -14,8 +14,6 @@ from chat_app.ui import words
 from chat_app.ui.state.visitor import Visitor, text_of
 from chat_app.wiring import parley
 
-SHOWN = 50
-
 
 @dataclass
 class ReviewLine:
@@ -33,21 +31,42 @@ class ReviewLine:
 
 
 class ReviewAdmin(Visitor):
-    """What the moderation page shows."""
+    """What the moderation page shows: a page of what waits, and one of what was decided."""
 
     waiting: list[ReviewLine] = []
+    waiting_newer: str = ""
+    """Names the page of newer ones; empty if there is none. So the three below."""
+    waiting_older: str = ""
     decided: list[ReviewLine] = []
+    decided_newer: str = ""
+    decided_older: str = ""
     trouble: str = ""
+    _waiting_at: str = ""
+    _decided_at: str = ""
 
     @rx.event
     async def open(self) -> EventSpec | None:
         """Show what waits, and what was decided last."""
-        self.trouble = ""
+        self.trouble = self._waiting_at = self._decided_at = ""
         who = await self._enter("staff")
         if who is None:
             return None if self.denied else self._to_sign_in()
         await self._load()
         return None
+
+    @rx.event
+    async def show_waiting(self, at: str) -> None:
+        """Show another page of what waits."""
+        if await self._present_as("staff") is not None:
+            self._waiting_at = _short(at)
+            await self._load()
+
+    @rx.event
+    async def show_decided(self, at: str) -> None:
+        """Show another page of what was decided."""
+        if await self._present_as("staff") is not None:
+            self._decided_at = _short(at)
+            await self._load()
 
     @rx.event
     async def decide(self, form: dict[str, Any]) -> None:
@@ -64,13 +83,16 @@ class ReviewAdmin(Visitor):
         await self._load()
 
     async def _load(self) -> None:
-        reviews, people = parley().reviews, {}
-        self.waiting = [self._line(review, "") for review in await reviews.waiting(SHOWN)]
-        decided = await reviews.decided(SHOWN)
-        if decided:
-            found = await parley().accounts.people("", 1_000)
-            people = {person.identity.user_id: person.identity.email for person in found}
-        self.decided = [self._line(review, people.get(review.decided_by or "", "somebody")) for review in decided]
+        reviews = parley().reviews
+        waiting = await reviews.page(at=self._waiting_at)
+        decided = await reviews.page(decided=True, at=self._decided_at)
+        people = await parley().accounts.emails({review.decided_by or "" for review in decided.reviews})
+        self.waiting = [self._line(review, "") for review in waiting.reviews]
+        self.waiting_newer, self.waiting_older = waiting.newer, waiting.older
+        self.decided = [
+            self._line(review, people.get(review.decided_by or "", "somebody")) for review in decided.reviews
+        ]
+        self.decided_newer, self.decided_older = decided.newer, decided.older
 
     def _line(self, review: Review, by: str) -> ReviewLine:
         tz = self._zone()
@@ -85,3 +107,8 @@ class ReviewAdmin(Visitor):
             review.note,
             f"{by}, {words.when(review.decided_at, tz)}" if review.decision else "",
         )
+
+
+def _short(at: str) -> str:
+    """A page's name, whatever a client sent."""
+    return at if isinstance(at, str) and len(at) <= 64 else ""

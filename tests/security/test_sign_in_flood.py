@@ -83,9 +83,7 @@ async def test_when_the_queue_is_full_a_newcomer_is_told_when_to_come_back(door:
     known = await sign_in(door, "ada@example.org", PASSWORD, "198.51.100.1")
     hashing._gate.clear()
     room = MOST - RESERVED + AT_ONCE
-    crowd = [
-        asyncio.create_task(sign_in(door, f"p{n}@x.org", f"guess {n}", f"203.0.113.{n}")) for n in range(room)
-    ]
+    crowd = [asyncio.create_task(sign_in(door, f"p{n}@x.org", f"guess {n}", f"203.0.113.{n}")) for n in range(room)]
     await waiting(door, MOST - RESERVED)
     late = await sign_in(door, "eve@example.org", "a guess", "198.51.100.2")
     assert (late.status, late.error, late.headers["Retry-After"]) == (303, "busy", str(BUSY_S))

@@ -81,7 +81,7 @@ def _is_address(name: str) -> bool:
 
 
 def _refusal(path: str) -> Response:
-    headers = {name.decode(): value.decode() for name, value in HEADERS} | {"Connection": "close"}
+    headers = {name.decode(): value.decode() for name, value in HEADERS}
     if path.startswith("/v1/"):
         return ApiError(421, "unknown_host", _UNKNOWN, headers=headers).response()
     return PlainTextResponse(_UNKNOWN + "\n", 421, headers)

@@ -72,7 +72,7 @@ class Accounts(Keys, Roster):
         await admit(hit, attempts.from_address(address))
         must = "email_taken" if self._settings.signup_is_open else "signup_closed"
         if await self.is_empty():  # Once there is an account there always is one: who is let past is not the first.
-            if not self.asks_no_code(from_here=from_here) and not await self.setup_code.is_right(code):
+            if self.asks_code(from_here=from_here) and not await self.setup_code.is_right(code):
                 raise _error("bad_setup_code")
         elif must == "signup_closed":
             raise _error("signup_closed")  # Without the work of hashing; the insert asks again.
@@ -80,9 +80,9 @@ class Accounts(Keys, Roster):
         made = await self._insert(email, name, "user", hash_, must=must)
         return await self._open_session(made.user_id, password, hash_, device, address)
 
-    def asks_no_code(self, *, from_here: bool) -> bool:
-        """Whether a visitor makes the first account without the set-up code."""
-        return from_here and self._settings.private
+    def asks_code(self, *, from_here: bool) -> bool:
+        """Whether a visitor needs the set-up code to make the first account."""
+        return not (from_here and self._settings.private)
 
     async def sign_in(
         self, email: str, password: str, *, address: str = "", device: str = "", hit: Hit | None = None

@@ -48,7 +48,7 @@ class Login(Visitor):
         self.next = onward
         accounts = parley().accounts
         first = await accounts.is_empty()
-        self.asks_code = first and not accounts.asks_no_code(from_here=self._is_this_machine())
+        self.asks_code = first and accounts.asks_code(from_here=self._is_this_machine())
         self.may_sign_up = parley().settings.signup_is_open
         up = asked.get("new") == "1" and self.may_sign_up
         self.mode = "first" if first else "sign-up" if up else "sign-in"

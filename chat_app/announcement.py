@@ -16,9 +16,11 @@ LOOK_S = 0.1
 PARTS = ("database", "log", "leases", "engine")
 
 
-def announce(host: str, port: int, address: str, *, lives: Callable[[], bool], patience_s: float = ENGINE_S) -> None:
-    """Print `address` once Parley on `host` and `port` can be used, and what of it cannot. Ends early if it does not
-    live any more."""
+def announce(
+    host: str, port: int, address: str, code: str = "", *, lives: Callable[[], bool], patience_s: float = ENGINE_S
+) -> None:
+    """Print `address` once Parley on `host` and `port` can be used, with the set-up `code` if there is one, and what of
+    it cannot. Ends early if it does not live any more."""
     state: dict[str, Any] = {}
     began = 0.0
     while lives():
@@ -27,7 +29,8 @@ def announce(host: str, port: int, address: str, *, lives: Callable[[], bool], p
             began = time.monotonic()
             print("  engine    ", end="", flush=True)
         if "engine" in state and (state["engine"] != "starting" or time.monotonic() - began > patience_s):
-            print(_told(state, time.monotonic() - began, address), flush=True)
+            told = _told(state, time.monotonic() - began, address)
+            print(told + (f"\n  Set-up code, for the first account there: {code}" if code else ""), flush=True)
             return
         time.sleep(LOOK_S)
 

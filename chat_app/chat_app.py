@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.gateway.app import api
 from chat_app.gateway.completions_route import CompletionsRoute
+from chat_app.gateway.hosts import KnownHosts
 from chat_app.ui.document import HEAD, error_boundary
 from chat_app.ui.lifetime import with_parent
 from chat_app.ui.pages.account import account
@@ -60,7 +61,7 @@ class App(rx.App):
             foreign = scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"])
             await (whole if foreign else completions)(scope, receive, send)
 
-        return serve
+        return KnownHosts(serve, parley)
 
 
 app = App(

@@ -5,6 +5,7 @@ says what it is doing, and then becomes the server. It does not know how to inst
 """
 
 import argparse
+import asyncio
 import ctypes
 import gc
 import multiprocessing
@@ -25,8 +26,10 @@ from granian.log import LogLevels
 from granian.server import Server
 from pydantic import ValidationError
 
+from chat_app.accounts.setup_code import SetupCode
 from chat_app.announcement import announce
 from chat_app.data import migrations
+from chat_app.data.db import open_database
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.home import HomeInUse, hold_home
 from chat_app.settings import Settings, settings, wrong
@@ -43,18 +46,22 @@ class CannotStart(Exception):
     """Why Parley does not start, in a person's words."""
 
 
-def serve(port: int = 3000, host: str = "127.0.0.1", workers: int = 1, *, setup_only: bool = False) -> NoReturn:
-    """Prepare everything and serve on `port`; with `setup_only`, end with everything prepared.
+def serve(port: int = 3000, host: str = "", workers: int = 1, *, setup_only: bool = False) -> NoReturn:
+    """Prepare everything and serve on `port` of `host` (the setting if empty); with `setup_only`, end with everything
+    prepared.
 
     Never returns: exits 0 after a set-up or when it is told to end, 1 with the reason where it cannot start.
     """
     try:
-        chosen = settings().model_copy(update={"home": settings().home.absolute()})
+        chosen = settings()
+        chosen = chosen.model_copy(update={"home": chosen.home.absolute(), "host": host or chosen.host})
+        host = chosen.host
         if not setup_only:
             check_workers(workers, chosen)
             check_port(host, port)
             check_home_is_free(chosen)
         directory = prepare(chosen)
+        code = "" if setup_only else first_code(chosen)
     except ValidationError as error:
         sys.exit(f"\n✗ {wrong(error)}")
     except (CannotStart, BuildFailed) as error:
@@ -62,12 +69,12 @@ def serve(port: int = 3000, host: str = "127.0.0.1", workers: int = 1, *, setup_
     if setup_only:
         print(f"✓ Everything is set up. All state lies in {chosen.home}")
         sys.exit(0)
-    os.environ |= {**serving(directory), "PARLEY_HOME": str(chosen.home), "PORT": str(port)}
+    os.environ |= {**serving(directory), "PARLEY_HOME": str(chosen.home), "PARLEY_HOST": host, "PORT": str(port)}
     if workers > 1:
         os.environ["REFLEX_OPLOCK_ENABLED"] = "true"
     os.chdir(ROOT)
     settings.cache_clear()
-    run(host, port, workers, address(chosen, host, port))
+    run(host, port, workers, address(chosen, host, port), code)
     sys.exit(0)
 
 
@@ -77,8 +84,9 @@ def address(chosen: Settings, host: str, port: int) -> str:
     return chosen.public_url or f"http://{name}:{port}"
 
 
-def run(host: str, port: int, workers: int, said: str) -> None:
-    """Serve until SIGINT or SIGTERM, and print the address `said` once it can be used. A worker that dies is replaced.
+def run(host: str, port: int, workers: int, said: str, code: str = "") -> None:
+    """Serve until SIGINT or SIGTERM, and print the address `said` once it can be used, with the set-up `code` if there
+    is one. A worker that dies is replaced.
 
     The app is imported before the workers are forked: they share its memory, and start at once.
     """
@@ -102,7 +110,7 @@ def run(host: str, port: int, workers: int, said: str) -> None:
         log_level=LogLevels.warning,
         log_access=False,
     )
-    multiprocessing.Process(target=_say_when_ready, args=(host, port, said), daemon=True).start()
+    multiprocessing.Process(target=_say_when_ready, args=(host, port, said, code), daemon=True).start()
     server.serve()
 
 
@@ -218,10 +226,29 @@ def find_model(chosen: Settings) -> str:
     return f"{model.id}, {path.stat().st_size / 1e6:,.0f} MB, verified"
 
 
-def _say_when_ready(host: str, port: int, said: str) -> None:
+def first_code(chosen: Settings) -> str:
+    """The set-up code, where the first account asks for one and is still to be made. Raises `CannotStart`."""
+    if chosen.private:
+        return ""
+
+    async def look() -> str:
+        db = open_database(chosen)
+        await db.start()
+        try:
+            return await SetupCode(db).current() or ""
+        finally:
+            await db.close()
+
+    try:
+        return asyncio.run(look())
+    except DatabaseUnavailable as error:
+        raise CannotStart(f"The database cannot be used: {error}") from error
+
+
+def _say_when_ready(host: str, port: int, said: str, code: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's.
     server = os.getppid()
-    announce("127.0.0.1" if host in _EVERYWHERE else host, port, said, lives=lambda: os.getppid() == server)
+    announce("127.0.0.1" if host in _EVERYWHERE else host, port, said, code, lives=lambda: os.getppid() == server)
 
 
 @contextmanager
@@ -236,7 +263,7 @@ def main() -> NoReturn:
     """`python -m chat_app.serve [--port N] [--host ADDRESS] [--workers N] [--setup-only]`"""
     parser = argparse.ArgumentParser(prog="python -m chat_app.serve", description="Start Parley.")
     parser.add_argument("--port", type=int, default=os.environ.get("PORT") or "3000", help="(PORT, or 3000)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every one")
+    parser.add_argument("--host", default="", help="address to listen on; 0.0.0.0 for every one (PARLEY_HOST)")
     parser.add_argument("--workers", type=int, default=1, help="more than one needs Redis")
     parser.add_argument("--setup-only", action="store_true", help="prepare everything, start nothing")
     given = parser.parse_args()

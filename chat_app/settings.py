@@ -1,6 +1,7 @@
 """The only reader of the environment. Every setting is documented in docs/settings.md, held there by a test."""
 
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -20,15 +21,30 @@ class Settings(BaseSettings):
     home: Path = Field(
         Path(".parley"), description="Directory of all state: database, logs, exports, the engine's files."
     )
+    host: str = Field(
+        "127.0.0.1", description="Address of this machine to listen on (`--host`); 0.0.0.0 for every one."
+    )
     public_url: str = Field(
         "",
         description="Address that browsers use, e.g. https://chat.example.org. Empty: whatever the request says.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses and networks of the reverse proxies in front, separated by commas: only they are"
+        " believed about where a request comes from (X-Forwarded-For, X-Forwarded-Proto).",
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Further names that requests may be addressed to, separated by commas, beside the public address's"
+        " and localhost; without a public address numeric addresses are always among them.",
     )
     allowed_origins: str = Field(
         "", description="Further origins that may open the socket or sign in, separated by commas."
     )
     secure_cookies: bool | None = Field(
-        None, description="Mark the session cookie Secure. Unset: when the public address is https."
+        None,
+        description="Mark the cookies Secure. Unset: when the public address is https, or a trusted proxy says that the"
+        " request was.",
     )
 
     database_url: SecretStr = Field(
@@ -91,9 +107,10 @@ class Settings(BaseSettings):
         description="How long an owner may be silent before another replica takes its answers over, in milliseconds.",
     )
 
-    signup: Literal["open", "closed"] = Field(
-        "open",
-        description="Whether visitors may create accounts. The first one, the administrator's, always can be.",
+    signup: Literal["open", "closed"] | None = Field(
+        None,
+        description="Whether visitors may create accounts: open or closed. Unset: open only without a public address."
+        " The first one, the administrator's, always can be.",
     )
     session_days: int = Field(30, ge=1, description="Days until a browser session expires.")
     default_plan: str = Field("free", description="Plan that a new account gets.")
@@ -128,6 +145,20 @@ class Settings(BaseSettings):
         """Whoever reads it must find the same directory, whether a shell has seen the `~` or not."""
         return value.expanduser()
 
+    @field_validator("public_url")
+    @classmethod
+    def _public_address(cls, value: str) -> str:
+        """Names and cookies are derived from it, so half an address would be worse than none."""
+        if value and not _is_address(value):
+            raise ValueError(f"{value!r} is no address: write https://chat.example.org")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        networks_of(value)
+        return value
+
     @field_validator("inference_url")
     @classmethod
     def _addresses(cls, value: str) -> str:
@@ -148,6 +179,16 @@ class Settings(BaseSettings):
         if addresses > 1 and (keys := len(_keys(value))) not in (1, addresses):
             raise ValueError(f"{keys} keys for {addresses} addresses: give one for all, or one for each")
         return value
+
+    @property
+    def private(self) -> bool:
+        """Whether only this machine reaches it: bound to loopback, and no sign of anything in front."""
+        return is_loopback(self.host) and not self.public_url and not self.trusted_proxies
+
+    @property
+    def signup_is_open(self) -> bool:
+        """Whether visitors may create accounts."""
+        return self.signup == "open" if self.signup else not self.public_url
 
     @property
     def inference_urls(self) -> tuple[str, ...]:
@@ -197,6 +238,26 @@ def wrong(error: ValidationError) -> str:
     """Which setting makes no sense, and why, in one line. No key is in it."""
     first = error.errors(include_url=False, include_input=False)[0]
     return f"PARLEY_{'_'.join(map(str, first['loc'])).upper()}: {first['msg'].removeprefix('Value error, ')}"
+
+
+@lru_cache(maxsize=8)
+def networks_of(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The networks that `PARLEY_TRUSTED_PROXIES` names; an address is a network of one. Raises `ValueError`."""
+    made = []
+    for name in _names(value):
+        try:
+            made.append(ip_network(name))
+        except ValueError as error:
+            raise ValueError(f"{name!r} is neither an address nor a network: write 10.0.0.5 or 10.0.0.0/24") from error
+    return tuple(made)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address means this machine and no other can reach it under it."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _keys(value: SecretStr) -> tuple[str, ...]:

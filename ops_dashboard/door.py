@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from chat_app.settings import settings
-from ops_dashboard.gate import COOKIE, DEFAULT_ADDRESS, Gate, GateError, Person
+from ops_dashboard.gate import COOKIES, DEFAULT_ADDRESS, Gate, GateError, Person
 
 _TOKEN = "door_token"  # noqa: S105
 _IGNORED = "door_ignores_cookie"
@@ -68,7 +68,7 @@ def _token() -> str:
     own = st.session_state.get(_TOKEN, "")
     if own or st.session_state.get(_IGNORED):
         return str(own)
-    return str(st.context.cookies.get(COOKIE, ""))
+    return next((str(token) for name in COOKIES if (token := st.context.cookies.get(name))), "")
 
 
 def _form() -> None:

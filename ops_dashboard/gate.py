@@ -10,7 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-COOKIE = "parley_session"
+COOKIES = ("__Host-parley_session", "parley_session")
+"""Names of the session's cookie: behind TLS the first. A token is accepted under the name it was given alone, so it is
+sent under both."""
 MAY_LOOK = ("admin", "staff")
 DEFAULT_ADDRESS = "http://localhost:3000"
 
@@ -48,13 +50,14 @@ class Gate:
     def sign_in(self, email: str, password: str) -> str:
         """The token of a new session. Raises `GateError`."""
         answer = self._ask("POST", "/auth/login", data={"email": email, "password": password, "back": "/login"})
-        token = answer.cookies.get(COOKIE)
-        if token:
-            return token
+        for name in COOKIES:
+            if token := answer.cookies.get(name):
+                return token
         said = parse_qs(urlsplit(answer.headers.get("location", "")).query)
-        if wait := said.get("wait"):
-            raise GateError(f"Too many attempts. Try again in {wait[0]} s.")
         reason = said.get("error", [""])[0]
+        if wait := said.get("wait"):
+            why = "Parley is busy." if reason == "busy" else "Too many attempts."
+            raise GateError(f"{why} Try again in {wait[0]} s.")
         raise GateError(_REASONS.get(reason, "Parley did not accept this. Check the e-mail address and the password."))
 
     def sign_out(self, token: str) -> None:
@@ -71,7 +74,7 @@ class Gate:
             raise GateError(f"What answers at {self.address} is not Parley.") from None
 
     def _ask(self, method: str, path: str, token: str = "", data: dict[str, str] | None = None) -> httpx.Response:
-        cookies = {COOKIE: token} if token else None
+        cookies = dict.fromkeys(COOKIES, token) if token else None
         try:
             # No proxy of the environment stands between two processes of one installation.
             with httpx.Client(

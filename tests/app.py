@@ -171,7 +171,9 @@ class RunningApp:
                 sent["Content-Type"] = "application/x-www-form-urlencoded"
             connection.request(method, path, body, {**sent, **headers})
             response = connection.getresponse()
-            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+            # Of several with one name the first: of the cookies the session's.
+            received = {name.lower(): value for name, value in reversed(response.getheaders())}
+            return response.status, received, response.read()
         finally:
             connection.close()
 

@@ -1,33 +1,64 @@
-"""The browser's cookie: its name, its attributes, and how it is found again in a header. It looks nothing
-up."""
+"""The browser's cookies: their names, their attributes, and how they are found again in a header. It looks nothing up.
 
-from chat_app.accounts.tokens import is_token
+Two cookies: the session, and the mark of a device that somebody has signed in from, which outlives the session.
+Behind TLS their names begin with `__Host-`: no other site of the same domain can plant such a cookie. A token says by
+its form under which name it was given and is found under no other, so one that was given safely cannot be planted
+under the old name either, while sessions from before stay valid until they expire.
+"""
+
+from chat_app.accounts.tokens import is_host_token, is_token
 
 NAME = "parley_session"
+DEVICE = "parley_device"
+HOST = "__Host-"
+
+DEVICE_DAYS = 400
+"""As long as browsers keep any cookie."""
+
 _DAY_S = 86_400
 
 
-def set_cookie(token: str, days: int, *, secure: bool) -> str:
-    """The value of a `Set-Cookie` header that signs the browser in for `days`. Scripts cannot read the
-    cookie."""
-    return f"{NAME}={token}; Max-Age={days * _DAY_S}; {_attributes(secure)}"
+def set_cookie(token: str, days: int) -> str:
+    """The value of a `Set-Cookie` header that signs the browser in for `days`. Scripts cannot read the cookie."""
+    return _set(NAME, token, days)
 
 
-def clear_cookie(*, secure: bool) -> str:
-    """The value of a `Set-Cookie` header that signs the browser out."""
-    return f"{NAME}=; Max-Age=0; {_attributes(secure)}"
+def device_cookie(token: str) -> str:
+    """The value of a `Set-Cookie` header that marks the browser as one that somebody has signed in from."""
+    return _set(DEVICE, token, DEVICE_DAYS)
+
+
+def clear_cookies() -> tuple[str, ...]:
+    """The values of the `Set-Cookie` headers that sign the browser out, under whichever name it was signed in."""
+    return tuple(f"{name}=; Max-Age=0; {_attributes(name)}" for name in (HOST + NAME, NAME))
 
 
 def token_from(cookie_header: str) -> str | None:
     """The session token in a `Cookie` header, or None. Other sites' odd cookies beside it do no harm."""
+    return _found(NAME, cookie_header)
+
+
+def device_from(cookie_header: str) -> str | None:
+    """The token of the device in a `Cookie` header, or None."""
+    return _found(DEVICE, cookie_header)
+
+
+def _found(base: str, cookie_header: str) -> str | None:
+    plain = None
     for part in cookie_header.split(";"):
         name, _, value = part.strip().partition("=")
-        if name == NAME and is_token(value):
+        if name == HOST + base and is_token(value) and is_host_token(value):
             return value
-    return None
+        if name == base and is_token(value) and not is_host_token(value):
+            plain = plain or value
+    return plain
 
 
-def _attributes(secure: bool) -> str:
-    # Lax: a link from elsewhere opens the app signed in, a form posted from elsewhere comes without the
-    # cookie.
-    return "Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
+def _set(base: str, token: str, days: int) -> str:
+    name = HOST + base if is_host_token(token) else base
+    return f"{name}={token}; Max-Age={days * _DAY_S}; {_attributes(name)}"
+
+
+def _attributes(name: str) -> str:
+    # Lax: a link from elsewhere opens the app signed in, a form posted from elsewhere comes without the cookie.
+    return "Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if name.startswith(HOST) else "")

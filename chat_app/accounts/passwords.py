@@ -1,25 +1,17 @@
 """Passwords: argon2id, off the event loop. It does not know whose they are."""
 
-import asyncio
 import unicodedata
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from chat_app.accounts.hash_queue import HashQueue
 from chat_app.accounts.identity import AccountError
-
-T = TypeVar("T")
 
 SHORTEST, LONGEST = 8, 512
 
 # OWASP's first recommendation (46 MiB, one lane) with three passes instead of one: about 0.1 s on a laptop.
 HASHER = PasswordHasher(time_cost=3, memory_cost=47_104, parallelism=1)
-
-# argon2 releases the GIL. Two at a time bound what a flood of sign-ins can take: two cores and 92 MiB.
-_THREADS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
 
 # Compared with when there is no such account, so that an unknown address takes as long as a wrong password.
 # The hash of a random password that nobody kept, made with HASHER's parameters (a test holds them equal).
@@ -38,17 +30,22 @@ def checked(password: str) -> str:
     return password
 
 
-async def hashed(password: str) -> str:
-    """The argon2id hash, with its parameters, of a password that may be chosen. Raises `AccountError`
-    (bad_password)."""
-    return await _aside(HASHER.hash, _bytes(checked(password)))
+class Passwords:
+    """Hashes and compares, in threads, whoever's turn it is. `lane` and `known` as for `HashQueue.run`."""
 
+    def __init__(self) -> None:
+        self._queue = HashQueue()
 
-async def verified(password: str, hash_: str | None) -> bool:
-    """Whether the password has this hash. Takes as long when there is none."""
-    if len(password) > LONGEST:
-        password = ""  # Never a chosen password; spend the same time and no more.
-    return await _aside(_matches, hash_ or _NOBODY, _bytes(password)) and hash_ is not None
+    async def hashed(self, password: str, lane: str = "", *, known: bool = False) -> str:
+        """The argon2id hash, with its parameters, of a password that may be chosen. Raises `AccountError`
+        (bad_password, busy)."""
+        raw = _bytes(checked(password))
+        return await self._queue.run(lane, lambda: HASHER.hash(raw), known=known)
+
+    async def verified(self, password: str, hash_: str | None, lane: str = "", *, known: bool = False) -> bool:
+        """Whether the password has this hash. Takes as long when there is none. Raises `AccountError` (busy)."""
+        raw = _bytes(password if len(password) <= LONGEST else "")  # Never a chosen one: the same time and no more.
+        return await self._queue.run(lane, lambda: _matches(hash_ or _NOBODY, raw), known=known) and hash_ is not None
 
 
 def outdated(hash_: str) -> bool:
@@ -66,7 +63,3 @@ def _matches(hash_: str, password: bytes) -> bool:
 def _bytes(password: str) -> bytes:
     # The same password typed on two keyboards may arrive in two Unicode forms.
     return unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")
-
-
-async def _aside(work: Callable[..., T], *args: object) -> T:
-    return await asyncio.get_running_loop().run_in_executor(_THREADS, work, *args)

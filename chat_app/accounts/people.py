@@ -4,23 +4,18 @@ Every method that returns an identity asks the database, so that a revocation or
 at once. It does not know what an account may do: that is its plan's and its caller's business.
 """
 
-from collections.abc import Awaitable, Callable
-
+from chat_app.accounts import attempts, devices, setup_code
+from chat_app.accounts.attempts import Hit, Limit, admit
 from chat_app.accounts.emails import normal_email, normal_name
 from chat_app.accounts.identity import COLUMNS, ROLES, AccountError, Identity
 from chat_app.accounts.keys import Keys, revoke_all
-from chat_app.accounts.passwords import hashed, outdated, verified
+from chat_app.accounts.passwords import Passwords, outdated
 from chat_app.accounts.roster import TENANT, Roster, one_at_a_time
-from chat_app.accounts.tokens import digest, is_token, new_token
+from chat_app.accounts.setup_code import SetupCode
+from chat_app.accounts.tokens import digest, is_host_token, is_token, new_token
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
 from chat_app.settings import Settings
-
-Hit = Callable[[str, int], Awaitable[int]]
-"""`Limits.hit`: counts an event under a key against a number per minute; returns 0, or milliseconds to wait."""
-
-PER_EMAIL, PER_ADDRESS = 10, 60
-"""Attempts a minute to sign in to one account, and to sign in or up from one network address."""
 
 _DAY_MS = 86_400_000
 
@@ -44,6 +39,8 @@ class Accounts(Keys, Roster):
     def __init__(self, db: Database, settings: Settings) -> None:
         Keys.__init__(self, db)
         self._settings = settings
+        self._passwords = Passwords()
+        self.setup_code = SetupCode(db)
 
     async def create(self, email: str, password: str, name: str = "", role: str = "user") -> Identity:
         """Make an account on the default plan, whatever the sign-up setting says: for administrators.
@@ -52,43 +49,73 @@ class Accounts(Keys, Roster):
 
         Raises `AccountError`.
         """
-        return await self._insert(email, name, role, await hashed(password), must="email_taken")
+        return await self._insert(email, name, role, await self._passwords.hashed(password), must="email_taken")
 
     async def sign_up(
-        self, email: str, password: str, name: str = "", *, address: str = "", hit: Hit | None = None
+        self,
+        email: str,
+        password: str,
+        name: str = "",
+        *,
+        address: str = "",
+        device: str = "",
+        hit: Hit | None = None,
+        code: str = "",
+        from_here: bool = False,
     ) -> str:
         """A visitor makes an account and is signed in: returns the token for the browser's cookie.
 
-        When sign-up is closed only the first account can be made. `hit` and `address` as for `sign_in`.
-        Raises `AccountError`.
+        The first account can always be made, by whoever has the set-up `code`; where nobody else can reach Parley, and
+        the visitor is on this machine (`from_here`), without it. The others can while sign-up is open. `hit`,
+        `address` and `device` as for `sign_in`. Raises `AccountError`.
         """
-        await _admit(hit, {f"sign-in:from:{address}": PER_ADDRESS})
-        must = "email_taken" if self._settings.signup == "open" else "signup_closed"
-        if must == "signup_closed" and not await self.is_empty():
+        await admit(hit, attempts.from_address(address))
+        must = "email_taken" if self._settings.signup_is_open else "signup_closed"
+        if await self.is_empty():  # Once there is an account there always is one: who is let past is not the first.
+            if self.asks_code(from_here=from_here) and not await self.setup_code.is_right(code):
+                raise _error("bad_setup_code")
+        elif must == "signup_closed":
             raise _error("signup_closed")  # Without the work of hashing; the insert asks again.
-        hash_ = await hashed(password)
+        hash_ = await self._passwords.hashed(password, address)
         made = await self._insert(email, name, "user", hash_, must=must)
-        return await self._open_session(made.user_id, password, hash_)
+        return await self._open_session(made.user_id, password, hash_, device, address)
 
-    async def sign_in(self, email: str, password: str, *, address: str = "", hit: Hit | None = None) -> str:
+    def asks_code(self, *, from_here: bool) -> bool:
+        """Whether a visitor needs the set-up code to make the first account."""
+        return not (from_here and self._settings.private)
+
+    async def sign_in(
+        self, email: str, password: str, *, address: str = "", device: str = "", hit: Hit | None = None
+    ) -> str:
         """The token for the browser's cookie. Raises `AccountError`.
 
-        An unknown address and a wrong password look alike and take as long. `hit` bounds the attempts per
-        account and per network `address`, whether they succeed or not; without it (the command line) they are
-        not bounded.
+        An unknown address and a wrong password look alike and take as long. `hit` bounds the attempts per network
+        `address`, per account and address, and per account for strangers, whether they succeed or not; without it
+        (the command line) they are not bounded. `device` is the token of the browser's other cookie, a new one if it
+        had none: signing in makes it known to this account.
         """
         try:
             email = normal_email(email)
         except AccountError as error:
             raise _error("bad_credentials") from error
-        await _admit(hit, {f"sign-in:from:{address}": PER_ADDRESS, f"sign-in:to:{digest(email)}": PER_EMAIL})
-        rows = await self._db.query("SELECT id, password_hash, disabled_at FROM users WHERE email = $1", email)
-        hash_ = rows[0]["password_hash"] if rows else None
-        if not await verified(password, hash_) or hash_ is None:
+        await admit(hit, attempts.from_address(address))
+        found = await self._db.query(
+            f"SELECT u.id, u.password_hash, u.disabled_at, {devices.COUNTS} FROM users u WHERE u.email = $1",
+            email,
+            *devices.counted(device, address),
+        )
+        row = found[0] if found else None
+        known = row is not None and row["known_device"] > 0
+        known_address = row is not None and row["known_address"] > 0
+        mark = digest(device)
+        limits = attempts.to_account(digest(email), address, mark, known_device=known, known_address=known_address)
+        await admit(hit, *limits)
+        hash_, lane = row["password_hash"] if row else None, f"device:{mark}" if known else address
+        if not await self._passwords.verified(password, hash_, lane, known=known) or row is None or hash_ is None:
             raise _error("bad_credentials")
-        if rows[0]["disabled_at"] is not None:
+        if row["disabled_at"] is not None:
             raise AccountError("account_disabled", "This account has been disabled. Ask your administrator.")
-        return await self._open_session(rows[0]["id"], password, hash_)
+        return await self._open_session(row["id"], password, hash_, device, address)
 
     async def sign_out(self, token: str) -> None:
         """End the browser session with this token, if there is one."""
@@ -114,12 +141,13 @@ class Accounts(Keys, Roster):
     async def change_password(
         self, user_id: str, current: str, new: str, *, keep: str = "", end_keys: bool = False, hit: Hit | None = None
     ) -> None:
-        """Set a new password and sign out every browser except the one with the token `keep`; with `end_keys` revoke
-        the person's API keys too. `hit` bounds the attempts, as for `sign_in`: who holds a session need not know the
-        password. Raises `AccountError`."""
-        await _admit(hit, {f"password:of:{user_id}": PER_EMAIL})
+        """Set a new password, sign out every browser except the one with the token `keep`, and forget all devices; with
+        `end_keys` revoke the person's API keys too. `hit` bounds the attempts, as for `sign_in`: who holds a session
+        need not know the password. Raises `AccountError`."""
+        lane = f"password:of:{user_id}"
+        await admit(hit, Limit(lane, attempts.PER_EMAIL))
         rows = await self._db.query("SELECT password_hash FROM users WHERE id = $1", user_id)
-        if not rows or not await verified(current, rows[0]["password_hash"]):
+        if not rows or not await self._passwords.verified(current, rows[0]["password_hash"], lane, known=True):
             raise AccountError("bad_credentials", "The current password is not right.")
         await self.set_password(user_id, new, keep=keep, end_keys=end_keys)
 
@@ -129,11 +157,12 @@ class Accounts(Keys, Roster):
         await self._change(
             Statement(
                 "UPDATE users SET password_hash = $2 WHERE id = $1",
-                (user_id, await hashed(new)),
+                (user_id, await self._passwords.hashed(new, f"password:of:{user_id}", known=True)),
                 must="not_found",
             ),
             Statement("DELETE FROM browser_session WHERE user_id = $1 AND id <> $2", (user_id, digest(keep))),
             *([revoke_all(user_id)] if end_keys else []),
+            devices.forgotten(user_id),
         )
 
     async def _insert(self, email: str, name: str, role: str, hash_: str, *, must: str) -> Identity:
@@ -148,6 +177,7 @@ class Accounts(Keys, Roster):
                 one_at_a_time(),
                 Statement("SELECT id FROM plan WHERE id = $1", (plan,), must="plan_unknown"),
                 Statement(_INSERT.format(condition=only_first), user, must=must),
+                setup_code.spent(),
             )
         except Unmet as unmet:
             raise _error(unmet.name, plan=plan) from unmet
@@ -156,8 +186,9 @@ class Accounts(Keys, Roster):
             raise _error("not_found")
         return made
 
-    async def _open_session(self, user_id: str, password: str, hash_: str) -> str:
-        token, now = new_token(), now_ms()
+    async def _open_session(self, user_id: str, password: str, hash_: str, device: str, address: str) -> str:
+        # The two cookies of a browser are given under names of one kind.
+        token, now = new_token(host_only=is_host_token(device)), now_ms()
         statements = [
             Statement("DELETE FROM browser_session WHERE user_id = $1 AND expires_at <= $2", (user_id, now)),
             # Only if the password is still the one that was checked.
@@ -168,10 +199,11 @@ class Accounts(Keys, Roster):
                 (digest(token), user_id, hash_, now, now + self._settings.session_days * _DAY_MS),
                 must="bad_credentials",
             ),
+            *(devices.seen(user_id, device, address) if device else ()),
         ]
         if outdated(hash_):
             rehash = "UPDATE users SET password_hash = $2 WHERE id = $1"
-            statements.append(Statement(rehash, (user_id, await hashed(password))))
+            statements.append(Statement(rehash, (user_id, await self._passwords.hashed(password, address, known=True))))
         try:
             await self._db.batch(*statements)
         except Unmet as unmet:
@@ -179,20 +211,11 @@ class Accounts(Keys, Roster):
         return token
 
 
-async def _admit(hit: Hit | None, limits: dict[str, int]) -> None:
-    """Raises `AccountError` (too_many_attempts) if one of the limits (key → number per minute) is passed."""
-    for key, per_minute in limits.items() if hit else ():
-        wait_ms = await hit(key, per_minute) if hit else 0
-        if wait_ms:
-            seconds = -(-wait_ms // 1000)
-            message = f"Too many attempts. Wait {seconds} second{'s'[: seconds != 1]} and try again."
-            raise AccountError("too_many_attempts", message, seconds)
-
-
 _WORDS = {
     "bad_credentials": "The e-mail address or the password is not right.",
     "bad_role": f"A role is one of {', '.join(ROLES)}.",
     "email_taken": "There is an account with this e-mail address already. Sign in instead.",
+    "bad_setup_code": "Enter the set-up code that was printed where Parley was started.",
     "signup_closed": "New accounts are made by the administrator here.",
     "plan_unknown": "New accounts should get the plan {plan}, but there is none. Tell the administrator.",
     "not_found": "There is no such account.",

@@ -11,12 +11,16 @@ KEY_PREFIX = "sk-parley-"
 SHOWN = len(KEY_PREFIX) + 4
 """How many characters of a key are kept readable, so that a person can tell their keys apart."""
 
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+HOST_ONLY = "h."
+"""How a cookie's token begins that was given under a `__Host-` name."""
+
+_SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
+_TOKEN = re.compile(rf"({re.escape(HOST_ONLY)})?{_SECRET.pattern}")
 
 
-def new_token() -> str:
-    """43 URL-safe characters, 256 random bits."""
-    return secrets.token_urlsafe(32)
+def new_token(*, host_only: bool = False) -> str:
+    """256 random bits in 43 URL-safe characters, behind `HOST_ONLY` if it is for a `__Host-` cookie."""
+    return (HOST_ONLY if host_only else "") + secrets.token_urlsafe(32)
 
 
 def new_key() -> str:
@@ -29,9 +33,14 @@ def is_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
+def is_host_token(token: str) -> bool:
+    """Whether the token was made for a `__Host-` cookie."""
+    return token.startswith(HOST_ONLY)
+
+
 def is_key(text: str) -> bool:
     """Whether it has an API key's form."""
-    return text.startswith(KEY_PREFIX) and is_token(text[len(KEY_PREFIX) :])
+    return text.startswith(KEY_PREFIX) and _SECRET.fullmatch(text[len(KEY_PREFIX) :]) is not None
 
 
 def digest(secret: str) -> str:

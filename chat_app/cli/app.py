@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 app.add_typer(users.commands, name="users", help="Accounts: who may sign in, with which role and plan.")
 app.add_typer(keys.commands, name="keys", help="API keys: how programs ask.")
+app.command()(users.setup_code)
 app.command()(upkeep.migrate)
 app.command()(upkeep.export)
 app.command()(doctor)
@@ -23,7 +24,7 @@ app.command()(doctor)
 @app.command()
 def serve(
     port: Annotated[int, typer.Option(help="Port to listen on.", envvar="PORT", min=1, max=65_535)] = 3000,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every one (PARLEY_HOST).")] = "",
     workers: Annotated[int, typer.Option(help="Worker processes; more than one needs Redis.")] = 1,
     setup_only: Annotated[bool, typer.Option("--setup-only", help="Prepare everything, start nothing.")] = False,
 ) -> None:

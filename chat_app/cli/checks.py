@@ -161,6 +161,16 @@ def port(host: str, number: int) -> Finding:
     return Finding("port", False, f"{number} on {host}: {taken.strerror}", advice)
 
 
+def proxy(settings: Settings) -> Finding:
+    """Whoever speaks TLS in front is named: else it is taken for every visitor at once."""
+    if settings.trusted_proxies:
+        return Finding("proxy", True, f"{settings.trusted_proxies}: believed about where a request comes from")
+    if not settings.public_url.startswith("https://"):
+        return Finding("proxy", True, "none")
+    found = "none is named, so all visitors count as one and share one limit of sign-ins"
+    return Finding("proxy", False, found, "Set PARLEY_TRUSTED_PROXIES to the address of what speaks TLS.")
+
+
 def _parley_answers(host: str, number: int) -> bool:
     connection = http.client.HTTPConnection(host, number, timeout=3)
     try:

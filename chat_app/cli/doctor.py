@@ -14,7 +14,7 @@ from chat_app.cli.database import chosen_settings
 
 def doctor(
     port: Annotated[int, typer.Option(help="Port that it is to listen on.", envvar="PORT", min=1, max=65_535)] = 3000,
-    host: Annotated[str, typer.Option(help="Address that it is to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address that it is to listen on (PARLEY_HOST).")] = "",
 ) -> None:
     """Check everything that Parley needs, and say what to do. Ends with code 1 if something is not well."""
     findings = asyncio.run(_examine(port, host))
@@ -35,5 +35,6 @@ async def _examine(port: int, host: str) -> list[checks.Finding]:
         await checks.redis(settings),
         checks.model(settings),
         *await checks.engines(settings),
-        checks.port(host, port),
+        checks.port(host or settings.host, port),
+        checks.proxy(settings),
     ]

@@ -105,6 +105,14 @@ def enable(email: Email) -> None:
     typer.echo(f"{email} can sign in again.")
 
 
+def setup_code() -> None:
+    """Print the code that the page asks for when the first account is made."""
+    code = run(lambda here: here.accounts.setup_code.current())
+    if code is None:
+        fail("There is an account already. Make others with: python -m chat_app users create")
+    typer.echo(code)
+
+
 def _password(from_stdin: bool) -> str:
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")

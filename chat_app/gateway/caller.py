@@ -1,22 +1,21 @@
-"""Who is calling: the identity behind an API key or a cookie, and the network address. It decides nothing."""
+"""Who is calling: the identity behind an API key or a cookie, and where from. It decides nothing."""
 
 from collections.abc import Callable
-from ipaddress import ip_address
 
 from starlette.requests import HTTPConnection, Request
 
+from chat_app.accounts import addresses
 from chat_app.accounts.cookies import token_from
 from chat_app.accounts.grant import Grant
 from chat_app.accounts.identity import Identity
 from chat_app.gateway.errors import ApiError
+from chat_app.settings import Settings, networks_of
 from chat_app.wiring import Parley
 
 GetParley = Callable[[], Parley]
 """Gives the process's running instance; the routes are made before it runs."""
 
 NOT_VALID = "unknown, expired, revoked, or of a disabled account"
-
-FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip")
 
 
 async def by_key(parley: Parley, request: Request, scope: str) -> Grant:
@@ -44,32 +43,26 @@ async def by_cookie(parley: Parley, request: HTTPConnection) -> Identity | None:
     return await parley.accounts.by_cookie(token) if token else None
 
 
-def address(request: HTTPConnection) -> str:
-    """The caller's network address, for limits.
-
-    What a proxy says is believed only from a machine of the local network, and of that only the last entry,
-    which is the proxy's own: earlier ones are whatever the caller wrote.
-    """
-    peer = request.client.host if request.client else ""
-    said = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
-    return said if said and _is_local(peer) else peer
+def address(request: HTTPConnection, settings: Settings) -> str:
+    """Whose limits the request counts against; see `caller_address`."""
+    trusted = networks_of(settings.trusted_proxies)
+    return addresses.caller_address(_peer(request), request.headers.getlist("x-forwarded-for"), trusted)
 
 
 def is_this_machine(request: HTTPConnection) -> bool:
     """Whether the request comes from this machine itself, and not through a proxy that runs on it."""
-    if any(name in request.headers for name in FORWARDED):
-        return False
-    try:
-        return request.client is not None and ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False
+    return addresses.is_this_machine(_peer(request), request.headers.keys())
 
 
-def _is_local(host: str) -> bool:
-    try:
-        return ip_address(host).is_private
-    except ValueError:
-        return False
+def came_by_tls(request: HTTPConnection, settings: Settings) -> bool:
+    """Whether the browser spoke TLS: with us, or with a trusted proxy that says so."""
+    said = ",".join(request.headers.getlist("x-forwarded-proto")).lower().split(",")
+    trusted = addresses.is_trusted_proxy(_peer(request), networks_of(settings.trusted_proxies))
+    return request.url.scheme in ("https", "wss") or (trusted and "https" in map(str.strip, said))
+
+
+def _peer(request: HTTPConnection) -> str:
+    return request.client.host if request.client else ""
 
 
 def _unknown(code: str, message: str) -> ApiError:

@@ -1,9 +1,9 @@
 """Signing in, up and out: three forms, since only an HTTP answer can set a cookie that scripts cannot read.
 
-`POST /auth/login` (email, password), `/auth/signup` (email, password, name), `/auth/logout`. All take `next`,
-the path to go to afterwards, and `back`, the path of the page with the form, to which a failure returns with
-`?error=<code>` (and `&wait=<seconds>` for too_many_attempts). Nothing that was typed is ever put into an
-address.
+`POST /auth/login` (email, password), `/auth/signup` (email, password, name; code, the set-up code, where the very first
+account asks for it), `/auth/logout`. All take `next`, the path to go to afterwards, and `back`, the path of the page
+with the form, to which a failure returns with `?error=<code>` (and `&wait=<seconds>`, beside Retry-After, for
+too_many_attempts and busy). Nothing that was typed is ever put into an address.
 """
 
 from collections.abc import Collection, Sequence
@@ -15,10 +15,14 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Message
 
-from chat_app.accounts.cookies import clear_cookie, set_cookie, token_from
+from chat_app.accounts.cookies import clear_cookies, device_cookie, device_from, set_cookie, token_from
 from chat_app.accounts.identity import AccountError
-from chat_app.gateway.caller import GetParley, address, by_cookie
+from chat_app.accounts.tokens import is_host_token, new_token
+from chat_app.gateway.caller import GetParley, address, by_cookie, came_by_tls, is_this_machine
+from chat_app.gateway.completions_route import HUNG_UP
+from chat_app.gateway.connection import Connection, HungUp
 from chat_app.gateway.errors import STORAGE, ApiError
 from chat_app.gateway.origins import is_trusted
 from chat_app.settings import Settings
@@ -42,7 +46,8 @@ def routes(get_parley: GetParley, pages: Collection[str] = ()) -> Sequence[BaseR
         parley, form = await _own_form(get_parley(), request, pages)
         await _forget(parley, request)
         response = _to(request, _path(form, "next") or "/")
-        response.headers["Set-Cookie"] = clear_cookie(secure=_secure(parley.settings, request))
+        for cookie in clear_cookies():
+            response.headers.append("Set-Cookie", cookie)
         return response
 
     async def session(request: Request) -> Response:
@@ -55,7 +60,7 @@ def routes(get_parley: GetParley, pages: Collection[str] = ()) -> Sequence[BaseR
             "role": who.role,
             "plan": who.plan_id,
         }
-        body = {"user": user, "signup": parley.settings.signup, "first": await parley.accounts.is_empty()}
+        body = {"user": user, "signup": "open" if parley.settings.signup_is_open else "closed"}
         return Response(orjson.dumps(body), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
     return [
@@ -67,24 +72,45 @@ def routes(get_parley: GetParley, pages: Collection[str] = ()) -> Sequence[BaseR
 
 
 async def _enter(parley: Parley, request: Request, form: FormData, way: str) -> Response:
-    email, password, name = (str(form.get(field, "")) for field in ("email", "password", "name"))
-    accounts, hit, caller = parley.accounts, parley.limits.hit, address(request)
+    device = _device(request, secure=_secure(parley.settings, request))
     try:
-        if way == "sign_up":
-            token = await accounts.sign_up(email, password, name, address=caller, hit=hit)
-        else:
-            token = await accounts.sign_in(email, password, address=caller, hit=hit)
+        # Whoever goes away while they wait for their turn leaves the queue.
+        async with Connection(request.receive, _nothing):
+            token = await _token(parley, request, form, way, device)
         await _forget(parley, request)
+    except HungUp:
+        return Response(status_code=HUNG_UP)
     except AccountError as error:
         return _back(request, form, error.code, error.retry_after)
     except STORAGE as error:
         logger.warning("storage unavailable", error=str(error))
         return _back(request, form, "storage_unavailable")
     response = _to(request, _path(form, "next") or "/")
-    response.headers["Set-Cookie"] = set_cookie(
-        token, parley.settings.session_days, secure=_secure(parley.settings, request)
-    )
+    response.headers.append("Set-Cookie", set_cookie(token, parley.settings.session_days))
+    response.headers.append("Set-Cookie", device_cookie(device))
     return response
+
+
+async def _token(parley: Parley, request: Request, form: FormData, way: str, device: str) -> str:
+    """The token of a new session. Raises `AccountError`."""
+    email, password, name, code = (str(form.get(field, "")) for field in ("email", "password", "name", "code"))
+    accounts, hit, caller = parley.accounts, parley.limits.hit, address(request, parley.settings)
+    if way == "sign_in":
+        return await accounts.sign_in(email, password, address=caller, device=device, hit=hit)
+    here = is_this_machine(request)
+    return await accounts.sign_up(
+        email, password, name, address=caller, device=device, hit=hit, code=code, from_here=here
+    )
+
+
+def _device(request: Request, *, secure: bool) -> str:
+    """The token of the browser's device cookie; a new one if it has none, or one of another kind."""
+    found = device_from(request.headers.get("cookie", ""))
+    return found if found and is_host_token(found) == secure else new_token(host_only=secure)
+
+
+async def _nothing(_: Message) -> None:
+    """Nothing is sent while somebody waits."""
 
 
 async def _own_form(parley: Parley, request: Request, pages: Collection[str]) -> tuple[Parley, FormData]:
@@ -104,7 +130,10 @@ async def _forget(parley: Parley, request: Request) -> None:
 def _back(request: Request, form: FormData, code: str, wait: int | None = None) -> Response:
     page = _path(form, "back") or _plain_path(urlsplit(request.headers.get("referer", "")).path) or "/"
     query = urlencode({"error": code, **({"wait": wait} if wait else {})})
-    return _to(request, f"{page}{'&' if '?' in page else '?'}{query}")
+    response = _to(request, f"{page}{'&' if '?' in page else '?'}{query}")
+    if wait:
+        response.headers["Retry-After"] = str(wait)  # For programs; a browser goes on to the page, which says it.
+    return response
 
 
 def _to(request: Request, path: str) -> Response:
@@ -126,4 +155,4 @@ def _plain_path(path: str) -> str:
 def _secure(settings: Settings, request: Request) -> bool:
     if settings.secure_cookies is not None:
         return settings.secure_cookies
-    return (settings.public_url or str(request.url)).startswith("https://")
+    return settings.public_url.startswith("https://") or came_by_tls(request, settings)

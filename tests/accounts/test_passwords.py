@@ -8,6 +8,7 @@ from argon2 import PasswordHasher, extract_parameters
 
 from chat_app.accounts import passwords
 from chat_app.accounts.identity import AccountError
+from chat_app.accounts.passwords import Passwords
 
 
 @pytest.mark.parametrize(
@@ -16,40 +17,40 @@ from chat_app.accounts.identity import AccountError
 )
 async def test_a_password_that_may_not_be_chosen_is_refused_in_plain_words(password: str, words: str) -> None:
     with pytest.raises(AccountError, match=words) as error:
-        await passwords.hashed(password)
+        await Passwords().hashed(password)
     assert error.value.code == "bad_password"
 
 
 @pytest.mark.parametrize("password", ["12345678", "пароль на русском", "🦜" * 8, "with\x00nul and \ud800"])
 async def test_a_hash_is_argon2id_and_verifies_only_its_password(password: str) -> None:
-    hash_ = await passwords.hashed(password)
+    hash_ = await Passwords().hashed(password)
     assert hash_.startswith("$argon2id$")
-    assert await passwords.verified(password, hash_)
-    assert not await passwords.verified(password + "x", hash_)
+    assert await Passwords().verified(password, hash_)
+    assert not await Passwords().verified(password + "x", hash_)
 
 
 async def test_two_unicode_forms_of_one_password_are_one_password() -> None:
-    assert await passwords.verified("cafe\u0301 noir", await passwords.hashed("caf\u00e9 noir"))
+    assert await Passwords().verified("cafe\u0301 noir", await Passwords().hashed("caf\u00e9 noir"))
 
 
 async def test_a_damaged_hash_verifies_nothing() -> None:
-    assert not await passwords.verified("12345678", "not a hash")
+    assert not await Passwords().verified("12345678", "not a hash")
 
 
 async def test_no_account_and_a_wrong_password_cost_the_same_work() -> None:
-    hash_ = await passwords.hashed("right password")
+    hash_ = await Passwords().hashed("right password")
     assert extract_parameters(passwords._NOBODY) == extract_parameters(hash_)
-    assert not await passwords.verified("right password", None)
+    assert not await Passwords().verified("right password", None)
 
 
 async def test_an_overlong_password_is_compared_like_any_other() -> None:
     started = time.perf_counter()
-    assert not await passwords.verified("x" * 5_000_000, None)
+    assert not await Passwords().verified("x" * 5_000_000, None)
     assert time.perf_counter() - started > 0.01
 
 
 async def test_hashing_leaves_the_event_loop_free() -> None:
-    hashing = asyncio.create_task(passwords.hashed("a good password"))
+    hashing = asyncio.create_task(Passwords().hashed("a good password"))
     turns = 0
     while not hashing.done():
         await asyncio.sleep(0)
@@ -59,4 +60,4 @@ async def test_hashing_leaves_the_event_loop_free() -> None:
 
 async def test_a_hash_of_other_parameters_is_outdated() -> None:
     assert passwords.outdated(PasswordHasher(time_cost=1, memory_cost=8_192, parallelism=1).hash("x"))
-    assert not passwords.outdated(await passwords.hashed("a good password"))
+    assert not passwords.outdated(await Passwords().hashed("a good password"))

@@ -6,8 +6,9 @@ from dataclasses import fields
 import pytest
 from argon2 import PasswordHasher
 
+from chat_app.accounts.attempts import PER_ADDRESS, PER_EMAIL, STRANGERS_AT_ONCE
 from chat_app.accounts.identity import AccountError, Identity
-from chat_app.accounts.people import PER_ADDRESS, PER_EMAIL, Accounts
+from chat_app.accounts.people import Accounts
 from chat_app.accounts.tokens import digest
 from chat_app.data.db.base import Database, Statement
 from chat_app.settings import Settings
@@ -42,7 +43,7 @@ async def test_of_many_first_accounts_at_once_one_is_made_when_sign_up_is_closed
     db: Database, settings: Settings
 ) -> None:
     accounts = Accounts(db, settings.model_copy(update={"signup": "closed"}))
-    many = (accounts.sign_up(f"p{n}@example.org", PASSWORD) for n in range(4))
+    many = (accounts.sign_up(f"p{n}@example.org", PASSWORD, from_here=True) for n in range(4))
     made = await asyncio.gather(*many, return_exceptions=True)
     refused = [outcome for outcome in made if isinstance(outcome, AccountError)]
     assert [error.code for error in refused] == ["signup_closed"] * 3
@@ -88,13 +89,13 @@ async def test_signing_in_and_out(accounts: Accounts) -> None:
 
 
 async def test_signing_up_signs_in(accounts: Accounts) -> None:
-    who = await accounts.by_cookie(await accounts.sign_up("ada@example.org", PASSWORD, "Ada"))
+    who = await accounts.by_cookie(await accounts.sign_up("ada@example.org", PASSWORD, "Ada", from_here=True))
     assert who is not None
     assert (who.email, who.name, who.role) == ("ada@example.org", "Ada", "admin")
 
 
 async def test_neither_token_nor_password_is_stored(accounts: Accounts, db: Database) -> None:
-    token = await accounts.sign_up("ada@example.org", PASSWORD)
+    token = await accounts.sign_up("ada@example.org", PASSWORD, from_here=True)
     sessions = await db.query("SELECT * FROM browser_session")
     users = await db.query("SELECT * FROM users")
     assert sessions[0]["id"] == digest(token)
@@ -115,7 +116,7 @@ async def test_a_made_up_token_is_nobody(accounts: Accounts, token: str) -> None
 
 
 async def test_a_session_expires(accounts: Accounts, db: Database) -> None:
-    token = await accounts.sign_up("ada@example.org", PASSWORD)
+    token = await accounts.sign_up("ada@example.org", PASSWORD, from_here=True)
     await db.batch(Statement("UPDATE browser_session SET expires_at = 1"))
     assert await accounts.by_cookie(token) is None
     await accounts.sign_in("ada@example.org", PASSWORD)
@@ -124,7 +125,7 @@ async def test_a_session_expires(accounts: Accounts, db: Database) -> None:
 
 async def test_a_disabled_account_is_locked_out_at_once(accounts: Accounts) -> None:
     await accounts.create("root@example.org", PASSWORD)
-    token = await accounts.sign_up("ada@example.org", PASSWORD)
+    token = await accounts.sign_up("ada@example.org", PASSWORD, from_here=True)
     ada = await accounts.by_cookie(token)
     assert ada is not None
     key = await accounts.make_key(ada.user_id, "k")
@@ -139,7 +140,7 @@ async def test_a_disabled_account_is_locked_out_at_once(accounts: Accounts) -> N
 
 
 async def test_a_changed_password_signs_out_every_other_browser(accounts: Accounts) -> None:
-    here = await accounts.sign_up("ada@example.org", PASSWORD)
+    here = await accounts.sign_up("ada@example.org", PASSWORD, from_here=True)
     there = await accounts.sign_in("ada@example.org", PASSWORD)
     ada = await accounts.by_cookie(here)
     assert ada is not None
@@ -170,22 +171,35 @@ class Counter:
     def __init__(self) -> None:
         self.hits: dict[str, int] = {}
 
-    async def hit(self, key: str, per_minute: int) -> int:
+    async def hit(self, key: str, per_minute: int, burst: int | None = None) -> int:
         self.hits[key] = self.hits.get(key, 0) + 1
-        return 0 if self.hits[key] <= per_minute else 2_500
+        return 0 if self.hits[key] <= (burst or per_minute) else 2_500
 
 
-async def test_guessing_a_password_is_bounded_per_account(accounts: Accounts) -> None:
+async def test_guessing_a_password_is_bounded_per_account_and_address(accounts: Accounts) -> None:
     await accounts.create("ada@example.org", PASSWORD)
     counter = Counter()
     for n in range(PER_EMAIL):
-        guess = accounts.sign_in("ada@example.org", f"guess number {n}", address=f"10.0.0.{n}", hit=counter.hit)
+        guess = accounts.sign_in("ada@example.org", f"guess number {n}", address="10.0.0.1", hit=counter.hit)
         await fails("bad_credentials", guess)
-    late = accounts.sign_in("ADA@example.org", PASSWORD, address="10.0.0.99", hit=counter.hit)
+    late = accounts.sign_in("ADA@example.org", PASSWORD, address="10.0.0.1", hit=counter.hit)
     error = await fails("too_many_attempts", late)
     assert error.retry_after == 3
     assert "3 seconds" in error.message
     assert "ada" not in str(counter.hits)
+    await accounts.sign_in("ada@example.org", PASSWORD, address="10.0.0.2", hit=counter.hit)
+
+
+async def test_guessing_from_many_addresses_is_bounded_per_account(accounts: Accounts) -> None:
+    await accounts.create("ada@example.org", PASSWORD)
+    counter = Counter()
+    counter.hits[f"sign-in:to:{digest('ada@example.org')}"] = STRANGERS_AT_ONCE - 1
+    guess = accounts.sign_in("ada@example.org", "a guess", address="10.0.0.1", hit=counter.hit)
+    await fails("bad_credentials", guess)
+    late = accounts.sign_in("ada@example.org", PASSWORD, address="10.0.0.2", hit=counter.hit)
+    await fails("too_many_attempts", late)
+    other = accounts.sign_in("eve@example.org", "a guess", address="10.0.0.2", hit=counter.hit)
+    await fails("bad_credentials", other)
 
 
 async def test_guessing_the_current_password_is_bounded(accounts: Accounts) -> None:
@@ -202,7 +216,7 @@ async def test_guessing_is_bounded_per_address(accounts: Accounts) -> None:
     counter.hits["sign-in:from:10.0.0.1"] = PER_ADDRESS
     await fails("too_many_attempts", accounts.sign_in("a@b.c", PASSWORD, address="10.0.0.1", hit=counter.hit))
     await fails("too_many_attempts", accounts.sign_up("a@b.c", PASSWORD, address="10.0.0.1", hit=counter.hit))
-    await accounts.sign_up("a@b.c", PASSWORD, address="10.0.0.2", hit=counter.hit)
+    await accounts.sign_up("a@b.c", PASSWORD, address="10.0.0.2", hit=counter.hit, from_here=True)
 
 
 def test_an_identity_holds_nothing_secret() -> None:

@@ -56,6 +56,16 @@ def test_a_key_with_bounds_and_a_new_secret_for_it(run: Run) -> None:
     assert "sk-parley-" not in run("keys", "list", *ADA).stdout
 
 
+def test_the_set_up_code_until_there_is_an_account(run: Run) -> None:
+    printed = run("setup-code")
+    assert (printed.exit_code, printed.stdout.count("-")) == (0, 4)
+    assert run("setup-code").stdout == printed.stdout
+    run("users", "create", *ADA, "--password-stdin", stdin=PASSWORD)
+    late = run("setup-code")
+    assert (late.exit_code, late.stdout) == (1, "")
+    assert "users create" in late.stderr
+
+
 def test_administering_people(run: Run) -> None:
     run("users", "create", "--email", "root@example.org", "--password-stdin", stdin=PASSWORD)
     run("users", "create", *ADA, "--name", "Ada Lovelace", "--password-stdin", stdin=PASSWORD)
@@ -124,7 +134,7 @@ def test_a_name_is_shown_as_it_is(run: Run) -> None:
 
 def test_help_names_every_command(run: Run) -> None:
     words = run("--help").stdout
-    assert all(command in words for command in ("users", "keys", "migrate", "doctor", "export", "serve"))
+    assert all(command in words for command in ("users", "keys", "setup-code", "migrate", "doctor", "export", "serve"))
 
 
 def test_a_setting_that_makes_no_sense_is_named(run: Run) -> None:

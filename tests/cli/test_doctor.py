@@ -52,6 +52,17 @@ def test_an_installation_is_well(run: Run, scripted_engine: str, redis_url: str)
     assert "scripted" in line(result.stdout, "engine")
 
 
+def test_a_public_address_without_its_proxy(run: Run, scripted_engine: str) -> None:
+    asked = {"PARLEY_INFERENCE_URL": scripted_engine, "PARLEY_INFERENCE_KEY": "engine-key"}
+    asked["PARLEY_PUBLIC_URL"] = "https://chat.example.org"
+    result = run("doctor", "--port", str(free_port()), **asked)
+    assert result.exit_code == 1
+    assert "✗" in line(result.stdout, "proxy")
+    assert "PARLEY_TRUSTED_PROXIES" in result.stdout
+    result = run("doctor", "--port", str(free_port()), **asked, PARLEY_TRUSTED_PROXIES="127.0.0.1")
+    assert result.exit_code == 0, result.output
+
+
 def test_a_port_that_is_taken(run: Run, taken: int) -> None:
     result = run("doctor", "--port", str(taken), PARLEY_INFERENCE_URL="http://127.0.0.1:9")
     assert result.exit_code == 1

@@ -13,6 +13,7 @@ from openai import AsyncOpenAI
 from chat_app.accounts.identity import Identity
 from chat_app.gateway.app import api
 from chat_app.gateway.completions_route import CompletionsRoute
+from chat_app.gateway.hosts import KnownHosts
 from chat_app.wiring import Parley
 from tests.parley import person
 from tests.servers import free_port
@@ -53,7 +54,7 @@ class Served:
 async def serving(parley: Parley) -> AsyncIterator[str]:
     """Serve the gateway for as long as the block lasts; yields its address."""
     port = free_port()
-    app = CompletionsRoute(api(lambda: parley, DEVELOPMENT), lambda: parley)
+    app = KnownHosts(CompletionsRoute(api(lambda: parley, DEVELOPMENT), lambda: parley), lambda: parley)
     server = Server(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
     task = asyncio.create_task(server.serve())
     while not await _listens(port):

@@ -101,7 +101,7 @@ async def test_a_declared_body_that_is_too_large_is_refused_unread(served: Serve
     split = urlsplit(served.url)
     reader, writer = await asyncio.open_connection(split.hostname, split.port)
     writer.write(
-        f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {served.bearer['Authorization']}\r\n"
+        f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {served.bearer['Authorization']}\r\n"
         "Content-Length: 4194305\r\n\r\n".encode()
     )
     said = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).lower()
@@ -134,7 +134,9 @@ async def test_of_two_keys_the_first_counts(served: Served) -> None:
         reader, writer = await asyncio.open_connection(split.hostname, split.port)
         lines = "".join(f"Authorization: Bearer {key}\r\n" for key in keys)
         raw = body()
-        writer.write(f"POST {PATH} HTTP/1.1\r\nHost: x\r\n{lines}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
+        writer.write(
+            f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {len(raw)}\r\n\r\n".encode() + raw
+        )
         assert f" {status} ".encode() in await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
         writer.close()
 
@@ -169,7 +171,7 @@ async def leave(served: Served, data: bytes, *, after: float = 0.0, headers: str
     """Send a request over a socket of our own and close it, without a word, `after` so many seconds."""
     split = urlsplit(served.url)
     _, writer = await asyncio.open_connection(split.hostname, split.port)
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {served.bearer['Authorization']}\r\n{headers}"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {served.bearer['Authorization']}\r\n{headers}"
     writer.write(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
     await writer.drain()
     await asyncio.sleep(after)
@@ -251,7 +253,7 @@ async def test_a_body_that_breaks_off_begins_nothing(served: Served) -> None:
     split = urlsplit(served.url)
     before = counted(499)
     _, writer = await asyncio.open_connection(split.hostname, split.port)
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {served.bearer['Authorization']}\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {served.bearer['Authorization']}\r\n"
     writer.write(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
     await writer.drain()
     await asyncio.sleep(0.1)
@@ -267,7 +269,7 @@ async def test_a_body_that_never_ends_is_refused(served: Served, path: str, monk
     monkeypatch.setattr("chat_app.gateway.edge.BODY_S", 0.2)
     split = urlsplit(served.url)
     reader, writer = await asyncio.open_connection(split.hostname, split.port)
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {served.bearer['Authorization']}\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {served.bearer['Authorization']}\r\n"
     writer.write(f"{head}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\n{{".encode())
     said = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
     assert b" 408 " in said
@@ -289,7 +291,7 @@ async def test_a_key_that_is_revoked_while_the_body_comes_is_none(
     monkeypatch.setattr(type(served.parley.accounts), "grant", watched)
     split, raw = urlsplit(served.url), body()
     reader, writer = await asyncio.open_connection(split.hostname, split.port)
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {served.bearer['Authorization']}\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {served.bearer['Authorization']}\r\n"
     writer.write(f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw[:10])
     await asyncio.wait_for(looked.wait(), 10)
     [key] = await served.parley.accounts.keys(served.who.user_id)

@@ -47,7 +47,7 @@ async def test_signing_up(served: Served) -> None:
     assert (made.status, made.headers["location"]) == (303, "/")
     body = await session(served, cookie_of(made))
     assert body["user"]["name"] == "Neu"
-    assert (body["signup"], body["first"]) == ("open", False)
+    assert body["signup"] == "open"
 
 
 async def test_signing_in_again_ends_the_old_session(served: Served) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chat_app.accounts.people import PER_EMAIL
+from chat_app.accounts.attempts import PER_EMAIL
 from chat_app.turn import Started
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.chat import Chat

@@ -1,4 +1,4 @@
-"""Who there is: tenants, people, their browser sessions and API keys."""
+"""Who there is: tenants, people, their browser sessions, devices and API keys."""
 
 from sqlmodel import Field, SQLModel
 
@@ -39,6 +39,31 @@ class BrowserSession(SQLModel, table=True):
     user_id: str = Field(foreign_key="users.id", index=True)
     created_at: int = big()
     expires_at: int = big()
+
+
+class KnownDevice(SQLModel, table=True):
+    """A browser that somebody has signed in from. Its cookie holds a random token, this row only its SHA-256."""
+
+    __tablename__ = "known_device"
+
+    user_id: str = Field(foreign_key="users.id", primary_key=True)
+    id: str = Field(primary_key=True, description="SHA-256 of the cookie's token, hex")
+    network: str = Field(description="SHA-256 of the network address that it was last signed in from, hex")
+    seen_at: int = big()
+
+
+class SetupCode(SQLModel, table=True):
+    """What proves that a visitor may make the first account. One row at most, and none once there is an account.
+
+    In clear: every replica has to print the same one, and who can read this table before there is any account could
+    as well write one into the next.
+    """
+
+    __tablename__ = "setup_code"
+
+    id: str = Field(primary_key=True, description="always `first`")
+    code: str
+    created_at: int = big()
 
 
 class ApiKey(SQLModel, table=True):

@@ -56,7 +56,14 @@ def _first() -> rx.Component:
     return rx.fragment(
         rx.el.h1("Welcome to Parley"),
         rx.el.p("Create the first account. It becomes the administrator’s.", class_name="lead"),
-        _form("/auth/signup", "Create the administrator’s account", _name(), _email(), _password("new-password")),
+        _form(
+            "/auth/signup",
+            "Create the administrator’s account",
+            rx.cond(Login.asks_code, _code()),
+            _name(),
+            _email(),
+            _password("new-password"),
+        ),
     )
 
 
@@ -71,6 +78,11 @@ def _form(action: str, button: str, *fields: rx.Component) -> rx.Component:
         key=button,  # Another form, not the same one with other fields.
         custom_attrs={"data-entry": ""},
     )
+
+
+def _code() -> rx.Component:
+    hint = "Printed where Parley was started; “python -m chat_app setup-code” prints it again."
+    return field("Set-up code", "code", required=True, auto_complete="off", spell_check=False, hint=hint)
 
 
 def _name() -> rx.Component:

@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 import reflex as rx
 from reflex.event import EventSpec
 
+from chat_app.accounts.addresses import is_this_machine
 from chat_app.ui.state.visitor import Visitor
 from chat_app.wiring import parley
 
@@ -14,11 +15,14 @@ _WORDS = {
     "bad_name": "The name has at most 100 characters.",
     "bad_password": "A password needs 8 to 512 characters.",
     "email_taken": "There is an account with this e-mail address already. Sign in instead.",
+    "bad_setup_code": "Enter the set-up code that was printed where Parley was started.",
     "signup_closed": "New accounts are made by the administrator here.",
     "account_disabled": "This account has been disabled. Ask your administrator.",
     "storage_unavailable": "Parley cannot reach its database right now. Try again in a moment.",
     "plan_unknown": "New accounts should get a plan that does not exist. Tell the administrator.",
 }
+
+_WAIT = {"too_many_attempts": "Too many attempts.", "busy": "Parley is busy with other sign-ins."}
 
 
 class Login(Visitor):
@@ -30,6 +34,8 @@ class Login(Visitor):
     here: str = "/login"
     other_way: str = "/login"
     may_sign_up: bool = False
+    asks_code: bool = False
+    """Whether the first account asks for the set-up code."""
 
     @rx.event
     async def open(self) -> EventSpec | None:
@@ -40,14 +46,20 @@ class Login(Visitor):
             return rx.redirect(onward, replace=True)
         await self._forget()
         self.next = onward
-        first = await parley().accounts.is_empty()
-        self.may_sign_up = parley().settings.signup == "open"
+        accounts = parley().accounts
+        first = await accounts.is_empty()
+        self.asks_code = first and accounts.asks_code(from_here=self._is_this_machine())
+        self.may_sign_up = parley().settings.signup_is_open
         up = asked.get("new") == "1" and self.may_sign_up
         self.mode = "first" if first else "sign-up" if up else "sign-in"
         self.error = words(asked.get("error", ""), asked.get("wait", ""))
         self.here = self._address(new=up)
         self.other_way = self._address(new=not up)
         return None
+
+    def _is_this_machine(self) -> bool:
+        """Whether the page is looked at on the machine that Parley runs on."""
+        return is_this_machine(self.router.session.client_ip, self.router.headers.raw_headers)
 
     def _address(self, *, new: bool) -> str:
         query = {**({"new": "1"} if new else {}), **({"next": self.next} if self.next != "/" else {})}
@@ -58,9 +70,9 @@ def words(code: str, wait: str = "") -> str:
     """What a code means; for one that is unknown here, that something went wrong."""
     if not code:
         return ""
-    if code == "too_many_attempts":
+    if code in _WAIT:
         seconds = wait if wait.isdecimal() else "60"
-        return f"Too many attempts. Wait {seconds} {'second' if seconds == '1' else 'seconds'} and try again."
+        return f"{_WAIT[code]} Wait {seconds} {'second' if seconds == '1' else 'seconds'} and try again."
     return _WORDS.get(code, "That did not work. Try again.")
 
 

@@ -85,6 +85,21 @@ export function CopyButton({ text, label = "Copy" }) {
            h("path", { key: 2, d: "M15 9V6.5A2.5 2.5 0 0 0 12.5 4h-6A2.5 2.5 0 0 0 4 6.5v6A2.5 2.5 0 0 0 6.5 15H9" })]));
 }
 
+// The key that was just made. The server tells it this once, and keeps it nowhere: not in the page's state either.
+export function NewKey() {
+  const [key, setKey] = useState("");
+  useEffect(() => {
+    const show = ({ detail }) => setKey(detail);
+    window.addEventListener("parley:key", show);
+    return () => window.removeEventListener("parley:key", show);
+  }, []);
+  if (!key) return null;
+  return h("div", { className: "new-key", role: "status" },
+    h("p", {}, "This is your new key. Copy it now: it is not shown again."),
+    h("div", { className: "secret" },
+      h("code", { "data-new-key": "" }, key), h(CopyButton, { text: key, label: "Copy the key" })));
+}
+
 // Mounted once on each page.
 export function Behaviour() {
   const { pathname } = useLocation();

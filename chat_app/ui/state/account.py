@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF012 - Reflex copies a state's defaults for each page.
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -40,8 +41,6 @@ class Account(Visitor):
     percent: float = 0.0
     resets: str = ""
     keys: list[KeyLine] = []
-    new_key: str = ""
-    """The key that was just made: shown until the page is left, and never again."""
     trouble: str = ""
     password_said: str = ""
     password_changed: bool = False
@@ -50,7 +49,7 @@ class Account(Visitor):
     @rx.event
     async def open(self) -> EventSpec | None:
         """Show the account of who is signed in."""
-        self.new_key = self.trouble = self.password_said = self.revoking = ""
+        self.trouble = self.password_said = self.revoking = ""
         who = await self._enter()
         if who is None:
             return self._to_sign_in()
@@ -58,17 +57,18 @@ class Account(Visitor):
         return None
 
     @rx.event
-    async def make_key(self, form: dict[str, Any]) -> None:
-        """Make an API key and show it this once."""
+    async def make_key(self, form: dict[str, Any]) -> EventSpec | None:
+        """Make an API key and show it this once: the page is told, its state never holds it."""
         who = await self._present()
         if who is None:
-            return
-        self.trouble = self.new_key = ""
+            return None
+        self.trouble, key = "", ""
         try:
-            self.new_key = await parley().accounts.make_key(who.user_id, text_of(form, "name"))
+            key = await parley().accounts.make_key(who.user_id, text_of(form, "name"))
         except AccountError as error:
             self.trouble = error.message
         await self._load(who)
+        return _show(key)
 
     @rx.event
     def ask_revoke(self, key_id: str) -> None:
@@ -123,3 +123,8 @@ class Account(Visitor):
             KeyLine(key.id, key.name, key.prefix, words.when(key.created_at, tz), words.when(key.last_used_at, tz))
             for key in await parley().accounts.keys(who.user_id)
         ]
+
+
+def _show(key: str) -> EventSpec:
+    """Has the page show a new key, or none; see `NewKey` in `assets/parley.jsx`."""
+    return rx.call_function(f"() => window.dispatchEvent(new CustomEvent('parley:key', {{detail: {json.dumps(key)}}}))")

@@ -38,7 +38,6 @@ class Login(Visitor):
         onward = _plain(asked.get("next", "")) or "/"
         if await self._identity() is not None:
             return rx.redirect(onward, replace=True)
-        await self._forget()
         self.next = onward
         first = await parley().accounts.is_empty()
         self.may_sign_up = parley().settings.signup == "open"

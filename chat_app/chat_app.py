@@ -15,6 +15,7 @@ from chat_app.gateway.completions_route import CompletionsRoute
 from chat_app.ui.document import HEAD, error_boundary
 from chat_app.ui.guard.app import GuardedApp
 from chat_app.ui.guard.door import SocketDoor
+from chat_app.ui.guard.ended import watching
 from chat_app.ui.lifetime import with_parent
 from chat_app.ui.pages.account import account
 from chat_app.ui.pages.chat import chat
@@ -84,7 +85,7 @@ app.add_page(moderation, route="/admin/moderation", title="Moderation · Parley"
 @asynccontextmanager
 async def running() -> AsyncIterator[None]:
     """Parley runs as long as the server does."""
-    async with with_parent(), lifespan():
+    async with with_parent(), lifespan(), watching(app):
         yield
 
 

@@ -84,6 +84,13 @@ def test_a_text_is_a_text(value: object) -> None:
             kind.read(value)
 
 
+@pytest.mark.parametrize("odd", ["a\0b", "\ud800", "x\udfffx"])
+def test_a_text_that_no_database_can_hold_is_for_the_turn_alone(odd: str) -> None:
+    with pytest.raises(Refused):
+        Text(10).read(odd)
+    assert Text(10, odd=True).read(odd) == odd
+
+
 def test_bounds_are_inclusive() -> None:
     assert Text(3).read("abc") == Beginning(3).read("abcd") == "abc"
     with pytest.raises(Refused, match="4 characters; at most 3"):

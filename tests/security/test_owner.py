@@ -9,13 +9,16 @@ from reflex.istate.manager.token import BaseStateToken
 from reflex_base.registry import RegistrationContext
 
 import chat_app.chat_app
+from chat_app.accounts.tokens import digest
 from chat_app.ui.guard import states
+from chat_app.ui.guard.ended import drop_ended
+from chat_app.ui.guard.namespace import PageNamespace
 from chat_app.ui.guard.owner import Owner, give, session_of
 from chat_app.ui.guard.states import MemoryStates
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.plan_admin import PlanAdmin
-from tests.parley import StartParley, person
+from tests.parley import PASSWORD, StartParley, person
 from tests.ui.tab import page_of
 
 KEPT = ("ada@example.org", "my secret plan")
@@ -71,6 +74,28 @@ async def test_nobody_finds_what_nobody_left_only_until_a_page_asks_again(tab: A
 def test_a_session_is_known_by_the_digest_of_its_cookie() -> None:
     assert session_of(f"a=b; parley_session={'t' * 43}") == session_of(f"parley_session={'t' * 43}") != ""
     assert session_of("parley_session=short") == session_of("") == ""
+
+
+async def test_a_closed_tab_of_an_ended_session_is_emptied_and_others_are_not(start_parley: StartParley) -> None:
+    running = await start_parley()
+    await person(running)
+    gone, here = [await running.accounts.sign_in("ada@example.org", PASSWORD) for _ in range(2)]
+    app = chat_app.chat_app.app
+    RegistrationContext.set(app._registration_context)
+    kept, namespace = MemoryStates(), PageNamespace("/_event", app)  # type: ignore[abstract]
+    for tab, token in (("gone", gone), ("here", here)):
+        namespace.tabs[tab] = digest(token)
+        async with kept.modify_state(BaseStateToken(ident=tab, cls=rx.State)) as state:
+            await give(state, digest(token))
+            (await state.get_state(Chat)).dialog_title = KEPT[1]
+    await drop_ended(namespace, kept)
+    assert KEPT[1] in str(kept.states["gone"].dict())
+    await running.accounts.sign_out(gone)
+    await drop_ended(namespace, kept)
+    assert KEPT[1] not in str(kept.states["gone"].dict())
+    assert KEPT[1] in str(kept.states["here"].dict())
+    assert namespace.tabs.keys() == {"here"}
+    await kept.close()
 
 
 async def test_a_state_of_nobody_is_let_go_while_one_of_somebody_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.chat import Chat
+from chat_app.ui.state.visitor import SESSION_ENDED
 from tests.app import PASSWORD, RunningApp
 from tests.parley import script
 from tests.security.tab import Tab
@@ -125,3 +126,15 @@ async def test_a_new_key_is_told_once_and_kept_nowhere(app: RunningApp, person: 
         await again.echo()
     assert '"name":"script"' in again.seen
     assert key not in again.seen
+
+
+async def test_a_page_that_lies_open_hears_that_its_session_has_ended(
+    app: RunningApp, person: Callable[[str], str]
+) -> None:
+    cookie = person("grace")
+    async with Tab(app, cookie) as tab, Tab(app, person("eve")) as other:
+        await tab.opened()
+        await other.opened()
+        app.request("POST", "/auth/logout", {}, Cookie=cookie)
+        assert "/login" in await tab.until(SESSION_ENDED)
+        assert SESSION_ENDED not in await other.echo()

@@ -40,6 +40,12 @@ class NewKey(_Browser):
     tag = "NewKey"
 
 
+class TooLong(_Browser):
+    """Says that the question is too long to be sent."""
+
+    tag = "TooLong"
+
+
 class Behaviour(_Browser):
     """Mounted once on a page; see `assets/behaviour.js` for what it does to elements with which attributes."""
 

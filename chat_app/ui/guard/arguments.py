@@ -3,12 +3,14 @@
 None of them knows an event. What is read is new, and bounded: nothing of what was sent lives on beside it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from reflex_base.utils.form import FORM_DATA_ENTRIES_KEY
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 MOST_FIELDS = 20
 """Fields that a form may send: more than any of ours has, as browsers' extensions add their own."""
 
@@ -25,9 +27,11 @@ class Argument(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text of at most `most` characters (a function where a setting says so)."""
+    """A text of at most `most` characters (a function where a setting says so), and none that no database can hold
+    unless it is `odd`: then somebody cleans it."""
 
     most: int | Callable[[], int]
+    odd: bool = False
 
     def read(self, value: object) -> str:
         if not isinstance(value, str):
@@ -35,6 +39,8 @@ class Text:
         most = self.most if isinstance(self.most, int) else self.most()
         if len(value) > most:
             raise Refused(f"This text has {len(value):,} characters; at most {most:,} are taken. Shorten it.")
+        if not self.odd and ("\0" in value or _SURROGATE.search(value)):
+            raise Refused
         return value
 
 

@@ -28,7 +28,7 @@ TITLE = Text(200)
 MODEL = Text(200)
 LINE = Text(200)
 PASSWORD = Text(1_000)
-MESSAGE = Text(lambda: parley().settings.max_input_chars)
+MESSAGE = Text(lambda: parley().settings.max_input_chars, odd=True)
 REPORT_CHARS = 1_000
 """Of an error report: Reflex searches it with expressions whose cost grows with the cube of its length."""
 

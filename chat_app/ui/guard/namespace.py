@@ -35,6 +35,8 @@ _TAB = re.compile(r"[0-9a-f-]{36}")
 _REPORT = ("error_type", "message", "substate")
 REPORT_CHARS = 500
 HEADER_CHARS = 300
+MOST_TABS = 20_000
+"""Tabs whose session is watched; beyond that the longest quiet ones are not."""
 
 
 @dataclass(slots=True)
@@ -63,6 +65,8 @@ class PageNamespace(EventNamespace):
         super().__init__(namespace, app)
         self.sockets: dict[str, Socket] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self.tabs: dict[str, str] = {}
+        """The session of each tab, open or closed, in which somebody was signed in; see `ended`."""
 
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         """A page connects, which it does with its first event. Raises `ConnectionRefused`."""
@@ -128,10 +132,19 @@ class PageNamespace(EventNamespace):
         await super().emit_update(update, token)
 
     def settle(self, sid: str, *, somebody: bool | None = None) -> None:
-        """The state of this socket's tab is its session's own from here on."""
-        if (socket := self.sockets.get(sid)) is not None:
-            socket.settled = True
-            socket.somebody = socket.somebody if somebody is None else somebody
+        """The state of this socket's tab is its session's own from here on. `somebody` is None if it is not known
+        whether that is in force."""
+        socket, tab = self.sockets.get(sid), self.sid_to_token.get(sid)
+        if socket is None or tab is None:
+            return
+        socket.settled = True
+        if somebody is not None:
+            socket.somebody = somebody
+            self.tabs.pop(tab, None)
+        if somebody:
+            self.tabs[tab] = socket.session
+            while len(self.tabs) > MOST_TABS:
+                del self.tabs[next(iter(self.tabs))]
 
     def _build_static_router_data(self, sid: str, environ: dict[str, Any]) -> dict[str, Any]:
         """What Reflex keeps of a socket's request in the state: of its headers those that somebody reads."""

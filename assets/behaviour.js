@@ -1,6 +1,7 @@
 // How the page's plain elements behave, by event delegation, so that React may replace them at any time.
 //   [data-composer]    the form with the question: Enter sends, it grows, it keeps a draft, it never loses text;
-//                      what was typed is [data-for] one person, until [data-sign-out] is submitted
+//                      what was typed is [data-for] one person, until [data-sign-out] is submitted; a question has
+//                      [data-most] characters at most
 //   [data-transcript]  scrolls along with an answer until the reader scrolls up
 //   [data-entry]       the form to sign in or up: a refusal, which comes with a new page, leaves all but the password
 //   [data-suggest]     a button that asks its question
@@ -110,7 +111,7 @@ function onSubmit(event) {
   if (event.target.matches?.("[data-entry]")) noteEntry(event.target);
   if (!event.target.matches?.("[data-composer]")) return;
   const box = composer();
-  if (!box.value.trim() || find("[data-busy]") || find("[data-offline]")) {
+  if (!box.value.trim() || find("[data-busy]") || find("[data-offline]") || isTooLong(event.target, box.value)) {
     event.preventDefault();
     event.stopImmediatePropagation();
     return;
@@ -120,6 +121,16 @@ function onSubmit(event) {
   sessionStorage.removeItem(DRAFT + location.pathname);
   pinned = true;
   setTimeout(() => { box.value = ""; grow(box); }); // After React has read it.
+}
+
+// The socket takes no message that is much longer than a question may be, so one that is too long stays here.
+function isTooLong(form, text) {
+  const most = Number(form.dataset.most) || Infinity;
+  const chars = text.length > most ? [...text].length : 0;
+  const counted = (number) => number.toLocaleString("en");
+  const words = `This message has ${counted(chars)} characters; at most ${counted(most)} are taken. Shorten it.`;
+  window.dispatchEvent(new CustomEvent("parley:too-long", { detail: chars > most ? words : "" }));
+  return chars > most;
 }
 
 function accepted() {

@@ -85,6 +85,33 @@ export function CopyButton({ text, label = "Copy" }) {
            h("path", { key: 2, d: "M15 9V6.5A2.5 2.5 0 0 0 12.5 4h-6A2.5 2.5 0 0 0 4 6.5v6A2.5 2.5 0 0 0 6.5 15H9" })]));
 }
 
+// What an event of the window said last.
+function useSaid(name) {
+  const [said, setSaid] = useState("");
+  useEffect(() => {
+    const hear = ({ detail }) => setSaid(detail);
+    window.addEventListener(name, hear);
+    return () => window.removeEventListener(name, hear);
+  }, [name]);
+  return said;
+}
+
+// The key that was just made. The server tells it this once, and keeps it nowhere: not in the page's state either.
+export function NewKey() {
+  const key = useSaid("parley:key");
+  if (!key) return null;
+  return h("div", { className: "new-key", role: "status" },
+    h("p", {}, "This is your new key. Copy it now: it is not shown again."),
+    h("div", { className: "secret" },
+      h("code", { "data-new-key": "" }, key), h(CopyButton, { text: key, label: "Copy the key" })));
+}
+
+// Why a question was not sent: behaviour.js found it too long.
+export function TooLong() {
+  const words = useSaid("parley:too-long");
+  return words ? h("p", { className: "trouble", role: "alert" }, words) : null;
+}
+
 // Mounted once on each page.
 export function Behaviour() {
   const { pathname } = useLocation();

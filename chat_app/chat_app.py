@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import reflex as rx
 import structlog
 from reflex.event import EventSpec
 from reflex_base.config import get_config
@@ -11,16 +10,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.gateway.app import api
+from chat_app.gateway.caller import address
 from chat_app.gateway.completions_route import CompletionsRoute
 from chat_app.gateway.hosts import KnownHosts
 from chat_app.ui.document import HEAD, error_boundary
+from chat_app.ui.guard.app import GuardedApp
+from chat_app.ui.guard.door import SocketDoor
+from chat_app.ui.guard.ended import watching
 from chat_app.ui.lifetime import with_parent
 from chat_app.ui.pages.account import account
 from chat_app.ui.pages.chat import chat
 from chat_app.ui.pages.login import login
 from chat_app.ui.pages.moderation import moderation
 from chat_app.ui.pages.plans import plans
-from chat_app.ui.sockets import may_open
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.chat import GIVE_BACK, Chat
 from chat_app.ui.state.login import Login
@@ -46,10 +48,10 @@ def unexpected(exception: Exception) -> list[EventSpec]:
 
 def in_front(rest: ASGIApp) -> ASGIApp:
     """What is served before everything else is looked at."""
-    return CompletionsRoute(rest, parley)
+    return SocketDoor(CompletionsRoute(rest, parley), parley, address)
 
 
-class App(rx.App):
+class App(GuardedApp):
     """Reflex's app, with the completions in front of its middleware too: every wrapper is paid with each piece sent."""
 
     def __call__(self) -> ASGIApp:
@@ -84,11 +86,8 @@ app.add_page(moderation, route="/admin/moderation", title="Moderation · Parley"
 @asynccontextmanager
 async def running() -> AsyncIterator[None]:
     """Parley runs as long as the server does."""
-    async with with_parent(), lifespan():
+    async with with_parent(), lifespan(), watching(app):
         yield
 
 
 app.register_lifespan_task(running)
-
-if app.sio is not None:
-    app.sio.eio.cors_allowed_origins = may_open

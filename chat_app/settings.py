@@ -118,6 +118,12 @@ class Settings(BaseSettings):
         "enterprise",
         description="Plan of the first account, the administrator's: who runs Parley alone needs no limit.",
     )
+    pages_per_address: int = Field(
+        100,
+        ge=1,
+        description="Pages that one network address may hold open at a time in each process. How often they may be"
+        " opened, and what they may send, follows from it. More for a company behind one address.",
+    )
     export_minutes: int = Field(
         5, ge=0, description="Minutes between exports of events to Parquet; 0 switches the schedule off."
     )

@@ -4,6 +4,8 @@ Every method that returns an identity asks the database, so that a revocation or
 at once. It does not know what an account may do: that is its plan's and its caller's business.
 """
 
+from collections.abc import Collection
+
 from chat_app.accounts import attempts, devices, setup_code
 from chat_app.accounts.attempts import Hit, Limit, admit
 from chat_app.accounts.emails import normal_email, normal_name
@@ -18,6 +20,8 @@ from chat_app.data.ids import new_id, now_ms
 from chat_app.settings import Settings
 
 _DAY_MS = 86_400_000
+_AT_ONCE = 500
+"""Sessions that one query asks about."""
 
 _BY_COOKIE = (
     f"SELECT {COLUMNS} FROM browser_session s JOIN users u ON u.id = s.user_id"
@@ -137,6 +141,17 @@ class Accounts(Keys, Roster):
             return None
         rows = await self._db.query(_BY_COOKIE, digest(token), now_ms())
         return Identity.from_row(rows[0]) if rows else None
+
+    async def ended(self, sessions: Collection[str]) -> set[str]:
+        """Those of these sessions, by their tokens' digests, that nobody is signed in with any more."""
+        left, asked = set(sessions), sorted(sessions)
+        for at in range(0, len(asked), _AT_ONCE):
+            part = asked[at : at + _AT_ONCE]
+            places = ", ".join(f"${number}" for number in range(2, len(part) + 2))
+            sql = f"SELECT s.id FROM browser_session s JOIN users u ON u.id = s.user_id WHERE s.id IN ({places})"
+            rows = await self._db.query(f"{sql} AND s.expires_at > $1 AND u.disabled_at IS NULL", now_ms(), *part)
+            left.difference_update(row["id"] for row in rows)
+        return left
 
     async def change_password(
         self, user_id: str, current: str, new: str, *, keep: str = "", end_keys: bool = False, hit: Hit | None = None

@@ -61,6 +61,13 @@ HTTP = Counter("parley_http_requests", "Requests answered.", ["method", "route",
 HTTP_SECONDS = Histogram(
     "parley_http_seconds", "Until the headers of the answer.", ["route"], registry=REGISTRY, buckets=_QUICK
 )
+SOCKET_REFUSED = Counter(
+    "parley_socket_refused",
+    "Pages' sockets, messages and events that were refused: sockets, messages and events of one address, events of one"
+    " person, events that no page sends.",
+    ["what"],
+    registry=REGISTRY,
+)
 
 
 def turn_ended(event: TurnEvent) -> None:

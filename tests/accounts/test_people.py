@@ -221,3 +221,19 @@ async def test_guessing_is_bounded_per_address(accounts: Accounts) -> None:
 
 def test_an_identity_holds_nothing_secret() -> None:
     assert {f.name for f in fields(Identity)} == {"user_id", "tenant_id", "email", "name", "role", "plan_id"}
+
+
+async def test_sessions_that_have_ended(accounts: Accounts, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    await accounts.create("root@example.org", PASSWORD)
+    ada, bob = [await accounts.create(f"{name}@example.org", PASSWORD) for name in ("ada", "bob")]
+    tokens = [await accounts.sign_in(email, PASSWORD) for email in ("ada@example.org",) * 3 + ("bob@example.org",)]
+    stays, leaves, expires, disabled = map(digest, tokens)
+    everyone = {stays, leaves, expires, disabled}
+    assert await accounts.ended(set()) == await accounts.ended(everyone) == set()
+    await accounts.sign_out(tokens[1])
+    await db.batch(Statement("UPDATE browser_session SET expires_at = 1 WHERE id = $1", (expires,)))
+    await accounts.disable(bob.user_id)
+    monkeypatch.setattr("chat_app.accounts.people._AT_ONCE", 2)
+    assert await accounts.ended({*everyone, "unknown"}) == {leaves, expires, disabled, "unknown"}
+    await accounts.set_password(ada.user_id, "a whole new secret")
+    assert await accounts.ended({stays}) == {stays}

@@ -17,7 +17,7 @@ from chat_app.ui.state.review_admin import ReviewAdmin
 from chat_app.ui.state.visitor import SESSION_ENDED, Visitor
 from chat_app.wiring import Parley
 from tests.parley import StartParley, person
-from tests.ui.tab import page_of, page_of_tab
+from tests.ui.tab import page_of
 
 PAGES = (Visitor, Chat, Account, Login, PlanAdmin, ReviewAdmin)
 # These change what the caller's own page shows, out of what it has already, and ask the database nothing.
@@ -127,29 +127,6 @@ async def test_guessing_the_current_password_is_bounded(running: Parley, monkeyp
     for _ in range(PER_EMAIL + 1):
         await page.change_password(wrong)
     assert "Too many attempts" in page.password_said
-
-
-@pytest.mark.parametrize("opened", [Login, Chat, PlanAdmin])
-async def test_nothing_of_the_person_before_stays_in_a_tab(
-    opened: type[Visitor], running: Parley, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    owner = await person(running)  # The first one, so an administrator.
-    started = await running.turns.say(owner, "my secret plan")
-    page = page_of(Chat, owner, monkeypatch)
-    account, plans = await page.get_state(Account), await page.get_state(PlanAdmin)
-    for state, name in ((page, "open"), (account, "open"), (account, "make_key"), (plans, "open")):
-        await call(state, name)
-    await page._load(owner, started.thread_id)
-    page.tz = "Europe/Paris"
-    tab = page._get_root_state()
-    for kept in ("ada@example.org", "secret", key := account.new_key):
-        assert kept in str(tab.dict())
-    visitor = None if opened is Login else await person(running, "eve@example.org")
-    await call(page_of_tab(tab, opened, visitor, monkeypatch), "open")
-    for kept in ("ada@example.org", "secret", key):
-        assert kept not in str(tab.dict())
-    assert page.tz == "Europe/Paris"
-    assert page.is_admin is False
 
 
 @pytest.mark.parametrize(("day", "refreshed"), [("Today", False), ("Yesterday", True)])

@@ -34,6 +34,18 @@ class CopyButton(_Browser):
     label: rx.Var[str]
 
 
+class NewKey(_Browser):
+    """Shows the key that the event `parley:key` of the window brings, until the page is left."""
+
+    tag = "NewKey"
+
+
+class TooLong(_Browser):
+    """Says that the question is too long to be sent."""
+
+    tag = "TooLong"
+
+
 class Behaviour(_Browser):
     """Mounted once on a page; see `assets/behaviour.js` for what it does to elements with which attributes."""
 

@@ -5,6 +5,7 @@
 
 import reflex as rx
 
+from chat_app.ui.components.browser import TooLong
 from chat_app.ui.components.icon import icon
 from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.visitor import Visitor
@@ -18,6 +19,7 @@ def composer() -> rx.Component:
             Chat.trouble != "",
             rx.el.p(Chat.trouble, class_name="trouble", role="alert"),
         ),
+        TooLong.create(),
         rx.el.div(
             rx.el.textarea(
                 name="text",
@@ -50,7 +52,7 @@ def composer() -> rx.Component:
         ),
         on_submit=Chat.send,
         class_name="composer",
-        custom_attrs={"data-composer": "", "data-for": Visitor.email},
+        custom_attrs={"data-composer": "", "data-for": Visitor.email, "data-most": Chat.most_chars},
     )
 
 

@@ -7,7 +7,7 @@ import reflex as rx
 from reflex_base.constants.base import LiteralColorMode
 from reflex_base.style import color_mode, set_color_mode
 
-from chat_app.ui.components.browser import CopyButton
+from chat_app.ui.components.browser import NewKey
 from chat_app.ui.components.form import field
 from chat_app.ui.components.shell import page, sign_out
 from chat_app.ui.key_form import DAYS
@@ -94,19 +94,7 @@ def _keys() -> rx.Component:
             ),
             "; any OpenAI client works.",
         ),
-        rx.cond(
-            Account.new_key != "",
-            rx.el.div(
-                rx.el.p("This is your new key. Copy it now: it is not shown again."),
-                rx.el.div(
-                    rx.el.code(Account.new_key, custom_attrs={"data-new-key": ""}),
-                    CopyButton.create(text=Account.new_key, label="Copy the key"),
-                    class_name="secret",
-                ),
-                class_name="new-key",
-                role="status",
-            ),
-        ),
+        NewKey.create(),
         rx.cond(Account.trouble != "", rx.el.p(Account.trouble, class_name="trouble", role="alert")),
         rx.cond(
             Account.keys.length() > 0,

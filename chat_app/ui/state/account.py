@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF012 - Reflex copies a state's defaults for each page.
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -43,8 +44,6 @@ class Account(Visitor):
     resets: str = ""
     keep_calls_days: int = 0
     keys: list[KeyLine] = []
-    new_key: str = ""
-    """The key that was just made: shown until the page is left, and never again."""
     trouble: str = ""
     password_said: str = ""
     password_changed: bool = False
@@ -53,7 +52,7 @@ class Account(Visitor):
     @rx.event
     async def open(self) -> EventSpec | None:
         """Show the account of who is signed in."""
-        self.new_key = self.trouble = self.password_said = self.revoking = ""
+        self.trouble = self.password_said = self.revoking = ""
         who = await self._enter()
         if who is None:
             return self._to_sign_in()
@@ -61,30 +60,32 @@ class Account(Visitor):
         return None
 
     @rx.event
-    async def make_key(self, form: dict[str, Any]) -> None:
-        """Make an API key and show it this once."""
+    async def make_key(self, form: dict[str, Any]) -> EventSpec | None:
+        """Make an API key and show it this once: the page is told, its state never holds it."""
         who = await self._present()
         if who is None:
-            return
-        self.trouble = self.new_key = ""
+            return None
+        self.trouble, key = "", ""
         try:
-            self.new_key = await parley().accounts.make_key(who.user_id, text_of(form, "name"), rights_of(form))
+            key = await parley().accounts.make_key(who.user_id, text_of(form, "name"), rights_of(form))
         except AccountError as error:
             self.trouble = error.message
         await self._load(who)
+        return _show(key)
 
     @rx.event
-    async def rotate(self, key_id: str) -> None:
+    async def rotate(self, key_id: str) -> EventSpec | None:
         """Give a key a new secret, and show it this once; the former one serves for another day."""
         who = await self._present()
         if who is None:
-            return
-        self.trouble = self.new_key = ""
+            return None
+        self.trouble, key = "", ""
         try:
-            self.new_key = await parley().accounts.rotate_key(who.user_id, key_id, OVERLAP_HOURS * HOUR_MS)
+            key = await parley().accounts.rotate_key(who.user_id, key_id, OVERLAP_HOURS * HOUR_MS)
         except AccountError as error:
             self.trouble = error.message
         await self._load(who)
+        return _show(key)
 
     @rx.event
     def ask_revoke(self, key_id: str) -> None:
@@ -148,3 +149,8 @@ class Account(Visitor):
             )
             for key in await parley().accounts.keys(who.user_id)
         ]
+
+
+def _show(key: str) -> EventSpec:
+    """Has the page show a new key, or none; see `NewKey` in `assets/parley.jsx`."""
+    return rx.call_function(f"() => window.dispatchEvent(new CustomEvent('parley:key', {{detail: {json.dumps(key)}}}))")

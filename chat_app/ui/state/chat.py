@@ -41,6 +41,8 @@ class Chat(Live, Visitor):
     models: list[str] = []
     model: str = ""
     """The person's choice; empty until models are known."""
+    most_chars: int = 0
+    """Of a question; 0 until the page knows."""
     trouble: str = ""
     """Why the last question was not taken."""
     loading: str = ""
@@ -64,6 +66,7 @@ class Chat(Live, Visitor):
         who = await self._enter()
         if who is None:
             return self._to_sign_in()
+        self.most_chars = parley().settings.max_input_chars
         self.missing = section not in ("", "c")
         await self._load(who, thread_id if section == "c" else "")
         await self._load_threads(who)

@@ -80,10 +80,10 @@ class Live(Sidebar, mixin=True):
                     async with self:
                         if self.live.generation_id != generation_id:
                             return
-                        self._show(read, ended)
                         if who is None:
                             self._say_gone()
                             return
+                        self._show(read, ended)
                         if ended and ended.status != "done":
                             await self._look_for_thread(who)
         except Gone as gone:

@@ -44,7 +44,6 @@ class Login(Visitor):
         onward = _plain(asked.get("next", "")) or "/"
         if await self._identity() is not None:
             return rx.redirect(onward, replace=True)
-        await self._forget()
         self.next = onward
         accounts = parley().accounts
         first = await accounts.is_empty()

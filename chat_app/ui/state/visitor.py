@@ -1,6 +1,7 @@
 """Who looks at the page. Every event asks anew: its caller may be signed out by now, or be no browser at all.
 
-Reflex makes every method of a state that has no underscore an event that anybody may call.
+Reflex makes every method of a state that has no underscore an event. Which of them a page may send, and with what, is
+said in `ui/guard/events.py`; whose the state is, in `ui/guard/owner.py`.
 """
 
 from datetime import tzinfo
@@ -58,11 +59,9 @@ class Visitor(rx.State):
     async def _enter(self, role: str = "user") -> Identity | None:
         """Who opens a page. None, with `denied` set, for a person without the role (user, staff, admin)."""
         who = await self._identity()
-        if who is None or who.email != self.email:
-            await self._forget()
+        self.ready = who is not None
         if who is None:
             return None
-        self.ready = True
         self.gone = self.denied = self.notice = ""
         self.name, self.email = who.name, who.email
         self.is_admin, self.is_staff = who.is_admin, who.is_staff
@@ -71,15 +70,6 @@ class Visitor(rx.State):
             self.denied = f"This page is for {needed}. You are signed in as {who.email}."
             return None
         return who
-
-    async def _forget(self) -> None:
-        """Empty every page of this tab: whoever sits here now shall not see what the person before them saw."""
-        for page in Visitor.get_substates():
-            await self.get_state(page)  # With Redis only those of this event are at hand.
-        visitor = await self.get_state(Visitor)
-        tz = visitor.tz
-        visitor.reset()  # type: ignore[no-untyped-call]
-        visitor.tz = tz  # The browser's, not the person's.
 
     async def _present_as(self, role: str) -> Identity | None:
         """Who calls, if they have the role; else the page says so."""
@@ -104,7 +94,7 @@ class Visitor(rx.State):
 
     @rx.event
     def notify(self, message: str) -> None:
-        """Show a message. Used by the handler of unexpected errors; harmless if a client does."""
+        """Show a message. Only the server sends this."""
         self.notice = message
 
     def _zone(self) -> tzinfo:

@@ -1,0 +1,88 @@
+"""How many pages one address may hold open, and how much they may send: counted before anything is read.
+
+Plain ASGI around everything; it looks at sockets alone. It does not know what a message says.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chat_app.data.limits.base import LimitsUnavailable
+from chat_app.data.limits.memory import MemoryLimits
+from chat_app.telemetry.metrics import SOCKET_REFUSED
+from chat_app.wiring import Parley
+
+ADDRESS = "parley.address"
+"""Where the scope says from which network address a socket comes."""
+PER_PAGE = 60
+"""Messages a minute for each page that an address may hold open; ten for each may come at once."""
+LEAST_BYTES = 128 * 1024
+
+_KINDS = ("1", "3", "4")
+"""How a page's frames begin (Engine.IO): close, pong, message."""
+
+
+def message_chars(max_input_chars: int) -> int:
+    """The longest message of a socket: a question fits, each of its characters escaped in JSON."""
+    return max(LEAST_BYTES, 2 * max_input_chars + 32 * 1024)
+
+
+class SocketDoor:
+    """Wraps the whole app. `address` finds a caller's network address."""
+
+    def __init__(
+        self, app: ASGIApp, get_parley: Callable[[], Parley], address: Callable[[HTTPConnection], str]
+    ) -> None:
+        self._app = app
+        self._parley = get_parley
+        self._address = address
+        self._open: Counter[str] = Counter()
+        self._messages = MemoryLimits()  # This process's own: a flood must not cost a round trip each.
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+        address = self._address(HTTPConnection(scope))
+        if not await self._may_open(address):
+            SOCKET_REFUSED.labels("sockets of one address").inc()
+            await receive()
+            await send({"type": "websocket.close", "code": 1013})
+            return
+        self._open[address] += 1
+        try:
+            await self._app({**scope, ADDRESS: address}, self._bounded(receive, address), send)
+        finally:
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
+
+    async def _may_open(self, address: str) -> bool:
+        most = self._parley().settings.pages_per_address
+        if self._open[address] >= most:
+            return False
+        with suppress(LimitsUnavailable):  # Then states are away as well, and no page comes further.
+            return not await self._parley().limits.hit(f"page:open-from:{address}", 2 * most)
+        return True
+
+    def _bounded(self, receive: Receive, address: str) -> Receive:
+        """The same, but whoever sends what no page sends, or too much, has left."""
+        settings = self._parley().settings
+        longest, pages = message_chars(settings.max_input_chars), settings.pages_per_address
+
+        async def within() -> Message:
+            message = await receive()
+            if message["type"] != "websocket.receive":
+                return message
+            text = message.get("text") or ""
+            if not text.startswith(_KINDS) or len(text) > longest:
+                return {"type": "websocket.disconnect", "code": 1008}
+            if await self._messages.hit(address, PER_PAGE * pages, 10 * pages):
+                SOCKET_REFUSED.labels("messages of one address").inc()
+                return {"type": "websocket.disconnect", "code": 1008}
+            return message
+
+        return within

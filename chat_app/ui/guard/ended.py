@@ -1,0 +1,69 @@
+"""Drops the states of tabs whose session has ended: signed out, expired, of another password, of a disabled person.
+
+None of them could be read any more (`owner`); this is so that they are gone, and that a page which lies open says so by
+itself. It does not know how a session ends, only that the database has it no more.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import reflex as rx
+import structlog
+from reflex.istate.manager.token import BaseStateToken
+from reflex.state import StateUpdate
+
+from chat_app.data.db.base import DatabaseUnavailable
+from chat_app.ui.guard.owner import Owner, give
+from chat_app.ui.state.visitor import Visitor
+from chat_app.wiring import parley
+
+logger = structlog.get_logger(__name__)
+
+LOOK_S = 5.0
+
+
+@asynccontextmanager
+async def watching(app: Any) -> AsyncIterator[None]:
+    """For as long as the block lasts. One round that fails is none."""
+    watch = asyncio.create_task(_watch(app))
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+async def _watch(app: Any) -> None:
+    with app.set_contexts():
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await drop_ended(app.event_namespace, app.state_manager)
+            except DatabaseUnavailable:
+                continue
+            except Exception as error:
+                logger.error("states of ended sessions stay for now", exc_info=error)
+
+
+async def drop_ended(namespace: Any, states: Any) -> None:
+    """Empty the states of all tabs of this process whose session has ended. Raises `DatabaseUnavailable`."""
+    tabs = dict(namespace.tabs)
+    ended = await parley().accounts.ended(set(tabs.values()))
+    for tab, session in tabs.items():
+        if session in ended:
+            await _drop(namespace, states, tab, session)
+
+
+async def _drop(namespace: Any, states: Any, tab: str, session: str) -> None:
+    async with states.modify_state(BaseStateToken(ident=tab, cls=rx.State)) as state:
+        if namespace.tabs.get(tab) == session:
+            del namespace.tabs[tab]
+        if (await state.get_state(Owner))._session != session:
+            return
+        await give(state, "")
+        (await state.get_state(Visitor))._say_gone()
+        delta = await state._get_resolved_delta()
+        state._clean()
+        if tab in namespace._token_manager.token_to_socket:
+            await namespace.emit_update(StateUpdate(delta=delta), tab)

@@ -1,0 +1,117 @@
+"""A tab's state changes hands: what it held is gone, and the states of nobody are not kept."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import reflex as rx
+from reflex.istate.manager.token import BaseStateToken
+from reflex_base.registry import RegistrationContext
+
+import chat_app.chat_app
+from chat_app.accounts.tokens import digest
+from chat_app.ui.guard import states
+from chat_app.ui.guard.ended import drop_ended
+from chat_app.ui.guard.namespace import PageNamespace
+from chat_app.ui.guard.owner import Owner, give, session_of
+from chat_app.ui.guard.states import MemoryStates
+from chat_app.ui.state.account import Account
+from chat_app.ui.state.chat import Chat
+from chat_app.ui.state.plan_admin import PlanAdmin
+from tests.parley import PASSWORD, StartParley, person
+from tests.ui.tab import page_of
+
+KEPT = ("ada@example.org", "my secret plan")
+
+
+@pytest.fixture
+async def tab(start_parley: StartParley, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The state of a tab in which an administrator has opened everything, under the session `a`."""
+    running = await start_parley()
+    owner = await person(running)  # The first one, so an administrator.
+    started = await running.turns.say(owner, KEPT[1])
+    page = page_of(Chat, owner, monkeypatch)
+    root = page._get_root_state()
+    await give(root, "a")
+    for state in (Chat, Account, PlanAdmin):
+        await (await page.get_state(state)).open()
+    await page._load(owner, started.thread_id)
+    page.tz = "Europe/Paris"
+    root._clean()
+    for kept in KEPT:
+        assert kept in str(root.dict())
+    return root
+
+
+async def test_its_own_session_finds_it_as_it_was(tab: Any) -> None:
+    before = tab.dict()
+    await give(tab, "a", anew=True)
+    assert tab.dict() == before
+
+
+@pytest.mark.parametrize(
+    ("session", "options"), [("b", {}), ("", {}), ("", {"anew": True}), ("b", {"in_force": False})]
+)
+async def test_another_session_or_none_finds_it_empty(session: str, options: dict[str, bool], tab: Any) -> None:
+    await give(tab, session, **options)
+    for kept in KEPT:
+        assert kept not in str(tab.dict())
+    assert str(await tab._get_resolved_delta()).count("rx_state_") == 0  # And is told nothing of what was there.
+    chat = await tab.get_state(Chat)
+    assert (chat.tz, chat.is_admin, chat.ready) == ("Europe/Paris", False, False)
+    assert (await tab.get_state(Owner))._session == (session if options.get("in_force", True) else "")
+
+
+async def test_nobody_finds_what_nobody_left_only_until_a_page_asks_again(tab: Any) -> None:
+    await give(tab, "")
+    (await tab.get_state(Chat)).notice = "of another nobody"
+    await give(tab, "")
+    assert "of another nobody" in str(tab.dict())
+    await give(tab, "", anew=True)
+    assert "of another nobody" not in str(tab.dict())
+
+
+def test_a_session_is_known_by_the_digest_of_its_cookie() -> None:
+    assert session_of(f"a=b; parley_session={'t' * 43}") == session_of(f"parley_session={'t' * 43}") != ""
+    assert session_of("parley_session=short") == session_of("") == ""
+
+
+async def test_a_closed_tab_of_an_ended_session_is_emptied_and_others_are_not(start_parley: StartParley) -> None:
+    running = await start_parley()
+    await person(running)
+    gone, here = [await running.accounts.sign_in("ada@example.org", PASSWORD) for _ in range(2)]
+    app = chat_app.chat_app.app
+    RegistrationContext.set(app._registration_context)
+    kept, namespace = MemoryStates(), PageNamespace("/_event", app)  # type: ignore[abstract]
+    for tab, token in (("gone", gone), ("here", here)):
+        namespace.tabs[tab] = digest(token)
+        async with kept.modify_state(BaseStateToken(ident=tab, cls=rx.State)) as state:
+            await give(state, digest(token))
+            (await state.get_state(Chat)).dialog_title = KEPT[1]
+    await drop_ended(namespace, kept)
+    assert KEPT[1] in str(kept.states["gone"].dict())
+    await running.accounts.sign_out(gone)
+    await drop_ended(namespace, kept)
+    assert KEPT[1] not in str(kept.states["gone"].dict())
+    assert KEPT[1] in str(kept.states["here"].dict())
+    assert namespace.tabs.keys() == {"here"}
+    await kept.close()
+
+
+async def test_a_state_of_nobody_is_let_go_while_one_of_somebody_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(states, "NOBODY_S", 0.05)
+    kept = MemoryStates()  # type: ignore[abstract]
+    RegistrationContext.set(chat_app.chat_app.app._registration_context)
+    mine, nobodys = (BaseStateToken(ident=name, cls=rx.State) for name in ("mine", "nobodys"))
+    async with kept.modify_state(mine) as state:
+        (await state.get_state(Owner))._session = "a"
+    async with kept.modify_state(nobodys):
+        await asyncio.sleep(0.2)
+        assert kept.states.keys() == {"mine", "nobodys"}  # Not while somebody works on it.
+    for _ in range(100):
+        if "nobodys" not in kept.states:
+            break
+        await asyncio.sleep(0.05)
+    assert kept.states.keys() == {"mine"}
+    assert kept._token_expires_at.keys() == {"mine"}
+    await kept.close()

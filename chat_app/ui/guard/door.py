@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.data.limits.memory import MemoryLimits
+from chat_app.settings import Settings
 from chat_app.telemetry.metrics import SOCKET_REFUSED
 from chat_app.wiring import Parley
 
@@ -34,7 +35,7 @@ class SocketDoor:
     """Wraps the whole app. `address` finds a caller's network address."""
 
     def __init__(
-        self, app: ASGIApp, get_parley: Callable[[], Parley], address: Callable[[HTTPConnection], str]
+        self, app: ASGIApp, get_parley: Callable[[], Parley], address: Callable[[HTTPConnection, Settings], str]
     ) -> None:
         self._app = app
         self._parley = get_parley
@@ -46,7 +47,7 @@ class SocketDoor:
         if scope["type"] != "websocket":
             await self._app(scope, receive, send)
             return
-        address = self._address(HTTPConnection(scope))
+        address = self._address(HTTPConnection(scope), self._parley().settings)
         if not await self._may_open(address):
             SOCKET_REFUSED.labels("sockets of one address").inc()
             await receive()

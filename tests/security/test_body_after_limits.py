@@ -26,7 +26,7 @@ class Wire:
 
     async def head(self, key: str, length: int, path: str = PATH, more: str = "") -> None:
         self.writer.write(
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n{more}"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n{more}"
             f"Content-Length: {length}\r\n\r\n".encode()
         )
         await self.writer.drain()

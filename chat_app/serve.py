@@ -35,7 +35,7 @@ from chat_app.data.home import HomeInUse, hold_home
 from chat_app.settings import Settings, settings, wrong
 from chat_app.telemetry.pseudonyms import BadKey, Pseudonyms
 from chat_app.ui.build import ROOT, BuildFailed, build, built, serving
-from inference import catalog
+from inference import catalog, catalog_file
 from inference.protocol import EngineError
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -219,7 +219,7 @@ def find_model(chosen: Settings) -> str:
         return f"the {chosen.inference_engine} engine"
     models = chosen.home / "models"
     try:
-        model, path = catalog.find(chosen.default_model, models)
+        model, path = catalog.find(chosen.default_model, models, catalog_file.known(chosen.home))
         catalog.verify(model, path, chosen.home / "verified-models.json")
     except EngineError as error:
         raise CannotStart(f"The model cannot be used: {error}") from error

@@ -142,9 +142,7 @@ def _models(flags: argparse.Namespace) -> Models:
         chosen = exllama.options_in(flags)
         known = (Model(chosen.model, chosen.folder, engine="exllama", exllama=chosen),)
     else:
-        file = flags.catalog or home / "models.toml"
-        if flags.catalog or file.exists():
-            known = catalog_file.read(file)
+        known = catalog_file.read(flags.catalog) if flags.catalog else catalog_file.known(home)
         wanted, _ = catalog.find(flags.model or BUNDLED, home / "models", known)
         wanted = replace(
             wanted,

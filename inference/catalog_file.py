@@ -37,6 +37,12 @@ class _Entry(BaseModel):
 ENTRIES = TypeAdapter(list[_Entry])
 
 
+def known(home: Path) -> tuple[Model, ...]:
+    """The models of a home directory: those that Parley knows, and what its models.toml adds. Raises `EngineError`."""
+    file = home / "models.toml"
+    return read(file) if file.exists() else KNOWN
+
+
 def read(file: Path) -> tuple[Model, ...]:
     """The known models, and those of a catalogue file in TOML: one `[[model]]` each, with the fields of `Model`.
 

@@ -17,7 +17,7 @@ from chat_app.data.db import open_database
 from chat_app.data.db.base import DatabaseUnavailable, Statement
 from chat_app.data.migrations import ROOT
 from chat_app.settings import Settings
-from inference import catalog
+from inference import catalog, catalog_file
 from inference.client import InferenceClient
 from inference.protocol import EngineError
 from inference.replica import shown
@@ -97,10 +97,10 @@ def model(settings: Settings) -> Finding:
     if settings.inference_url or settings.inference_engine != "llama_cpp":
         return Finding("model", True, "none of our own is needed")
     try:
-        found, path = catalog.find(settings.default_model, settings.home / "models")
+        found, path = catalog.find(settings.default_model, settings.home / "models", catalog_file.known(settings.home))
         catalog.verify(found, path)
     except EngineError as error:
-        return Finding("model", False, str(error), "Run: make setup")
+        return Finding("model", False, str(error), "Check PARLEY_DEFAULT_MODEL, or run: make setup")
     verified = "SHA-256 verified" if found.sha256 else "its hash is not known"
     return Finding("model", True, f"{found.id}: {path.stat().st_size / 1e6:,.0f} MB, {verified}")
 

@@ -1,4 +1,4 @@
-"""`/v1/admin`: what the staff's dashboard changes, with an API key of the scope `admin`.
+"""`/v1/admin`: what the admin pages change, with an API key of the scope `admin`.
 
 Staff decide reviews; plans and who is on them are administrators'.
 """

@@ -17,9 +17,9 @@ from chat_app.data.owner import Owner
 from chat_app.data.tables.sessions import IS_ACTIVE, QUEUED, STREAMING
 
 ENDED = frozenset({"done", "stopped", "failed", "refused"})
-NOT_OWNER = "owner"
 LEFT_MS = 3_600_000
 """How long a job that only a newer release can do is left to one; then it is given up."""
+NOT_OWNER = "owner"
 """Name of the unmet condition when another owner has the generation, or it has ended already."""
 OWNED = f"id = $1 AND fence = $2 AND {IS_ACTIVE}"
 """Condition on a row of `generation`: it is active, and nobody has claimed it under a higher fence."""

@@ -90,6 +90,7 @@ DELETED = "This chat does not exist any more."
 
 
 NO_ANSWER = "The model gave no answer."
+CUT_OFF = "The answer ends here: it is as long as it may be. Ask to go on for the rest."
 
 
 def thought(took_ms: int | None = None, *, running: bool = True) -> str:

@@ -174,7 +174,9 @@ async def test_a_client_that_stops_reading_loses_its_slot_and_others_go_on(
     asked = {"messages": [{"role": "user", "content": script(tokens=30_000)}], "stream": True, "max_tokens": 30_000}
     body = json.dumps({**asked, "logprobs": True, "top_logprobs": 20}).encode()
     _, writer = await asyncio.open_connection(host, int(port), limit=1024)
-    writer.write(f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+    writer.write(
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    )
     writer.write(body)
     client = InferenceClient(url)
     other = asyncio.create_task(collect(client, request(script(tokens=60, rate=40), max_tokens=60)))

@@ -8,6 +8,7 @@ from reflex_base.style import resolved_color_mode
 from reflex_components_core.core.banner import has_connection_errors
 
 from chat_app.ui.components.browser import Behaviour
+from chat_app.ui.components.dialogs import dialogs
 from chat_app.ui.components.form import PostForm, api
 from chat_app.ui.components.icon import icon, logo
 from chat_app.ui.state.chat import Chat
@@ -54,6 +55,7 @@ def page(main: rx.Component, *, title: rx.Component) -> rx.Component:
             rx.cond(Visitor.denied != "", denied(), rx.cond(Visitor.ready, main, waiting())),
             class_name="body",
         ),
+        dialogs(),
         class_name="shell",
     )
 

@@ -6,7 +6,6 @@
 import reflex as rx
 
 from chat_app.ui.components.composer import composer, model_picker
-from chat_app.ui.components.dialogs import dialogs
 from chat_app.ui.components.icon import icon
 from chat_app.ui.components.message import live_answer, message
 from chat_app.ui.components.shell import page
@@ -23,13 +22,7 @@ SUGGESTIONS = (
 
 def chat() -> rx.Component:
     """The page."""
-    return rx.fragment(
-        page(
-            rx.cond(Chat.missing, _missing(), _conversation()),
-            title=model_picker(),
-        ),
-        dialogs(),
-    )
+    return page(rx.cond(Chat.missing, _missing(), _conversation()), title=model_picker())
 
 
 def _conversation() -> rx.Component:

@@ -201,7 +201,7 @@ class Chat(Live, Visitor):
         open_pages.cancel(self.router.session.client_token, "follow")
         followed = self.live.generation_id
         seen = self.parts, self.thought, self.finished, self.tail, self.silent
-        self.shown_id = self.trouble = ""
+        self.shown_id = self.trouble = self.dialog = ""
         self.messages, self.has_earlier = [], False
         self._show_last(Entry())
         if not thread_id:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
+from typing import Any
 
 from chat_app.sessions.threads import MessageView, ThreadLine
 from chat_app.sessions.viewer import Gone
@@ -70,12 +71,17 @@ def entry(view: MessageView, plans: Mapping[str, str]) -> Entry:
         id=view.id,
         parts=answer,
         status=GONE if gone else view.status,
-        error=str(Gone(view.log_length)) if gone else view.error,
+        error=str(Gone(view.log_length)) if gone else why_short(view.error, view.receipt),
         receipt=facts(words.receipt_lines(view.receipt, plans)),
         steps=facts(words.step_lines(view.receipt)),
         generation_id=view.generation_id or "",
     )
     return spoken(made, answer)
+
+
+def why_short(error: str, receipt: Mapping[str, Any]) -> str:
+    """Why an answer is not a whole one: its error, or that it came to the end of its tokens."""
+    return error or (words.CUT_OFF if receipt.get("finish") == "length" else "")
 
 
 def spoken(answer: Entry, parts: Iterable[Part]) -> Entry:

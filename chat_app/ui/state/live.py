@@ -21,7 +21,7 @@ from chat_app.sessions.viewer import Gone
 from chat_app.ui import words
 from chat_app.ui.frames import frames
 from chat_app.ui.parts import Part, Parts
-from chat_app.ui.state.entry import GONE, RUNNING, Entry, facts, shown, spoken
+from chat_app.ui.state.entry import GONE, RUNNING, Entry, facts, shown, spoken, why_short
 from chat_app.ui.state.open_pages import Turn, open_pages
 from chat_app.ui.state.sidebar import Sidebar
 from chat_app.wiring import parley
@@ -163,7 +163,7 @@ async def _ended(who: Identity, generation_id: str, end: str) -> Entry:
     return Entry(
         view.message_id or "",
         status=end if view.status in RUNNING else view.status,
-        error=view.error,
+        error=why_short(view.error, view.receipt),
         receipt=facts(words.receipt_lines(view.receipt, await plan_names())),
         steps=facts(words.step_lines(view.receipt)),
         generation_id=view.id,

@@ -108,9 +108,8 @@ class Ask:
 class Started:
     """A turn that has begun, or, refused by the input check, has already ended.
 
-    `question` is what was asked, as its thread keeps it. `branched`: somebody else asked in the same place meanwhile;
-    both questions are kept, side by side. `terms` and `allowance` are the plan and the month, the turn's own hold in
-    it, as it began; None where that is not known.
+    `question` is as its thread keeps it. `branched`: somebody else asked in the same place meanwhile; both are kept,
+    side by side. `terms` and `allowance` are the plan and the month, with the turn's own hold, or None if unknown.
     """
 
     generation_id: str

@@ -16,6 +16,8 @@ NAMESPACE = "/_event"
 QUIET_S = 15
 ADDRESSES = (f"127.1.{number // 250}.{number % 250 + 1}" for number in count())
 """Addresses of this machine, another one for each socket that does not say which."""
+ECHOES = count()
+UPDATE_VARS = "reflex___state____state.reflex___state____update_vars_internal_state.update_vars_internal"
 TZ = f"{Visitor.get_full_name()}.tz_rx_state_"
 
 
@@ -100,15 +102,19 @@ class Tab:
         return came
 
     async def opened(self) -> str:
-        """What comes until the page's events on opening are over."""
-        return await self.until('"is_hydrated_rx_state_":true')
+        """What comes until the page's events on opening are over. A chat's page then looks for models: one that leaves
+        before may leave a lock behind it in Valkey, for which its next socket waits ten seconds."""
+        came = await self.until('"is_hydrated_rx_state_":true')
+        signed_in = self._headers and self.path == "/" and "_redirect" not in self.seen
+        while signed_in and '"models_rx_state_":["' not in self.seen:
+            came += await self._next()
+        return came
 
     async def echo(self) -> str:
         """What comes until everything that was sent before has been done: the answer to one more event."""
-        await self.send(
-            "reflex___state____state.reflex___state____on_load_internal_state.on_load_internal",
-        )
-        return await self.opened()
+        word = f"echo-{next(ECHOES)}"
+        await self.send(UPDATE_VARS, vars={TZ: word})
+        return await self.until(word)
 
     async def closed(self) -> bool:
         """Whether the server ends the socket."""

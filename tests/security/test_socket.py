@@ -21,7 +21,7 @@ MARK = "planted-by-a-client"
 
 # What only the server sends, with a word that would be seen if it ran.
 OF_THE_SERVER: dict[str, tuple[dict[str, Any], str]] = {
-    f"{ROOT}.hydrate": ({}, "Europe/Paris"),
+    f"{ROOT}.hydrate": ({}, "may_sign_up"),
     f"{Visitor.get_full_name()}.setvar": ({"var_name": "name", "value": MARK}, "went wrong"),
     named(Visitor.notify): ({"message": MARK}, MARK),
     named(Account.open): ({}, "resets"),
@@ -173,6 +173,7 @@ async def test_of_where_a_page_is_only_an_address_is_kept(
         f'43{NAMESPACE},1["acknowledged"]',
         '42["event",{}]',
         b"\x04attachment",
+        "4",
         "5",
         "9",
         "hello",

@@ -3,6 +3,7 @@
 Plain ASGI around everything; it looks at sockets alone. It does not know what a message says.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,8 +23,8 @@ PER_PAGE = 60
 """Messages a minute for each page that an address may hold open; ten for each may come at once."""
 LEAST_BYTES = 128 * 1024
 
-_KINDS = ("1", "3", "4")
-"""How a page's frames begin (Engine.IO): close, pong, message."""
+_FRAME = re.compile("[13]|4.")
+"""How a page's frames begin (Engine.IO): close, pong, a message that says something."""
 
 
 def message_chars(max_input_chars: int) -> int:
@@ -79,7 +80,7 @@ class SocketDoor:
             if message["type"] != "websocket.receive":
                 return message
             text = message.get("text") or ""
-            if not text.startswith(_KINDS) or len(text) > longest:
+            if not _FRAME.match(text) or len(text) > longest:
                 return {"type": "websocket.disconnect", "code": 1008}
             if await self._messages.hit(address, PER_PAGE * pages, 10 * pages):
                 SOCKET_REFUSED.labels("messages of one address").inc()

@@ -95,22 +95,6 @@ async def test_old_text_is_swept_and_gone_from_the_file(file: SqliteLog, home: P
     assert b"the text that was" not in (home / "log.db").read_bytes()
 
 
-async def test_it_sweeps_while_it_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chat_app.data.log.sqlite.SWEEP_S", 0.02)
-    monkeypatch.setattr(sqlite_statements, "CLOSED_MS", -1_000)
-    log = SqliteLog(home / "log.db")
-    await log.start()
-    for name in ("closed", "open"):
-        await log.open(name, 1)
-        await log.append(name, 1, 0, "text")
-    await log.end("closed", 1, "done")
-    async with asyncio.timeout(10):
-        while (await log.read("closed")).text:
-            await asyncio.sleep(0.01)
-    assert (await log.read("open")).text == "text"
-    await log.close()
-
-
 # Valkey --------------------------------------------------------------------------------------------------------------
 
 

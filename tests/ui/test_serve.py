@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from chat_app.cli.checks import model as model_check
 from chat_app.data.home import hold_home
 from chat_app.serve import (
     CannotStart,
@@ -22,6 +23,8 @@ from chat_app.serve import (
 )
 from chat_app.settings import Settings, settings
 from chat_app.telemetry.pseudonyms import KEY_FILE
+from inference import catalog
+from inference.__main__ import BUNDLED
 from tests.app import ROOT
 
 
@@ -120,3 +123,17 @@ def test_a_setting_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch)
             serve()
     finally:
         settings.cache_clear()
+
+
+def test_a_model_of_ones_own_may_be_the_default(tmp_path: Path) -> None:
+    bundled, path = catalog.find(BUNDLED, tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.gguf").symlink_to(path)
+    (tmp_path / "models.toml").write_text('[[model]]\nid = "mine"\nfile = "models/mine.gguf"\n')
+    chosen = Settings(home=tmp_path, default_model="mine")
+    assert "mine" in find_model(chosen)
+    assert model_check(chosen).well
+    assert bundled.id in find_model(Settings(home=tmp_path, default_model=BUNDLED))
+    (tmp_path / "models.toml").write_text("[[model]]")
+    with pytest.raises(CannotStart, match="the catalogue"):
+        find_model(chosen)

@@ -147,6 +147,27 @@ def test_renaming_and_deleting(page: Page) -> None:
     expect(page.get_by_role("heading", name="What’s on your mind")).to_be_visible()
 
 
+def test_renaming_beside_another_page(page: Page) -> None:
+    ask(page, "What is in a name?")
+    finished(page)
+    page.goto(page.url.partition("/c/")[0] + "/account")
+    line = page.locator(".thread")
+    line.hover()
+    line.get_by_role("button", name="Options of").click()
+    page.get_by_role("button", name="Rename").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Title").fill("Roses")
+    dialog.get_by_label("Title").press("Enter")
+    expect(page.locator(".threads a")).to_have_text("Roses")
+    line.hover()
+    line.get_by_role("button", name="Options of").click()
+    page.get_by_role("button", name="Delete").click()
+    expect(dialog).to_contain_text("Roses")
+    page.get_by_role("link", name="Parley").first.click()
+    expect(page.get_by_role("heading", name="What’s on your mind")).to_be_visible()
+    expect(dialog).to_have_count(0)
+
+
 def test_copying(page: Page) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     text = "Here **it** is:\n\n```python\nfor i in range(3):\n    print(i)\n```\n\nDone."

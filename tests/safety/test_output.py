@@ -221,3 +221,14 @@ def test_a_piece_costs_microseconds() -> None:
             screen.feed(piece)
         best = min(best, time.thread_time() - start)
     assert best / len(cut) < 40e-6
+
+
+@pytest.mark.parametrize("begun", ["the key is gh", "the key is ghp_", "the key is ghp_ab", "my password is AKI"])
+def test_what_was_shown_before_a_takeover_is_left_out_once(begun: str) -> None:
+    rest = ["no", "ne, and", " that is", " all", " there is to say ", "of it."]
+    whole = begun + "".join(rest)
+    screen, shown = OutputScreen(released=begun), begun
+    for piece in rest:
+        shown += screen.feed(piece)
+        assert whole.startswith(shown)
+    assert shown + screen.finish() == whole

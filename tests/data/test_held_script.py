@@ -40,3 +40,19 @@ async def test_a_call_after_a_lost_connection_connects_anew(redis_url: str) -> N
         assert await script("next") == b"next"
         await script.close()
         await client.aclose()
+
+
+@pytest.mark.parametrize(("attempts", "lost", "served"), [(1, 0, True), (1, 1, False), (3, 2, True), (3, 3, False)])
+async def test_a_command_is_tried_as_often_as_was_asked_for(
+    redis_url: str, attempts: int, lost: int, served: bool
+) -> None:
+    async with FaultProxy(urlsplit(redis_url).port or 6379) as proxy:
+        client = connect(f"redis://127.0.0.1:{proxy.port}{urlsplit(redis_url).path}", attempts=attempts)
+        for _ in range(lost):
+            proxy.drop_next_answer(b"ECHO")
+        if served:
+            assert await client.echo("here") == b"here"
+        else:
+            with pytest.raises(ConnectionError):
+                await client.echo("here")
+        await client.aclose()

@@ -74,6 +74,13 @@ async def test_damaged_file(home: Path) -> None:
         await SqliteLog(home / "log.db").start()
 
 
+async def test_a_log_that_is_not_open(home: Path) -> None:
+    log = SqliteLog(home / "log.db")
+    for doing in (log.request_stop("g"), log.open("g", 1)):
+        with pytest.raises(LogUnavailable, match="not open"):
+            await doing
+
+
 async def test_old_text_is_swept_and_gone_from_the_file(file: SqliteLog, home: Path) -> None:
     for name, closed in (("closed", True), ("open", False)):
         await file.open(name, 1)

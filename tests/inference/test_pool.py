@@ -13,7 +13,7 @@ import pytest
 from inference.continuation import SteadyClient
 from inference.engines.scripted import scripted_text
 from inference.pool import Pool
-from inference.protocol import BadRequest, EngineDied, Message, ModelCard, ModelNotFound, Overloaded
+from inference.protocol import BadRequest, EngineDied, Message, ModelCard, ModelNotFound, Overloaded, QueuePosition
 from inference.wire import completion_body
 from tests.inference.conftest import (
     KEY,
@@ -258,3 +258,29 @@ def test_who_can_be_asked_now(replicas: list[str], asked: list[str]) -> None:
     pool = Pool(["http://a"], ["k"])
     pool.replicas = [replica(state) for state in replicas]
     assert [one.name for one in pool._able("m")] == asked
+
+
+async def test_only_who_works_for_us_and_can_say_is_asked_who_waits() -> None:
+    asked: list[str] = []
+
+    def replica(name: str, healthy: bool = True, in_flight: int = 1, tells_load: bool = True) -> Any:
+        async def positions() -> dict[str, QueuePosition]:
+            asked.append(name)
+            return {name: QueuePosition(1, 2.0)}
+
+        return SimpleNamespace(
+            healthy=healthy,
+            in_flight=in_flight,
+            tells_load=tells_load,
+            client=SimpleNamespace(queue_positions=positions),
+        )
+
+    pool = Pool(["http://a"], ["k"])
+    pool.replicas = [
+        replica("busy"),
+        replica("gone", healthy=False),
+        replica("idle", in_flight=0),
+        replica("stranger", tells_load=False),
+        replica("busy too", in_flight=2),
+    ]
+    assert list(await pool.queue_positions()) == asked == ["busy", "busy too"]

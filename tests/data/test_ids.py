@@ -25,3 +25,12 @@ def test_a_later_id_sorts_behind_an_earlier_one(monkeypatch: pytest.MonkeyPatch)
         made.append(new_id())
     assert made == sorted(made)
     assert {len(one) for one in made} == {32}
+
+
+def test_every_bit_that_is_random_is() -> None:
+    """All but the time's 48, the version's four and the variant's two."""
+    seen = [int(new_id(), 16) for _ in range(200)]
+    for bit in (*range(62), *range(64, 76)):
+        assert len({number >> bit & 1 for number in seen}) == 2, bit
+    assert {number >> 76 & 0xF for number in seen} == {7}
+    assert {number >> 62 & 0x3 for number in seen} == {2}

@@ -18,8 +18,8 @@ from chat_app.gateway.completions_route import PATH
 from chat_app.sessions.viewer import Update, Viewer
 from chat_app.turn import hold
 from inference.protocol import BadRequest, Chunk, Request
+from tests.gateway.leaving import rows
 from tests.gateway.served import Served
-from tests.gateway.test_completions_route import rows
 from tests.parley import expected, script
 
 DETACHED = {"X-Parley-Detach": "true"}

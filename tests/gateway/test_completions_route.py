@@ -2,33 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import orjson
 import pytest
 
 from chat_app.gateway import completions
-from chat_app.gateway.app import api
-from chat_app.gateway.completions_route import PATH, CompletionsRoute
+from chat_app.gateway.completions_route import PATH
 from chat_app.gateway.headers import HEADERS
 from chat_app.telemetry.metrics import REGISTRY
 from chat_app.turn import hold
-from chat_app.turn.prepare import Preparation
+from tests.gateway.leaving import body, counted, rows
 from tests.gateway.served import Served
-from tests.parley import script
 
-SLOW = script(tokens=2_000, rate=50, seed=5)
-QUICK = script(tokens=3, rate=0)
 BESIDE = "/v1/models"
 """A route of the app behind, with all its middleware."""
-
-
-def body(question: str = QUICK, **fields: Any) -> bytes:
-    return orjson.dumps({"model": "scripted", "messages": [{"role": "user", "content": question}], **fields})
 
 
 async def answer(served: Served, method: str, path: str, **options: Any) -> tuple[int, dict[str, str], Any]:
@@ -109,11 +98,6 @@ async def test_a_declared_body_that_is_too_large_is_refused_unread(served: Serve
     writer.close()
 
 
-def counted(status: int, method: str = "POST") -> float:
-    labels = {"method": method, "route": PATH, "status": str(status)}
-    return REGISTRY.get_sample_value("parley_http_requests_total", labels) or 0
-
-
 def timed() -> float:
     return REGISTRY.get_sample_value("parley_http_seconds_count", {"route": PATH}) or 0
 
@@ -165,88 +149,6 @@ async def test_a_month_that_is_not_known_costs_only_its_headers(
 
 
 # A program that goes away -------------------------------------------------------------------------------------------
-
-
-async def leave(served: Served, data: bytes, *, after: float = 0.0, headers: str = "") -> None:
-    """Send a request over a socket of our own and close it, without a word, `after` so many seconds."""
-    split = urlsplit(served.url)
-    _, writer = await asyncio.open_connection(split.hostname, split.port)
-    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {served.bearer['Authorization']}\r\n{headers}"
-    writer.write(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
-    await writer.drain()
-    await asyncio.sleep(after)
-    writer.transport.abort()
-
-
-async def rows(served: Served) -> dict[str, str]:
-    """Every generation and its status, once nothing runs any more."""
-    async with asyncio.timeout(10):
-        while True:
-            found = await served.parley.db.query("SELECT id, status FROM generation")
-            if served.parley.ownership.running == 0 and all(row["status"] not in ACTIVE for row in found):
-                return {row["id"]: row["status"] for row in found}
-            await asyncio.sleep(0.02)
-
-
-ACTIVE = ("queued", "streaming")
-
-
-@asynccontextmanager
-async def held_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Event]:
-    """Turns wait in their preparation until the block ends; the event is set once one does."""
-    choose, waits, go_on = Preparation.choose, asyncio.Event(), asyncio.Event()
-
-    async def slow(*args: Any) -> Any:
-        waits.set()
-        await go_on.wait()
-        return await choose(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Preparation, "choose", slow)
-        yield waits
-        go_on.set()
-        await asyncio.sleep(0.05)
-
-
-@pytest.mark.parametrize("stream", [True, False])
-async def test_who_leaves_while_the_turn_is_prepared_stops_it(
-    served: Served, stream: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone = counted(499)
-    async with held_up(served, monkeypatch) as waits:
-        leaving = asyncio.create_task(leave(served, body(SLOW, stream=stream), after=0.1))
-        await asyncio.wait_for(waits.wait(), 10)
-        await leaving
-        async with asyncio.timeout(10):
-            while counted(499) == gone:
-                await asyncio.sleep(0.01)
-    assert set((await rows(served)).values()) <= {"stopped"}
-    month = await served.parley.ledger.allowance(served.who.user_id, None)
-    assert month.held == 0
-    assert month.used < 500
-
-
-async def test_who_leaves_detached_while_the_turn_is_prepared_has_it_go_on(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with held_up(served, monkeypatch) as waits:
-        leaving = asyncio.create_task(leave(served, body(), after=0.1, headers="X-Parley-Detach: True\r\n"))
-        await asyncio.wait_for(waits.wait(), 10)
-        await leaving
-        await asyncio.sleep(0.1)
-    async with asyncio.timeout(10):
-        while not (found := await rows(served)):
-            await asyncio.sleep(0.02)
-    assert list(found.values()) == ["done"]
-
-
-@pytest.mark.parametrize("stream", [True, False])
-async def test_who_leaves_without_a_word_stops_the_answer(
-    served: Served, stream: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    await leave(served, body(SLOW, stream=stream), after=0.3)
-    assert list((await rows(served)).values()) == ["stopped"]
-    assert "unforeseen" not in caplog.text
 
 
 async def test_a_body_that_breaks_off_begins_nothing(served: Served) -> None:
@@ -306,108 +208,14 @@ async def test_a_key_is_looked_up_once_where_the_body_comes_at_once(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chat_app.gateway.completions_route.MOMENT_S", 60.0)
-    by_key, looked = type(served.parley.accounts).by_key, 0
+    grant, looked = type(served.parley.accounts).grant, 0
 
-    async def counted(*args: Any) -> Any:
+    async def noted(*args: Any) -> Any:
         nonlocal looked
         looked += 1
-        return await by_key(*args)
+        return await grant(*args)
 
-    monkeypatch.setattr(type(served.parley.accounts), "by_key", counted)
+    monkeypatch.setattr(type(served.parley.accounts), "grant", noted)
     async with httpx.AsyncClient(headers=served.bearer) as client:
         assert (await client.post(f"{served.url}{PATH}", content=body())).status_code == 200
     assert looked == 1
-
-
-class Cancelled:
-    """A request of a server that ends the task together with the connection, and again while that is being seen to."""
-
-    def __init__(self, served: Served, headers: dict[str, str], question: str = SLOW) -> None:
-        raw = [(name.lower().encode(), value.encode()) for name, value in {**served.bearer, **headers}.items()]
-        self._scope = {"type": "http", "method": "POST", "path": PATH, "headers": raw}
-        self._app = CompletionsRoute(api(lambda: served.parley), lambda: served.parley)
-        self.sent = 0
-        self._said = [{"type": "http.request", "body": body(question, stream=True), "more_body": False}]
-
-    async def _receive(self) -> Any:
-        if self._said:
-            return self._said.pop()
-        await asyncio.Event().wait()
-
-    async def _send(self, message: Any) -> None:
-        self.sent += 1
-        await asyncio.sleep(0)
-
-    async def to_its_end(self) -> None:
-        await asyncio.wait_for(self._app(self._scope, self._receive, self._send), 10)
-
-    async def after(self, turns: int) -> None:
-        """Run it for so many turns of the loop."""
-        count = iter(range(turns))
-        await self.until(lambda: next(count, None) is None)
-
-    async def until(self, enough: Callable[[], bool]) -> None:
-        task = asyncio.create_task(self._app(self._scope, self._receive, self._send))
-        while not enough():
-            await asyncio.sleep(0)
-        for _ in range(3):
-            task.cancel()
-            await asyncio.sleep(0)
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def test_a_request_that_is_cancelled_at_any_moment_leaves_nothing_running(served: Served) -> None:
-    await served.parley.plans.save("wide", "Wide", None, 10_000, 500)
-    await served.parley.accounts.set_plan(served.who.user_id, "wide")
-    for turns in range(0, 200, 3):
-        await Cancelled(served, {}).after(turns)
-    found = await rows(served)
-    assert len(found) > 5
-    assert set(found.values()) == {"stopped"}
-
-
-async def test_a_pipe_that_breaks_in_mid_stream_is_a_hang_up_and_no_error(
-    served: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def broken(self: Cancelled, message: Any) -> None:
-        if message["type"] == "http.response.body":
-            raise BrokenPipeError
-
-    monkeypatch.setattr(Cancelled, "_send", broken)
-    await Cancelled(served, {}).to_its_end()
-    assert list((await rows(served)).values()) == ["stopped"]
-    assert "unforeseen" not in caplog.text
-
-
-async def test_the_stop_of_a_cancelled_request_survives_another_cancellation(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    view = type(served.parley.generations).view
-
-    async def slow(*args: Any) -> Any:
-        await asyncio.sleep(0.05)
-        return await view(*args)
-
-    monkeypatch.setattr(type(served.parley.generations), "view", slow)
-    request = Cancelled(served, {})
-    await request.until(lambda: request.sent >= 2)
-    assert list((await rows(served)).values()) == ["stopped"]
-
-
-async def test_a_detached_request_that_is_cancelled_goes_on(served: Served) -> None:
-    request = Cancelled(served, {"X-Parley-Detach": "true"}, script(tokens=20, rate=100))
-    await request.until(lambda: request.sent >= 2)
-    assert list((await rows(served)).values()) == ["done"]
-
-
-@pytest.mark.parametrize(("headers", "end"), [({}, "stopped"), ({"X-Parley-Detach": "true"}, "done")])
-async def test_a_request_that_is_cancelled_while_its_turn_is_prepared(
-    served: Served, headers: dict[str, str], end: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with held_up(served, monkeypatch) as waits:
-        await Cancelled(served, headers, script(tokens=20, rate=100)).until(waits.is_set)
-    async with asyncio.timeout(10):
-        while not (found := await rows(served)):
-            await asyncio.sleep(0.02)
-    assert list(found.values()) == [end]

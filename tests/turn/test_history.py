@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from chat_app.accounts.identity import Identity
 from chat_app.sessions.thread_views import History, Said
 from chat_app.settings import Settings
-from chat_app.turn import Started, TurnError, _behind
+from chat_app.turn import Started, TurnError
 from chat_app.turn.ask import Ask
 from chat_app.wiring import Parley, lifespan
 from inference.protocol import Chunk, Damaged, EngineDied, Message, Request
@@ -108,7 +108,7 @@ async def test_without_an_engine_no_history_is_read_for_a_guess(
 def test_what_stands_before_the_question_has_its_places_in_the_thread(own: tuple[Message, ...]) -> None:
     """The question itself, which is the last of the history where it is an old one, has none."""
     earlier = tuple(Said("user", str(number), number) for number in (4, 5, 6))
-    ask = _behind(Ask(SOMEBODY, "chat", own), History(earlier, "m", 2))
+    ask = Ask(SOMEBODY, "chat", own).behind(History(earlier, "m", 2))
     assert [message.content for message in ask.messages] == ["4", "5", "6", *(message.content for message in own)]
     assert ask.positions == ((4, 5, 6) if own else (4, 5))
     assert (ask.since, ask.since_model) == (2, "m")

@@ -39,7 +39,10 @@ ROOMS = (
     Room(
         "log",
         ("chat_app/data/log", "chat_app/data/valkey.py", "chat_app/data/cancel.py"),
-        tuple(f"tests/data/test_{name}*.py" for name in ("log", "mirror", "entries", "stops", "cancel", "closing")),
+        tuple(
+            f"tests/data/test_{name}*.py"
+            for name in ("log", "mirror", "shard_reader", "held_script", "entries", "stops", "cancel", "closing")
+        ),
     ),
     Room(
         "leases",

@@ -54,7 +54,7 @@ async def test_no_call_makes_the_page_large(parley: Parley, monkeypatch: pytest.
     eve = await person(parley, "eve@example.org")
     for _ in range(3):
         with pytest.raises(TurnError):
-            await parley.turns.call(eve, [Message("user", f"{'x' * 31_000} {ORDER}")] * 120)
+            await parley.turns.call(eve, [Message("user", f"{'x' * 31_000} {ORDER}")] * 15)
     page, _ = await moderation(parley, monkeypatch)
     assert len(page.waiting) == 3
     assert len(str(page.dict())) < 3 * LONGEST_EXCERPT + 40_000

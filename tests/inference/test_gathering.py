@@ -43,6 +43,22 @@ def says(*last: bytes, pause: float = 0.01, then: float = 0.0, abort: bool = Fal
     return handler
 
 
+def endless(left: asyncio.Event) -> Handler:
+    """A word every few milliseconds until its reader has gone, which sets `left`."""
+
+    async def handler(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(http)
+        try:
+            while True:
+                await response.write(event("on "))
+                await asyncio.sleep(0.005)
+        finally:
+            left.set()
+
+    return handler
+
+
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is held is held for long."""
@@ -132,18 +148,7 @@ async def test_the_connection_is_used_again_and_nothing_is_in_its_way(start_serv
 
 async def test_leaving_closes_the_connection_at_once(start_server: StartServer) -> None:
     left = asyncio.Event()
-
-    async def endless(http: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(http)
-        try:
-            while True:
-                await response.write(event("on "))
-                await asyncio.sleep(0.005)
-        finally:
-            left.set()
-
-    client = InferenceClient(await start_server(endless))
+    client = InferenceClient(await start_server(endless(left)))
     async with aclosing(client.stream(gathered())) as chunks:
         for _ in range(2):
             await anext(chunks)
@@ -261,18 +266,7 @@ async def test_a_death_while_the_connection_rests_loses_nothing(
 
 async def test_leaving_while_the_connection_rests_closes_it_at_once(start_server: StartServer, looks: Looks) -> None:
     left = asyncio.Event()
-
-    async def endless(http: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(http)
-        try:
-            while True:
-                await response.write(event("on "))
-                await asyncio.sleep(0.005)
-        finally:
-            left.set()
-
-    client = InferenceClient(await start_server(endless))
+    client = InferenceClient(await start_server(endless(left)))
     async with aclosing(client.stream(gathered())) as chunks:
         for _ in range(STEADY + 2):
             await anext(chunks)

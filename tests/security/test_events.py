@@ -52,6 +52,7 @@ def test_what_is_listed_exists_and_takes_the_arguments_that_are_bounded() -> Non
         assert rule.arguments.keys() == set(list(inspect.signature(handlers[name].handler.fn).parameters)[1:]), name
 
 
+@pytest.mark.e2e
 def test_the_list_is_what_the_built_pages_send() -> None:
     scripts = "".join(file.read_text() for file in (build() / "build" / "client").rglob("*.js"))
     called = set(re.findall(r"reflex___state____state[\w.]*\.\w+", scripts)) & registered().keys()

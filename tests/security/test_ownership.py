@@ -12,6 +12,8 @@ from tests.app import PASSWORD, RunningApp
 from tests.parley import script
 from tests.security.tab import Tab
 
+pytestmark = pytest.mark.e2e
+
 SECRET = "what-nobody-else-shall-read"
 
 

@@ -16,6 +16,8 @@ from tests.parley import script
 from tests.security.conftest import PAGES
 from tests.security.tab import NAMESPACE, Refused, Tab, boot, named
 
+pytestmark = pytest.mark.e2e
+
 ROOT = "reflex___state____state"
 REPORT = f"{ROOT}.reflex___state____frontend_event_exception_state.handle_frontend_exception"
 MARK = "planted-by-a-client"

@@ -64,6 +64,8 @@ async def _valkey(url: str) -> AsyncIterator[tuple[str, str]]:
                     value = [part for _, fields in await client.xrange(key) for part in fields.values()]
                 case "zset" | "set" | "list" as kind:
                     value = [str(kind)]
+                case "none":
+                    continue  # It has run out since it was listed.
                 case other:
                     raise AssertionError(f"{key!r} is of kind {other}")
             yield f"valkey {key.decode()}", _text(value)

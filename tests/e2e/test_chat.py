@@ -150,7 +150,8 @@ def test_renaming_and_deleting(page: Page) -> None:
 def test_renaming_beside_another_page(page: Page) -> None:
     ask(page, "What is in a name?")
     finished(page)
-    page.goto(page.url.partition("/c/")[0] + "/account")
+    home = page.url.partition("/c/")[0]
+    page.goto(f"{home}/account")
     line = page.locator(".thread")
     line.hover()
     line.get_by_role("button", name="Options of").click()
@@ -163,7 +164,7 @@ def test_renaming_beside_another_page(page: Page) -> None:
     line.get_by_role("button", name="Options of").click()
     page.get_by_role("button", name="Delete").click()
     expect(dialog).to_contain_text("Roses")
-    page.get_by_role("link", name="Parley").first.click()
+    page.goto(f"{home}/")  # As a reload does: a dialog that nobody closed is not asked again elsewhere.
     expect(page.get_by_role("heading", name="What’s on your mind")).to_be_visible()
     expect(dialog).to_have_count(0)
 

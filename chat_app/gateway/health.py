@@ -55,13 +55,15 @@ async def _state(parley: Parley) -> dict[str, Any]:
     """Every part's state. Without storage nothing works (`failing`). Without an engine pages do, and answers
     say what is wrong (`degraded`, or `starting` while it loads its model for the first time): taking such a replica
     out of service would turn a clear message into an unclear one."""
+    # Looked at first: an engine that is ready while it is asked would be neither "starting" nor heard of.
+    loading = parley.supervisor is not None and parley.supervisor.state == "starting"
     database, log, leases, engine = await asyncio.gather(
         _works(parley.db.query("SELECT 1")),
         _works(parley.log.read("readyz")),
         _works(parley.leases.held(["readyz"])),
         _works(parley.client.models()),
     )
-    if engine != "ok" and parley.supervisor is not None and parley.supervisor.state == "starting":
+    if engine != "ok" and loading:
         engine = "starting"
     stored = database == log == leases == "ok"
     status = "failing" if not stored else engine if engine in ("ok", "starting") else "degraded"

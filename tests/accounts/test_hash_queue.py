@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from threading import Event
+from threading import Event, Semaphore
 
 import pytest
 
@@ -105,9 +105,15 @@ async def test_whoever_goes_away_leaves_the_queue(counter: Counter) -> None:
 
 
 async def test_a_thread_that_nobody_waits_for_any_more_keeps_its_place_until_it_has_ended() -> None:
-    queue, gate = HashQueue(), Event()
-    gone = [asyncio.create_task(queue.run("gone", gate.wait)) for _ in range(AT_ONCE)]
-    await settled()
+    queue, gate, started = HashQueue(), Event(), Semaphore(0)
+
+    def work() -> None:
+        started.release()
+        gate.wait()
+
+    gone = [asyncio.create_task(queue.run("gone", work)) for _ in range(AT_ONCE)]
+    for _ in gone:  # What no thread has begun yet is taken back instead, and its place is free at once.
+        assert await asyncio.to_thread(started.acquire, timeout=10)
     for task in gone:
         task.cancel()
     await asyncio.gather(*gone, return_exceptions=True)

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from chat_app.announcement import announce
 from chat_app.data.db.base import DatabaseUnavailable
+from inference.protocol import EngineDied
 from inference.supervisor import Supervisor
 from tests.gateway.served import Served, served_by
 from tests.parley import StartParley
@@ -66,6 +67,22 @@ async def test_an_engine_that_loads_its_model_is_starting(loading: tuple[Served,
     served.parley.supervisor.state, served.parley.supervisor._url = "restarting", ""
     _, state = await get(served, "/readyz")
     assert (state["status"], state["engine"]) == ("degraded", "EngineDied")
+
+
+async def test_an_engine_that_gets_ready_while_it_is_asked_was_starting(
+    loading: tuple[Served, Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, _ = loading
+    supervisor = served.parley.supervisor
+    assert supervisor is not None
+
+    async def models() -> object:
+        supervisor.state = "ready"
+        raise EngineDied("the engine is not running yet")
+
+    monkeypatch.setattr(served.parley.client, "models", models)
+    _, state = await get(served, "/readyz")
+    assert (state["status"], state["engine"]) == ("starting", "starting")
 
 
 def announcing(served: Served, **options: Any) -> Coroutine[Any, Any, None]:

@@ -6,8 +6,7 @@ Some tests wait for real time on a machine that does other things as well, so a 
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-AGAIN_S = 60.0
-"""Seconds that one test may take when it is run alone; none of them needs a third of it."""
+from tests.mutants.worker import ALONE_S
 
 Outcome = Literal["killed", "hung", "survived", "broken", "unsure"]
 
@@ -38,7 +37,7 @@ def judge(run: Run, tests: list[str], limit: float) -> Judged:
     """Run the tests with the bug, and what failed again without it. `limit`: seconds for all of them."""
 
     def passes_without(test: str) -> bool:
-        return bool(run([test], min(limit, AGAIN_S), bug=False)["outcome"] == "passed")
+        return bool(run([test], min(limit, ALONE_S), bug=False)["outcome"] == "passed")
 
     for _ in range(2):
         ran = run(tests, limit, bug=True)
@@ -47,7 +46,7 @@ def judge(run: Run, tests: list[str], limit: float) -> Judged:
             case "passed":
                 return Judged("survived")
             case "hung":
-                again = run([by], min(limit, AGAIN_S), bug=True)["outcome"] if by else "passed"
+                again = run([by], min(limit, ALONE_S), bug=True)["outcome"] if by else "passed"
                 if again not in ("hung", "failed") or not passes_without(by):
                     return Judged("unsure", by)
                 return Judged("hung" if again == "hung" else "killed", by)

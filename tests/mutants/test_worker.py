@@ -42,9 +42,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         text=True,
     )
 
-    def asked(*tests: str, limit: float = 60.0, trace: Sequence[str] = ()) -> dict[str, Any]:
+    def asked(*tests: str, limit: float = 60.0, trace: Sequence[str] = (), **more: float) -> dict[str, Any]:
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(json.dumps({"tests": tests, "limit": limit, "bug": not trace, "trace": trace}) + "\n")
+        what = {"tests": tests, "limit": limit, "bug": not trace, "trace": trace, **more}
+        process.stdin.write(json.dumps(what) + "\n")
         process.stdin.flush()
         ran = dict(json.loads(process.stdout.readline()))
         noted = scratch / "reach.json"
@@ -74,6 +75,12 @@ def test_outcomes(run: Run, file: str, outcome: str, by: str) -> None:
 def test_a_hang_is_named_after_the_test_that_ran(run: Run) -> None:
     ran = run("test_good.py", "test_slow.py", limit=5.0)
     assert (ran["outcome"], ran["by"]) == ("hung", "test_slow.py::test_two")
+
+
+def test_one_test_may_not_use_up_the_time_of_all(run: Run) -> None:
+    ran = run("test_good.py", "test_slow.py", limit=50.0, alone=2.0)
+    assert (ran["outcome"], ran["by"]) == ("hung", "test_slow.py::test_two")
+    assert ran["seconds"] < 50
 
 
 def test_a_single_test(run: Run) -> None:

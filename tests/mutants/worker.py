@@ -2,9 +2,10 @@
 
 Starting pytest and what Parley is built on costs seconds; a fork of a process that has them loaded costs none. Nothing
 of Parley itself is loaded before the fork, so each run reads the files as they are. It speaks JSON lines: `{"tests",
-"limit", "bug", "trace"}` in, `{"outcome", "by", "seconds", "tests"}` out, the last one seconds by test. Outcomes are
-`passed`, `failed` (`by` the first test, or the file that cannot be imported), `hung` (`by` the test that ran) and
-`broken`: no test ran, or the process crashed. `trace` are paths whose lines are noted in `reach.json` (`reach.py`).
+"limit", "bug", "trace", "alone"}` in, `{"outcome", "by", "seconds", "tests"}` out, the last one seconds by test.
+Outcomes are `passed`, `failed` (`by` the first test, or the file that cannot be imported), `hung` (`by` the test that
+ran) and `broken`: no test ran, or the process crashed. `trace` are paths whose lines are noted in `reach.json`
+(`reach.py`).
 """
 
 import ctypes
@@ -69,6 +70,10 @@ class Observer:
         self._report.with_suffix(".part").replace(self._report)
 
 
+ALONE_S = 60.0
+"""Seconds that one test may take; without a bug none of them needs a third of it."""
+
+
 def preload(tests: list[str], scratch: Path) -> None:
     """Load every module that these tests need and that is not part of the tree."""
     names = scratch / "modules.json"
@@ -83,8 +88,11 @@ def preload(tests: list[str], scratch: Path) -> None:
             importlib.import_module(name)
 
 
-def run(tests: list[str], limit: float, scratch: Path, *, bug: bool, trace: list[str]) -> dict[str, Any]:
-    """Run the tests in a fork and clean up after it. `limit` in seconds; nothing that a `bug` compiles to is kept."""
+def run(
+    tests: list[str], limit: float, scratch: Path, *, bug: bool, trace: list[str], alone: float = ALONE_S
+) -> dict[str, Any]:
+    """Run the tests in a fork and clean up after it. `limit` in seconds for all of them, `alone` for each while there
+    is a `bug`; nothing that it compiles to is kept."""
     report, temporary = scratch / "report.json", scratch / "tmp"
     report.unlink(missing_ok=True)
     (scratch / "reach.json").unlink(missing_ok=True)
@@ -113,12 +121,14 @@ def run(tests: list[str], limit: float, scratch: Path, *, bug: bool, trace: list
     reported = False
     while time.monotonic() - began < limit and not _ended(child):
         time.sleep(0.02)
+        if bug and _stuck(report, alone):
+            break
         if not reported and report.exists():  # A thread may be left that never ends.
             reported, limit = True, time.monotonic() - began + _GOODBYE_S
     seconds = time.monotonic() - began
+    hung = seconds >= limit or (bug and _stuck(report, alone))
     _kill_everything()
     if not report.exists():
-        hung = seconds >= limit
         by = _running(report).read_text() if hung and _running(report).exists() else ""
         return {"outcome": "hung" if hung else "broken", "by": by, "seconds": seconds, "tests": {}}
     session = json.loads(report.read_text())
@@ -137,13 +147,22 @@ def main() -> None:
             preload(asked["tests"], scratch)
             reply: dict[str, Any] = {}
         else:
-            reply = run(asked["tests"], asked["limit"], scratch, bug=asked["bug"], trace=asked.get("trace", []))
+            alone = asked.get("alone", ALONE_S)
+            reply = run(
+                asked["tests"], asked["limit"], scratch, bug=asked["bug"], trace=asked.get("trace", []), alone=alone
+            )
         print(json.dumps(reply), file=out, flush=True)
 
 
 def _running(report: Path) -> Path:
     """The file that names the test that runs."""
     return report.with_name("running")
+
+
+def _stuck(report: Path, alone: float) -> bool:
+    """Whether the test that runs has taken more than `alone` seconds."""
+    running = _running(report)
+    return not report.exists() and running.exists() and time.time() - running.stat().st_mtime > alone
 
 
 def _ours(module: object) -> bool:

@@ -38,6 +38,11 @@ def token_from(cookie_header: str) -> str | None:
     return _found(NAME, cookie_header)
 
 
+def cookie_of(token: str) -> str:
+    """The `Cookie` header of a browser that has this session's token, under the name that the token is found by."""
+    return f"{_name(NAME, token)}={token}"
+
+
 def device_from(cookie_header: str) -> str | None:
     """The token of the device in a `Cookie` header, or None."""
     return _found(DEVICE, cookie_header)
@@ -55,8 +60,12 @@ def _found(base: str, cookie_header: str) -> str | None:
 
 
 def _set(base: str, token: str, days: int) -> str:
-    name = HOST + base if is_host_token(token) else base
+    name = _name(base, token)
     return f"{name}={token}; Max-Age={days * _DAY_S}; {_attributes(name)}"
+
+
+def _name(base: str, token: str) -> str:
+    return HOST + base if is_host_token(token) else base
 
 
 def _attributes(name: str) -> str:

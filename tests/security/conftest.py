@@ -17,8 +17,11 @@ PAGES = 40
 
 @pytest.fixture(scope="module", params=["embedded", "fleet"])
 def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    """A Parley of this module's own on SQLite, then one on PostgreSQL and Valkey. Ada is its administrator."""
-    env, database = {"PARLEY_PAGES_PER_ADDRESS": str(PAGES)}, ""
+    """A Parley of this module's own on SQLite, then one on PostgreSQL and Valkey. Ada is its administrator.
+
+    A module may add settings: its `ENV`.
+    """
+    env, database = {"PARLEY_PAGES_PER_ADDRESS": str(PAGES), **getattr(request.module, "ENV", {})}, ""
     if request.param == "fleet":
         database = new_database(shared_postgres(), shared_template())
         with redis.Redis.from_url(shared_valkey()) as client:

@@ -98,10 +98,11 @@ function useSaid(name) {
 
 // The key that was just made. The server tells it this once, and keeps it nowhere: not in the page's state either.
 export function NewKey() {
-  const key = useSaid("parley:key");
-  if (!key) return null;
+  const said = useSaid("parley:key");
+  if (!said) return null;
+  const { key, name } = said;
   return h("div", { className: "new-key", role: "status" },
-    h("p", {}, "This is your new key. Copy it now: it is not shown again."),
+    h("p", {}, "This is your key ", h("strong", {}, name), ". Copy it now: it is not shown again."),
     h("div", { className: "secret" },
       h("code", { "data-new-key": "" }, key), h(CopyButton, { text: key, label: "Copy the key" })));
 }

@@ -19,6 +19,7 @@ LONGEST_OVERLAP_MS = 30 * DAY_MS
 """How long a secret may serve beside the one that replaces it."""
 
 _RIGHTS = ", ".join(f"k.{column}" for column in RIGHTS)
+_UNENDED = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {now})"
 _IN_FORCE = "k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > {now}) AND u.disabled_at IS NULL"
 _GRANT = (
     f"SELECT k.id AS key_id, k.last_used_at, {_RIGHTS}, {COLUMNS} FROM api_key k JOIN users u ON u.id = k.user_id"
@@ -30,6 +31,10 @@ _WORDS = {
     "not_found": "There is no such account.",
     "too_many_keys": f"An account can have {MOST_KEYS} keys. Revoke one first.",
     "bad_key": "Only staff and administrators can make a key with the scope “admin”.",
+}
+_NOT_MINE = {
+    "not_found": "There is no such key, or it was revoked already.",
+    "former_serves": "The former secret of this key still serves; a new one now would end it at once.",
 }
 
 
@@ -47,6 +52,10 @@ class Key:
     last_used_at: int | None
     former_until: int | None
     rights: Rights
+
+    @property
+    def expired(self) -> bool:
+        return self.rights.expires_at is not None and self.rights.expires_at <= now_ms()
 
 
 class Keys:
@@ -103,7 +112,7 @@ class Keys:
                     f" SELECT $1, u.id, $3, $4, $5, CAST($6 AS BIGINT), $7, $8,"
                     " CAST($9 AS BIGINT), CAST($10 AS BIGINT), CAST($11 AS BIGINT) FROM users u"
                     f" WHERE u.id = $2{may}"
-                    " AND (SELECT COUNT(*) FROM api_key k WHERE k.user_id = $2 AND k.revoked_at IS NULL)"
+                    f" AND (SELECT COUNT(*) FROM api_key k WHERE k.user_id = $2 AND {_UNENDED.format(now='$6')})"
                     f" < {MOST_KEYS}",
                     (new_id(), user_id, name, key[:SHOWN], digest(key), now_ms(), *rights.values),
                     must="too_many_keys",
@@ -113,21 +122,34 @@ class Keys:
             raise AccountError(unmet.name, _WORDS[unmet.name]) from unmet
         return key
 
-    async def rotate_key(self, user_id: str, key_id: str, overlap_ms: int) -> str:
-        """A new secret for the same key; the one that it has serves for `overlap_ms` beside it, an older one no more.
-        Raises `AccountError`."""
+    async def rotate_key(self, user_id: str, key_id: str, overlap_ms: int, *, end_former: bool = False) -> str:
+        """A new secret for the same key; the one that it has serves for `overlap_ms` beside it. A key has one former
+        secret: while it serves it is not replaced, unless `end_former` says that it ends at once.
+        Raises `AccountError` (bad_key, not_found, former_serves)."""
         if not 0 <= overlap_ms <= LONGEST_OVERLAP_MS:
             raise AccountError("bad_key", "A former secret can serve for up to 30 days.")
         key, now = new_key(), now_ms()
+        whole = f"id = $1 AND user_id = $2 AND {_UNENDED.format(now='$3')}"
+        serves = "" if end_former else " AND COALESCE(former_until, 0) <= $3"
         await self._mine(
+            Statement(f"SELECT id FROM api_key WHERE {whole}", (key_id, user_id, now), must="not_found"),
             Statement(
-                "UPDATE api_key SET former_digest = digest, former_until = $5, digest = $3, prefix = $4"
-                " WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND COALESCE(expires_at, $6) >= $6",
-                (key_id, user_id, digest(key), key[:SHOWN], now + overlap_ms, now),
-                must="not_found",
-            )
+                "UPDATE api_key SET former_digest = digest, former_until = $6, digest = $4, prefix = $5"
+                f" WHERE {whole}{serves}",
+                (key_id, user_id, now, digest(key), key[:SHOWN], now + overlap_ms),
+                must="former_serves",
+            ),
         )
         return key
+
+    async def forget_keys(self, ended_before_ms: int) -> int:
+        """Remove the keys that were revoked or expired before this moment; how many there were."""
+        some = "SELECT id FROM api_key WHERE revoked_at < $1 OR expires_at < $1 LIMIT 1000"
+        remove = Statement(f"DELETE FROM api_key WHERE id IN ({some}) RETURNING id", (ended_before_ms,))
+        removed = 0
+        while gone := (await self._db.batch(remove))[0]:
+            removed += len(gone)
+        return removed
 
     async def keys(self, user_id: str) -> list[Key]:
         """The person's keys that were not revoked, newest first."""
@@ -144,11 +166,11 @@ class Keys:
         revoke = "UPDATE api_key SET revoked_at = $3 WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL"
         await self._mine(Statement(revoke, (key_id, user_id, now_ms()), must="not_found"))
 
-    async def _mine(self, statement: Statement) -> None:
+    async def _mine(self, *statements: Statement) -> None:
         try:
-            await self._db.batch(statement)
+            await self._db.batch(*statements)
         except Unmet as unmet:
-            raise AccountError("not_found", "There is no such key, or it was revoked already.") from unmet
+            raise AccountError(unmet.name, _NOT_MINE[unmet.name]) from unmet
 
     async def _note_use(self, key_id: str, at: int) -> None:
         update = "UPDATE api_key SET last_used_at = $2 WHERE id = $1 AND COALESCE(last_used_at, 0) < $2"

@@ -5,9 +5,6 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from chat_app.accounts.grant import DAY_MS, SCOPES, USUAL, Rights
 from chat_app.accounts.identity import AccountError
@@ -31,6 +28,25 @@ def _moment(text: str) -> int:
         return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
     except ValueError:
         raise typer.BadParameter("write 30d, 12h or a date such as 2027-01-31") from None
+
+
+def _day(at_ms: int | None) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d}" if at_ms else "never"
+
+
+def _about(key: Key) -> str:
+    """What a key may, until when, and when it was last used (days are UTC's)."""
+    rights = key.rights
+    said = [" ".join(rights.scopes)]
+    if rights.models:
+        said.append(f"only {', '.join(rights.models)}")
+    if rights.monthly_tokens is not None:
+        said.append(f"{rights.monthly_tokens:,} tokens a month")
+    if rights.requests_per_minute is not None:
+        said.append(f"{rights.requests_per_minute:,} calls a minute")
+    said.append(f"{'expired' if key.expired else 'expires'} {_day(rights.expires_at)}")
+    said.append(f"last used {_day(key.last_used_at)}")
+    return " · ".join(said)
 
 
 @commands.command()
@@ -60,12 +76,8 @@ def list_(email: Email) -> None:
     async def work(here: Installation) -> list[Key]:
         return await here.accounts.keys((await here.account(email)).user_id)
 
-    table = Table("id", "begins with", "name", "scopes", "expires")
-    for key in run(work):
-        ends = key.rights.expires_at
-        until = f"{datetime.fromtimestamp(ends / 1000, UTC):%Y-%m-%d}" if ends else "never"
-        table.add_row(key.id, key.prefix, escape(key.name), " ".join(key.rights.scopes), until)
-    Console().print(table)
+    for key in run(work):  # Not a table: one that is too wide is cut, and an id has to be whole.
+        typer.echo(f"{key.id}  {key.prefix}…  {key.name}\n    {_about(key)}")
 
 
 @commands.command()
@@ -73,12 +85,13 @@ def rotate(
     email: Email,
     key: Which,
     overlap: Annotated[int, typer.Option(min=0, max=720, help="Hours that the former secret still serves.")] = 24,
+    end_former: Annotated[bool, typer.Option(help="End at once an older secret that still serves.")] = False,
 ) -> None:
     """Print a new secret for a key; all else about the key stays."""
 
     async def work(here: Installation) -> str:
         owner, meant = await _meant(here, email, key)
-        return await here.accounts.rotate_key(owner, meant.id, overlap * HOUR_MS)
+        return await here.accounts.rotate_key(owner, meant.id, overlap * HOUR_MS, end_former=end_former)
 
     typer.echo(run(work))
 

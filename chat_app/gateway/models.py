@@ -13,6 +13,9 @@ from chat_app.gateway.errors import ApiError
 from chat_app.turn.abilities import within
 from inference.protocol import ModelCard
 
+NOT_SERVED = ("logprobs", "embeddings")
+"""What engines can and no route of this API does."""
+
 
 def routes(get_parley: GetParley) -> Sequence[BaseRoute]:
     """The routes, over the running instance."""
@@ -46,7 +49,7 @@ def _card(card: ModelCard) -> dict[str, Any]:
         "owned_by": card.engine or "parley",
         "context_window": card.context or None,
         "ready": card.ready,
-        "abilities": card.abilities,
+        "abilities": [ability for ability in card.abilities if ability not in NOT_SERVED],
     }
 
 

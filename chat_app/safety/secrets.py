@@ -45,6 +45,7 @@ SECRETS = (
     Secret("github_token", "GitHub", r"\bgh[pousr]_", _exactly(_WORD, 36)),
     Secret("github_fine_token", "GitHub", r"\bgithub_pat_", _exactly("[A-Za-z0-9_]", 60)),
     Secret("gitlab_token", "GitLab", r"\bglpat-", _exactly(_DASHED, 20)),
+    Secret("parley_key", "Parley", r"\bsk-parley-", _exactly(_DASHED, 43)),
     Secret("anthropic_key", "Anthropic", r"\bsk-ant-", _exactly(_DASHED, 32)),
     Secret("openai_project_key", "OpenAI", r"\bsk-(?:proj|svcacct|admin|None)-", _exactly(_DASHED, 32)),
     Secret("openai_key", "OpenAI", r"\bsk-", sequence(_exactly(_WORD, 20), word("T3BlbkFJ"), _exactly(_WORD, 20))),

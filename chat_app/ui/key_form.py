@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from chat_app.accounts.grant import DAY_MS, SCOPES, USUAL, Rights
+from chat_app.accounts.identity import AccountError
 from chat_app.data.ids import now_ms
 
 USES = {"usual": USUAL, "chat": ("chat", "models"), "admin": SCOPES}
 """By the form's word, the scopes of a key."""
+TOKENS = "Tokens a month"
+"""What the field is called, on the page and where it is refused."""
 DAYS = (30, 90, 365)
 HOUR_MS = 3_600_000
 OVERLAP_HOURS = 24
@@ -15,9 +18,15 @@ OVERLAP_HOURS = 24
 
 
 def rights_of(form: Mapping[str, Any]) -> Rights:
-    """What a posted form asks for; what makes no sense is as if it were left out."""
-    days, tokens = (str(form.get(field, "")).strip() for field in ("days", "monthly_tokens"))
-    expires = now_ms() + int(days) * DAY_MS if days in map(str, DAYS) else None
-    number = tokens.replace(",", "")
-    limit = int(number) if number.isascii() and number.isdigit() and len(number) <= 15 else None
-    return Rights(USES.get(str(form.get("use", "")), USUAL), monthly_tokens=limit, expires_at=expires)
+    """What a posted form asks for; what is left out sets no bound. Raises `AccountError` (bad_key): a bound that was
+    meant is never left out."""
+    use, days, tokens = (str(form.get(field, "")).strip() for field in ("use", "days", "monthly_tokens"))
+    if use not in ("", *USES):
+        raise AccountError("bad_key", "“It may” has no such choice.")
+    if days not in ("", *map(str, DAYS)):
+        raise AccountError("bad_key", "“It ends” has no such choice.")
+    number = tokens.replace(",", "").replace(" ", "")
+    if number and (not number.isdecimal() or len(number) > 15):
+        raise AccountError("bad_key", f"{TOKENS} must be a whole number.")
+    expires = now_ms() + int(days) * DAY_MS if days else None
+    return Rights(USES.get(use, USUAL), monthly_tokens=int(number) if number else None, expires_at=expires)

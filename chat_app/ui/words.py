@@ -64,7 +64,7 @@ def rights(key: Key, tz: tzinfo) -> str:
 def keys_left(number: int) -> str:
     """Which API keys a change of the password has left."""
     if not number:
-        return "You have no API key."
+        return "You have no API key that works."
     return f"Your {'API key still works' if number == 1 else f'{number} API keys still work'}."
 
 

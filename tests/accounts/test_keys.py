@@ -7,7 +7,7 @@ import pytest
 from chat_app.accounts.identity import AccountError
 from chat_app.accounts.keys import MOST_KEYS
 from chat_app.accounts.people import Accounts
-from chat_app.data.db.base import Database, Value
+from chat_app.data.db.base import Database, Statement, Value
 from chat_app.data.ids import new_id
 
 PASSWORD = "correct horse battery"
@@ -76,12 +76,36 @@ async def test_a_call_costs_one_query(accounts: Accounts, db: Database, monkeypa
     assert len(asked) == 1
 
 
-async def test_keys_are_not_without_number(accounts: Accounts) -> None:
+async def test_keys_are_not_without_number(accounts: Accounts, db: Database) -> None:
     ada = await accounts.create("ada@example.org", PASSWORD)
     await asyncio.gather(*(accounts.make_key(ada.user_id, str(n)) for n in range(MOST_KEYS)))
     with pytest.raises(AccountError, match="Revoke one") as error:
         await accounts.make_key(ada.user_id, "one more")
     assert error.value.code == "too_many_keys"
+    one, other, *_ = await accounts.keys(ada.user_id)
+    await accounts.revoke_key(ada.user_id, one.id)
+    await db.batch(Statement("UPDATE api_key SET expires_at = 1 WHERE id = $1", (other.id,)))
+    for _ in range(2):  # What is not in force does not count.
+        await accounts.make_key(ada.user_id, "instead")
+    with pytest.raises(AccountError, match="Revoke one"):
+        await accounts.make_key(ada.user_id, "one more")
     with pytest.raises(AccountError) as error:
         await accounts.make_key(new_id(), "nobody's")
     assert error.value.code == "not_found"
+
+
+async def test_keys_that_ended_long_ago_are_forgotten(accounts: Accounts, db: Database) -> None:
+    ada = await accounts.create("ada@example.org", PASSWORD)
+    for name in ("in force", "revoked", "expired", "revoked now", "expires later"):
+        await accounts.make_key(ada.user_id, name)
+    for change in (
+        "revoked_at = 9 WHERE name = 'revoked'",
+        "expires_at = 9 WHERE name = 'expired'",
+        "revoked_at = 10 WHERE name = 'revoked now'",
+        "expires_at = 10 WHERE name = 'expires later'",
+    ):
+        await db.batch(Statement(f"UPDATE api_key SET {change}"))
+    assert await accounts.forget_keys(10) == 2
+    left = await db.query("SELECT name FROM api_key ORDER BY name")
+    assert [row["name"] for row in left] == ["expires later", "in force", "revoked now"]
+    assert await accounts.forget_keys(10) == 0

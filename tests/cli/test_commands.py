@@ -46,8 +46,14 @@ def test_a_key_with_bounds_and_a_new_secret_for_it(run: Run) -> None:
     bounds = ("--scope", "chat", "--scope", "admin", "--model", "a", "--monthly-tokens", "5", "--per-minute", "6")
     key = run("keys", "create", *ADA, *bounds, "--expires", "2199-01-31").stdout.strip()
     listed = run("keys", "list", *ADA).stdout
-    assert "chat admin" in listed and "2199-01-31" in listed
-    rotated = run("keys", "rotate", *ADA, key, "--overlap", "0").stdout.strip()
+    assert "chat admin · only a · 5 tokens a month · 6 calls a minute · expires 2199-01-31 · last used never" in listed
+    [line] = [line for line in run("keys", "list", *ADA, COLUMNS="40").stdout.splitlines() if "sk-parley-" in line]
+    id, beginning, _ = line.split(maxsplit=2)
+    assert len(id) == 32 and beginning == f"{key[:14]}…"
+    former = run("keys", "rotate", *ADA, id).stdout.strip()
+    refused = run("keys", "rotate", *ADA, former)
+    assert (refused.exit_code, refused.stdout) == (1, "") and "still serves" in refused.stderr
+    rotated = run("keys", "rotate", *ADA, former, "--overlap", "0", "--end-former").stdout.strip()
     assert rotated.startswith("sk-parley-") and rotated != key
     assert rotated[:14] in run("keys", "list", *ADA).stdout
     for wrong in (("--expires", "soon"), ("--expires", "2020-01-01"), ("--scope", "all"), ("--per-minute", "0")):

@@ -100,6 +100,7 @@ def test_a_key_is_shown_once_and_ends_when_revoked(tabs: Tabs, person: Callable[
     expect(page.locator("[data-new-key]")).to_have_count(0)
     assert key not in page.content()
     page.get_by_role("button", name="New secret").click()
+    page.get_by_role("button", name="Make a new secret").click()
     second = page.locator("[data-new-key]").inner_text()
     expect(page.locator(".lines li")).to_contain_text("its former secret serves until")
     assert [app.request("GET", models, Authorization=f"Bearer {each}")[0] for each in (key, second)] == [200, 200]

@@ -21,6 +21,7 @@ KEYS: dict[str, str] = {
     "github_token": "ghp_" + body(36),
     "github_fine_token": "github_pat_" + body(82),
     "gitlab_token": "glpat-" + body(20),
+    "parley_key": "sk-parley-" + body(43),
     "anthropic_key": "sk-ant-" + "api03-" + body(90),
     "openai_project_key": "sk-proj-" + body(120),
     "openai_key": "sk-" + body(20) + "T3BlbkFJ" + body(20, seed=8),

@@ -3,22 +3,26 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
+from chat_app.accounts import key_watch
 from chat_app.accounts.grant import DAY_MS, SCOPES, USUAL, Rights
 from chat_app.accounts.identity import AccountError
 from chat_app.accounts.key_watch import KeyWatch
 from chat_app.accounts.keys import LONGEST_OVERLAP_MS
 from chat_app.accounts.people import Accounts
+from chat_app.billing.ledger import period_of
 from chat_app.data.db import open_database
-from chat_app.data.db.base import Statement
+from chat_app.data.db.base import DatabaseUnavailable, Statement
 from chat_app.data.ids import now_ms
 from chat_app.data.tables.sessions import ACTIVE
 from chat_app.gateway.completions_route import PATH
+from chat_app.sessions.removal import Removal
 from tests.gateway.served import Served
 from tests.parley import PASSWORD, person, script
 
@@ -150,6 +154,30 @@ async def test_a_key_has_tokens_of_its_own(served_anywhere: Served) -> None:
     assert await call(served_anywhere, key) == (200, None)
 
 
+async def test_a_key_is_used_up_at_its_limit_and_not_behind_it(served_anywhere: Served) -> None:
+    parley = served_anywhere.parley
+    key = await made(served_anywhere)
+    assert await call(served_anywhere, key) == (200, None)
+    grant = await parley.accounts.grant(key)
+    assert grant is not None
+    used = await parley.generations.tokens_of_key(grant.key_id, period_of(now_ms()))
+    await changed(served_anywhere, "monthly_tokens", used)
+    assert await call(served_anywhere, key) == (429, "insufficient_quota")
+    await changed(served_anywhere, "monthly_tokens", used + 1)
+    assert await call(served_anywhere, key) == (200, None)
+
+
+async def test_the_purge_gives_no_key_its_month_back(served_anywhere: Served) -> None:
+    parley = served_anywhere.parley
+    key = await made(served_anywhere, monthly_tokens=1)
+    assert await call(served_anywhere, key) == (200, None)
+    await parley.db.batch(Statement("UPDATE generation SET finished_at = 1"))
+    assert await Removal(parley.db).calls_before(now_ms()) == []
+    assert await call(served_anywhere, key) == (429, "insufficient_quota")
+    await parley.db.batch(Statement("UPDATE generation SET period = '2020-01'"))
+    assert len(await Removal(parley.db).calls_before(now_ms())) == 1
+
+
 async def test_a_running_answer_counts_for_its_key(served_anywhere: Served) -> None:
     key = await made(served_anywhere, monthly_tokens=1)
     headers = {"Authorization": f"Bearer {key}"}
@@ -171,11 +199,19 @@ async def test_two_secrets_serve_while_they_overlap(served_anywhere: Served) -> 
     await changed(served_anywhere, "former_until", now_ms() - 1)
     assert await call(served_anywhere, first) == (401, "invalid_api_key")
     third = await accounts.rotate_key(who.user_id, line.id, DAY_MS)
-    fourth = await accounts.rotate_key(who.user_id, line.id, 0)
+    with pytest.raises(AccountError, match="still serves") as error:
+        await accounts.rotate_key(who.user_id, line.id, 0)
+    assert error.value.code == "former_serves"
+    assert [(await call(served_anywhere, key))[0] for key in (second, third)] == [200, 200]
+    fourth = await accounts.rotate_key(who.user_id, line.id, 0, end_former=True)
     said = [(await call(served_anywhere, key))[0] for key in (first, second, third, fourth)]
     assert said == [401, 401, 401, 200]
+    fifth = await accounts.rotate_key(who.user_id, line.id, 0)  # The former one serves no more.
     await accounts.revoke_key(who.user_id, line.id)
-    assert await call(served_anywhere, fourth) == (401, "invalid_api_key")
+    assert await call(served_anywhere, fifth) == (401, "invalid_api_key")
+    with pytest.raises(AccountError) as error:
+        await accounts.rotate_key(who.user_id, line.id, 0)
+    assert error.value.code == "not_found"
 
 
 async def test_a_secret_is_its_owners_to_change(served: Served) -> None:
@@ -272,6 +308,61 @@ async def test_keys_that_nothing_runs_with_are_not_asked_for() -> None:
     await watch._look()
     assert asked == [("lives", "ends"), ("lives",)]
     assert sorted(ended) == ["ends", "ends too"]
+
+
+async def test_the_watch_survives_a_failing_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_watch, "LOOK_S", 0.0)
+    troubles: list[Exception] = [RuntimeError("a bug"), DatabaseUnavailable("away")]
+
+    async def in_force(_: Any) -> set[str]:
+        if troubles:
+            raise troubles.pop()
+        return set()
+
+    watch, ended = KeyWatch(in_force), asyncio.Event()
+    await watch.start()
+    with watch.watching("ends", ended.set):
+        await asyncio.wait_for(ended.wait(), 10)
+    await watch.close()
+    assert troubles == []
+
+
+async def test_every_key_is_looked_at_however_many_there_are() -> None:
+    asked: list[str] = []
+    ended: list[str] = []
+
+    async def in_force(ids: Any) -> set[str]:
+        asked.extend(ids)
+        return set(ids) - {"last"}
+
+    watch = KeyWatch(in_force)
+    with ExitStack() as stack:
+        for id in (*map(str, range(key_watch.AT_ONCE)), "last"):
+            stack.enter_context(watch.watching(id, partial(ended.append, id)))
+        await watch._look()
+    assert len(asked) == key_watch.AT_ONCE + 1
+    assert ended == ["last"]
+
+
+async def test_a_key_that_is_watched_again_after_its_end_stays_watched() -> None:
+    async def in_force(_: Any) -> set[str]:
+        return set()
+
+    watch = KeyWatch(in_force)
+    ended: list[str] = []
+    first = watch.watching("key", lambda: ended.append("first"))
+    with ExitStack() as stack:
+        stack.enter_context(first)
+        await watch._look()
+        second = watch.watching("key", lambda: ended.append("second"))
+        with second:
+            stack.close()  # Only now does the first notice its end.
+            await watch._look()
+    assert ended == ["first", "second"]
+
+
+def test_two_looks_fit_into_the_second_that_is_promised() -> None:
+    assert 2 * key_watch.LOOK_S <= 1.0
 
 
 @pytest.mark.parametrize("end_keys", [False, True])

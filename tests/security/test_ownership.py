@@ -1,6 +1,7 @@
 """Whose a tab's state is: nobody who only knows the tab's name sees any of it, and no secret stays in it."""
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -120,7 +121,7 @@ async def test_a_new_key_is_told_once_and_kept_nowhere(app: RunningApp, person: 
         await tab.opened()
         await tab.send(Account.make_key, form={"name": "script"})
         told = await tab.until("parley:key")
-    key = told.partition("detail: ")[2][2:][:53]
+    [key] = re.findall(r"sk-parley-[\w-]{43}", told)
     assert app.request("GET", "/v1/models", Authorization=f"Bearer {key}")[0] == 200
     assert told.count(key) == 1
     async with Tab(app, cookie, path="/account", token=tab.token) as again:

@@ -133,3 +133,13 @@ async def test_to_answer_a_refused_question_anew_sends_no_key(parley: Parley, mo
     await answer(parley, again.generation_id)
     [request] = asked
     assert request.messages[-1] == Message("user", KEPT)
+
+
+async def test_a_key_of_this_installation(parley: Parley) -> None:
+    ada = await person(parley)
+    key = await parley.accounts.make_key(ada.user_id)
+    started = await parley.turns.say(ada, f"Why does {key} not work?")
+    assert await answer(parley, started.generation_id) == ("", "refused")
+    [review] = await parley.reviews.waiting()
+    assert (review.content, review.rule) == ("Why does sk-p…[masked: Parley] not work?", "parley_key")
+    assert await traces(parley, key[len("sk-parley-") + 4 :]) == []

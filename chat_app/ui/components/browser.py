@@ -35,7 +35,8 @@ class CopyButton(_Browser):
 
 
 class NewKey(_Browser):
-    """Shows the key that the event `parley:key` of the window brings, until the page is left."""
+    """Shows the key that the event `parley:key` of the window brings (`{key, name}`), until the next one (null: none)
+    or until the page is left."""
 
     tag = "NewKey"
 

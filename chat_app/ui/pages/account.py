@@ -10,8 +10,8 @@ from reflex_base.style import color_mode, set_color_mode
 from chat_app.ui.components.browser import NewKey
 from chat_app.ui.components.form import field
 from chat_app.ui.components.shell import page, sign_out
-from chat_app.ui.key_form import DAYS
-from chat_app.ui.state.account import Account, KeyLine
+from chat_app.ui.key_form import DAYS, TOKENS
+from chat_app.ui.state.account import FORM, Account, KeyLine
 from chat_app.ui.state.visitor import Visitor
 
 
@@ -73,7 +73,7 @@ def _kept() -> rx.Component:
             " What a program was told with one of your keys is kept for about an hour after the answer, the record of"
             " the call (model, tokens, times) for ",
             Account.keep_calls_days,
-            " days. What answers cost stays.",
+            " days, and until its month is over. What answers cost stays.",
         ),
         rx.el.p(
             "If a check refuses what you or the model wrote, staff can read a part of it, with keys masked, for as"
@@ -92,7 +92,7 @@ def _keys() -> rx.Component:
                 rx.Var("typeof location === 'undefined' ? '/v1' : location.origin + '/v1'"),
                 suppress_hydration_warning=True,
             ),
-            "; any OpenAI client works.",
+            "; any client of OpenAI's chat completions works.",
         ),
         NewKey.create(),
         rx.cond(Account.trouble != "", rx.el.p(Account.trouble, class_name="trouble", role="alert")),
@@ -115,10 +115,10 @@ def _keys() -> rx.Component:
                 rx.el.option("never", value=""),
                 *(rx.el.option(f"in {days} days", value=str(days)) for days in DAYS),
             ),
-            field("Tokens a month", "monthly_tokens", placeholder="as my plan", input_mode="numeric", max_length=15),
+            field(TOKENS, "monthly_tokens", placeholder="as my plan", input_mode="numeric", max_length=30),
             rx.el.button("Make a key", type="submit", class_name="button"),
+            id=FORM,
             on_submit=Account.make_key,
-            reset_on_submit=True,
             class_name="row-form",
         ),
     )
@@ -136,12 +136,18 @@ def _key(key: rx.Var[KeyLine]) -> rx.Component:
             rx.el.small(f"made {key.made} · last used {key.used}"),
             rx.el.small(key.rights),
         ),
-        rx.el.button(
-            "New secret",
-            type="button",
-            class_name="button plain small",
-            on_click=Account.rotate(key.id),
-            title="The one it has serves for another day.",
+        rx.cond(
+            Account.rotating == key.id,
+            rx.el.button(
+                "Make a new secret", type="button", class_name="button small", on_click=Account.rotate(key.id)
+            ),
+            rx.el.button(
+                "New secret",
+                type="button",
+                class_name="button plain small",
+                on_click=Account.ask_rotate(key.id),
+                title="The one it has serves for another day.",
+            ),
         ),
         rx.cond(
             Account.revoking == key.id,

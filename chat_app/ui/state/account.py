@@ -3,6 +3,7 @@
 # ruff: noqa: RUF012 - Reflex copies a state's defaults for each page.
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,13 +12,17 @@ import reflex as rx
 from reflex.event import EventSpec
 
 from chat_app.accounts.cookies import token_from
+from chat_app.accounts.emails import normal_name
 from chat_app.accounts.identity import AccountError, Identity
+from chat_app.accounts.tokens import SHOWN
 from chat_app.ui import words
 from chat_app.ui.key_form import HOUR_MS, OVERLAP_HOURS, rights_of
 from chat_app.ui.state.visitor import Visitor, text_of
 from chat_app.wiring import parley
 
 MISMATCH = "The two new passwords are not the same."
+FORM = "make-key"
+"""The id of the form for a new key."""
 CHANGED = "The password is changed. Other browsers have been signed out."
 
 
@@ -48,11 +53,15 @@ class Account(Visitor):
     password_said: str = ""
     password_changed: bool = False
     revoking: str = ""
+    rotating: str = ""
+    _shown: str = ""
+    """The beginning of the key that the page was told last."""
+    _in_force: int = 0
 
     @rx.event
     async def open(self) -> EventSpec | None:
         """Show the account of who is signed in."""
-        self.trouble = self.password_said = self.revoking = ""
+        self.trouble = self.password_said = self.revoking = self.rotating = ""
         who = await self._enter()
         if who is None:
             return self._to_sign_in()
@@ -60,72 +69,91 @@ class Account(Visitor):
         return None
 
     @rx.event
-    async def make_key(self, form: dict[str, Any]) -> EventSpec | None:
+    async def make_key(self, form: dict[str, Any]) -> AsyncIterator[EventSpec]:
         """Make an API key and show it this once: the page is told, its state never holds it."""
         who = await self._present()
         if who is None:
-            return None
-        self.trouble, key = "", ""
+            return
+        self.trouble, name = "", text_of(form, "name")
         try:
-            key = await parley().accounts.make_key(who.user_id, text_of(form, "name"), rights_of(form))
+            key = await parley().accounts.make_key(who.user_id, name, rights_of(form))
         except AccountError as error:
             self.trouble = error.message
+            return
+        # Shown before anything else can fail: nobody could see it again.
+        self._shown = key[:SHOWN]
+        yield _show(key, normal_name(name, "API key"), made_with=FORM)
         await self._load(who)
-        return _show(key)
 
     @rx.event
-    async def rotate(self, key_id: str) -> EventSpec | None:
+    def ask_rotate(self, key_id: str) -> None:
+        """Ask whether this key shall really get a new secret."""
+        self.rotating, self.revoking = key_id, ""
+
+    @rx.event
+    async def rotate(self, key_id: str) -> AsyncIterator[EventSpec]:
         """Give a key a new secret, and show it this once; the former one serves for another day."""
         who = await self._present()
         if who is None:
-            return None
-        self.trouble, key = "", ""
+            return
+        self.rotating = self.trouble = ""
         try:
             key = await parley().accounts.rotate_key(who.user_id, key_id, OVERLAP_HOURS * HOUR_MS)
         except AccountError as error:
             self.trouble = error.message
+            return
+        self._shown = key[:SHOWN]
+        yield _show(key, next((line.name for line in self.keys if line.id == key_id), ""))
         await self._load(who)
-        return _show(key)
 
     @rx.event
     def ask_revoke(self, key_id: str) -> None:
         """Ask whether this key shall really end."""
-        self.revoking = key_id
+        self.revoking, self.rotating = key_id, ""
 
     @rx.event
-    async def revoke(self, key_id: str) -> None:
+    async def revoke(self, key_id: str) -> EventSpec | None:
         """End a key at once."""
         who = await self._present()
         if who is None:
-            return
+            return None
         self.revoking = self.trouble = ""
         try:
             await parley().accounts.revoke_key(who.user_id, key_id)
         except AccountError as error:
             self.trouble = error.message
         await self._load(who)
+        return self._hide_if_gone()
 
     @rx.event
-    async def change_password(self, form: dict[str, Any]) -> None:
+    async def change_password(self, form: dict[str, Any]) -> EventSpec | None:
         """Set a new password; every other browser is signed out."""
         who = await self._present()
         if who is None:
-            return
+            return None
         self.password_changed = False
         new = text_of(form, "new")
         if new != text_of(form, "again"):
             self.password_said = MISMATCH
-            return
+            return None
         keep, current = token_from(self.router.headers.cookie) or "", text_of(form, "current")
         accounts, hit, end_keys = parley().accounts, parley().limits.hit, bool(text_of(form, "end_keys"))
         try:
             await accounts.change_password(who.user_id, current, new, keep=keep, end_keys=end_keys, hit=hit)
         except AccountError as error:
             self.password_said = error.message
-            return
+            return None
         self.password_changed = True
         await self._load(who)
-        self.password_said = f"{CHANGED} {words.keys_left(len(self.keys))}"
+        self.password_said = f"{CHANGED} {words.keys_left(self._in_force)}"
+        return self._hide_if_gone()
+
+    def _hide_if_gone(self) -> EventSpec | None:
+        """Takes the key that the page shows from it, if it is none of the person's any more."""
+        if not self._shown or any(line.prefix == self._shown for line in self.keys):
+            return None
+        self._shown = ""
+        return _show("", "")
 
     async def _load(self, who: Identity) -> None:
         terms = await parley().plans.terms(who.plan_id)
@@ -137,7 +165,8 @@ class Account(Visitor):
         self.percent = 0.0 if month.limit is None else round(min(100.0, 100 * spent / max(1, month.limit)), 1)
         self.keep_calls_days = parley().settings.keep_calls_days
         self.resets = words.next_month(datetime.now(UTC).date())
-        tz = self._zone()
+        tz, keys = self._zone(), await parley().accounts.keys(who.user_id)
+        self._in_force = sum(not key.expired for key in keys)
         self.keys = [
             KeyLine(
                 key.id,
@@ -147,10 +176,15 @@ class Account(Visitor):
                 words.when(key.last_used_at, tz),
                 words.rights(key, tz),
             )
-            for key in await parley().accounts.keys(who.user_id)
+            for key in keys
         ]
 
 
-def _show(key: str) -> EventSpec:
-    """Has the page show a new key, or none; see `NewKey` in `assets/parley.jsx`."""
-    return rx.call_function(f"() => window.dispatchEvent(new CustomEvent('parley:key', {{detail: {json.dumps(key)}}}))")
+def _show(key: str, name: str, made_with: str = "") -> EventSpec:
+    """Has the page show a new key with its name, or none, and empty the form with the id `made_with`; see `NewKey` in
+    `assets/parley.jsx`."""
+    detail, form = json.dumps({"key": key, "name": name} if key else None), json.dumps(made_with)
+    return rx.call_function(
+        f"() => {{ document.getElementById({form})?.reset();"
+        f" window.dispatchEvent(new CustomEvent('parley:key', {{detail: {detail}}})); }}"
+    )

@@ -6,6 +6,7 @@ together with other rooms' ones. It does not know money, engines or prompts: `jo
 read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -312,6 +313,14 @@ class Generations:
         """The status, or None for an unknown id."""
         rows = await self._db.query("SELECT status FROM generation WHERE id = $1", generation_id)
         return str(rows[0]["status"]) if rows else None
+
+    async def sources(self, generation_ids: Sequence[str]) -> dict[str, str]:
+        """Where these generations came from (chat, api) by their ids; of those that there are."""
+        if not generation_ids:
+            return {}
+        places = ", ".join(f"${n}" for n in range(1, len(generation_ids) + 1))
+        rows = await self._db.query(f"SELECT id, source FROM generation WHERE id IN ({places})", *generation_ids)
+        return {row["id"]: row["source"] for row in rows}
 
     async def tokens_of_key(self, key_id: str, period: str) -> int:
         """Tokens that the answers of one key have used in a month, and that those which run hold."""

@@ -159,6 +159,13 @@ def _short(text: str) -> str:
     return line if len(line) <= MOST_IN_LINE else f"{line[: MOST_IN_LINE - 1]}…"
 
 
+def refused_text_of(stage: str, person: str, source: str) -> str:
+    """Who wrote what the check `stage` refused, and where it came from: chat, api, or empty if that is not known."""
+    where = {"chat": "in a chat", "api": "through a program"}.get(source, "")
+    said = f"written by {person}" if stage == "input" else f"an answer to {person}"
+    return f"{said} {where}".rstrip()
+
+
 def receipt_lines(receipt: dict[str, Any], plans: Mapping[str, str]) -> list[tuple[str, str]]:
     """What an answer turned out to be, as labelled lines; what is not known is left out. `plans`: names by id."""
     return [(label, value) for label, value in _lines(receipt, plans) if value]

@@ -79,8 +79,8 @@ def _waiting(review: rx.Var[ReviewLine]) -> rx.Component:
             rx.el.label(
                 rx.el.span("Decision", class_name="label"),
                 rx.el.select(
-                    rx.el.option("Uphold: the refusal was right", value="upheld"),
-                    rx.el.option("Overturn: it was wrong", value="overturned"),
+                    rx.el.option("Uphold it", value="upheld"),
+                    rx.el.option("Overturn it", value="overturned"),
                     name="decision",
                 ),
                 class_name="field",
@@ -114,7 +114,30 @@ def _about(review: rx.Var[ReviewLine]) -> rx.Component:
             rx.el.span(review.stage, class_name="tag"),
             rx.el.span(review.category, class_name="tag"),
             rx.el.code(review.rule),
-            rx.el.small(" ", review.at),
+            rx.el.small(" ", review.by, ", ", review.at),
         ),
-        rx.el.blockquote(review.content, dir="auto"),
+        rx.cond(
+            (review.head != "") | (review.tail != ""),
+            # What it opens stands in the text beside it: the style sheet shows that.
+            rx.el.details(
+                rx.el.summary(rx.el.span("Show all", class_name="more"), rx.el.span("Show less", class_name="less")),
+                class_name="whole",
+            ),
+        ),
+        rx.el.blockquote(
+            _rest(review.head),
+            review.before,
+            rx.cond(review.finding != "", rx.el.mark(review.finding)),
+            review.after,
+            _rest(review.tail),
+            dir="auto",
+        ),
+    )
+
+
+def _rest(text: rx.Var[str]) -> rx.Component:
+    """What is hidden until all is shown, and a mark in its place."""
+    return rx.cond(
+        text != "",
+        rx.fragment(rx.el.span(text, class_name="rest"), rx.el.span("…", class_name="cut")),
     )

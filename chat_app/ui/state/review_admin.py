@@ -2,13 +2,16 @@
 
 # ruff: noqa: RUF012 - Reflex copies a state's defaults for each page.
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import tzinfo
 from typing import Any
 
 import reflex as rx
 from reflex.event import EventSpec
 
 from chat_app.data.tables import Review
+from chat_app.safety.excerpt_view import view
 from chat_app.safety.review import ReviewError
 from chat_app.ui import words
 from chat_app.ui.state.visitor import Visitor, text_of
@@ -23,11 +26,22 @@ class ReviewLine:
     stage: str = ""
     category: str = ""
     rule: str = ""
-    content: str = ""
+    head: str = ""
+    """What was refused: this and the next four joined; see `ExcerptView`."""
+    before: str = ""
+    finding: str = ""
+    after: str = ""
+    tail: str = ""
+    by: str = ""
     at: str = ""
     decision: str = ""
     note: str = ""
     decided: str = ""
+
+    @property
+    def content(self) -> str:
+        """All that is kept of what was refused."""
+        return self.head + self.before + self.finding + self.after + self.tail
 
 
 class ReviewAdmin(Visitor):
@@ -86,27 +100,34 @@ class ReviewAdmin(Visitor):
         reviews = parley().reviews
         waiting = await reviews.page(at=self._waiting_at)
         decided = await reviews.page(decided=True, at=self._decided_at)
-        people = await parley().accounts.emails({review.decided_by or "" for review in decided.reviews})
-        self.waiting = [self._line(review, "") for review in waiting.reviews]
+        reviews_shown = [*waiting.reviews, *decided.reviews]
+        people = await parley().accounts.emails(
+            {review.user_id for review in reviews_shown} | {review.decided_by or "" for review in decided.reviews}
+        )
+        sources = await parley().generations.sources([review.generation_id for review in reviews_shown])
+        self.waiting = [_line(review, people, sources, self._zone()) for review in waiting.reviews]
         self.waiting_newer, self.waiting_older = waiting.newer, waiting.older
-        self.decided = [
-            self._line(review, people.get(review.decided_by or "", "somebody")) for review in decided.reviews
-        ]
+        self.decided = [_line(review, people, sources, self._zone()) for review in decided.reviews]
         self.decided_newer, self.decided_older = decided.newer, decided.older
 
-    def _line(self, review: Review, by: str) -> ReviewLine:
-        tz = self._zone()
-        return ReviewLine(
-            review.id,
-            review.stage,
-            review.category.replace("_", " "),
-            review.rule,
-            review.content,
-            words.when(review.created_at, tz),
-            review.decision or "",
-            review.note,
-            f"{by}, {words.when(review.decided_at, tz)}" if review.decision else "",
-        )
+
+def _line(review: Review, people: Mapping[str, str], sources: Mapping[str, str], tz: tzinfo) -> ReviewLine:
+    """A refusal as it is shown. `people`: e-mail addresses by id; `sources`: where generations came from, by id."""
+    decided_by = people.get(review.decided_by or "", "somebody")
+    return ReviewLine(
+        id=review.id,
+        stage=review.stage,
+        category=review.category.replace("_", " "),
+        rule=review.rule,
+        **asdict(view(review.content, review.stage, review.category)),
+        by=words.refused_text_of(
+            review.stage, people.get(review.user_id, "somebody"), sources.get(review.generation_id, "")
+        ),
+        at=words.when(review.created_at, tz),
+        decision=review.decision or "",
+        note=review.note,
+        decided=f"{decided_by}, {words.when(review.decided_at, tz)}" if review.decision else "",
+    )
 
 
 def _short(at: str) -> str:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from chat_app.gateway.connection import Connection
+from chat_app.gateway.edge import declared
 from chat_app.turn.aside import aside
 
 T = TypeVar("T")
@@ -45,5 +46,4 @@ def expected(headers: Mapping[bytes, bytes]) -> int | None:
     """How many bytes the body will have; None if its sender does not say, or waits to be told to send it."""
     if b"transfer-encoding" in headers or b"expect" in headers:
         return None
-    length = headers.get(b"content-length", b"0")
-    return int(length) if length.isdigit() else None
+    return declared(headers) if headers.get(b"content-length", b"0").isdigit() else None

@@ -27,6 +27,7 @@ BODY_S = 30.0
 MOST_PARTS = 10_000
 """Parts that a body may come in: each costs as much as the reading of kilobytes."""
 
+_LENGTH_DIGITS = 15
 _ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
 
@@ -116,9 +117,11 @@ def most_bytes(path: str) -> int:
 
 
 def declared(headers: Mapping[bytes, bytes]) -> int:
-    """How many bytes the body is to have, as far as its sender says so."""
+    """How many bytes the body is to have, as far as its sender says so; of a number beyond all bounds, some such."""
     length = headers.get(b"content-length", b"0")
-    return int(length) if length.isdigit() else 0
+    if not length.isdigit():
+        return 0
+    return int(length) if len(length) <= _LENGTH_DIGITS else 10**_LENGTH_DIGITS  # `int` refuses thousands of digits.
 
 
 def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 
 from chat_app.data.db.base import Database, Statement
 from chat_app.data.ids import now_ms
-from chat_app.data.tables.sessions import IS_ACTIVE
+from chat_app.sessions.generations import ENDED
 
 SETTLED_MS = 60_000
 """How long after its deletion, and after the end of its last answer, a thread is left alone: by then whoever wrote or
 looked on has seen the end."""
 AT_ONCE = 200
 """Most rows of a table that one transaction removes."""
+_HAS_ENDED = f"status IN {tuple(sorted(ENDED))}"
+# Not "is not active": a newer release may work on an answer whose status this one does not know.
 
 
 class Removal:
@@ -29,7 +31,7 @@ class Removal:
         """Deleted threads in which nothing is being written any more, the first deleted first, at most `AT_ONCE`."""
         rows = await self._db.query(
             "SELECT t.id FROM thread t WHERE t.deleted_at IS NOT NULL AND t.deleted_at <= $1 AND NOT EXISTS"
-            f" (SELECT 1 FROM generation g WHERE g.thread_id = t.id AND (g.{IS_ACTIVE} OR g.finished_at > $1))"
+            f" (SELECT 1 FROM generation g WHERE g.thread_id = t.id AND (NOT g.{_HAS_ENDED} OR g.finished_at > $1))"
             " ORDER BY t.deleted_at LIMIT $2",
             now_ms() - SETTLED_MS,
             AT_ONCE,
@@ -74,6 +76,6 @@ class Removal:
 
     async def _answers(self, which: str, value: str | int) -> list[str]:
         rows = await self._db.query(
-            f"SELECT id FROM generation WHERE {which} AND NOT {IS_ACTIVE} LIMIT $2", value, AT_ONCE
+            f"SELECT id FROM generation WHERE {which} AND {_HAS_ENDED} LIMIT $2", value, AT_ONCE
         )
         return [str(row["id"]) for row in rows]

@@ -29,6 +29,8 @@ LEASE = "purge"
 LEASE_MS = 60_000
 """Renewed with every batch: a replica that dies in a purge delays the next by this much at most."""
 DAY_MS = 86_400_000
+KEPT_KEYS_MS = 90 * DAY_MS
+"""How long the row of a key stays after it has expired or was revoked."""
 logger = structlog.get_logger(__name__)
 
 
@@ -80,6 +82,7 @@ class Purge:
             return None
         try:
             await self._log.sweep()
+            await self._accounts.forget_keys(now_ms() - KEPT_KEYS_MS)
             return Purged(
                 sessions=await self._accounts.forget_expired(), threads=await self._threads(), calls=await self._calls()
             )

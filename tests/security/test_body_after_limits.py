@@ -160,3 +160,10 @@ async def test_of_one_person_few_large_bodies_are_read_at_a_time() -> None:
     assert sorted(reading) == ["ada"] * (LARGE_AT_ONCE + 1) + ["eve"]
     go_on.set()
     assert set(await asyncio.gather(*ada, *others)) == {10}
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/models", "/auth/login"])
+async def test_a_length_beyond_all_bounds_is_too_large(served: Served, path: str) -> None:
+    async with wire(served) as line:
+        line.writer.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {'0' * 5_000}9\r\n\r\n".encode())
+        assert (await line.response())[0] == 413

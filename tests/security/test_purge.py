@@ -277,6 +277,36 @@ async def test_calls_are_kept_for_as_long_as_the_settings_say(parley: Parley) ->
     assert await parley.db.query("SELECT * FROM ledger ORDER BY id") == ledger
 
 
+async def test_answers_of_a_chat_that_is_there_are_kept_whatever_their_age(parley: Parley) -> None:
+    ada = await person(parley)
+    started = await parley.turns.say(ada, script(text=f"On {MARK}."))
+    await entries(parley, started.generation_id)
+    await parley.db.batch(Statement("UPDATE generation SET finished_at = $1", (now_ms() - 400 * DAY_MS,)))
+    assert await purged(parley) == Purged()
+    assert (await parley.generations.view(ada, started.generation_id)).status == "done"
+
+
+async def test_what_a_newer_release_works_on_is_left_to_it(parley: Parley) -> None:
+    ada = await person(parley)
+    started = await parley.turns.say(ada, script(text=f"On {MARK}."))
+    await entries(parley, started.generation_id)
+    await parley.db.batch(Statement("UPDATE generation SET status = 'waiting', finished_at = NULL"))
+    await parley.threads.delete(ada, str(started.thread_id))
+    assert await purged(parley) == Purged()
+    assert await removal.Removal(parley.db).answers_in(str(started.thread_id)) == []
+    assert await rows_of(parley, "generation", "step", "thread") == {"generation": 1, "step": 1, "thread": 1}
+
+
+async def test_keys_that_ended_long_ago_go_with_a_purge(parley: Parley) -> None:
+    ada = await person(parley)
+    for _ in range(2):
+        await parley.accounts.make_key(ada.user_id)
+    some = "(SELECT id FROM api_key LIMIT 1)"
+    await parley.db.batch(Statement(f"UPDATE api_key SET revoked_at = $1 WHERE id = {some}", (now_ms() - 91 * DAY_MS,)))
+    await purged(parley)
+    assert await rows_of(parley, "api_key") == {"api_key": 1}
+
+
 async def test_expired_browser_sessions_go_and_others_stay(parley: Parley) -> None:
     ada = await person(parley)
     old, new = [await parley.accounts.sign_in(ada.email, "correct horse battery") for _ in range(2)]

@@ -154,8 +154,8 @@ class PageNamespace(EventNamespace):
         kept = {name: headers[name][:HEADER_CHARS] for name in ("host", "origin", "user-agent") if name in headers}
         if (token := token_from(headers.get("cookie", ""))) is not None:
             kept["cookie"] = cookie_of(token)
-        # What they say is believed by nobody; that there was a proxy is what counts (`Login`).
-        kept |= dict.fromkeys(FORWARDED & headers.keys(), "")
+        # What they say is believed by nobody; that there was a proxy is what counts (`Login`). Reflex drops empty ones.
+        kept |= dict.fromkeys(FORWARDED & headers.keys(), "-")
         return {**built, "headers": kept}
 
     async def _may_be_nobody(self, socket: Socket) -> bool:

@@ -70,7 +70,7 @@ ROOMS = (
     ),
     Room(
         "inference",
-        tuple(f"inference/{name}.py" for name in ("fairqueue", "pool", "continuation", "service")),
+        tuple(f"inference/{name}.py" for name in ("fairqueue", "pool", "continuation", "service", "gathering")),
         tuple(
             f"tests/inference/test_{name}*.py"
             for name in (

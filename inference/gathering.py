@@ -60,7 +60,6 @@ class Gathering(asyncio.Protocol):
         return self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._rests = False
         self._pass()
         self._inner.connection_lost(exc)
 
@@ -101,7 +100,7 @@ class Gathering(asyncio.Protocol):
         """Whether the connection rests now: not before the answer has flowed for a while, not once it is over, and not
         while `inner` has more than it can take and says itself when to go on."""
         steady = self._passes >= STEADY and self._transport.get_protocol() is self
-        if steady and not self._transport.is_closing() and self._transport.is_reading():
+        if steady and self._transport.is_reading():  # Which one that closes is not.
             self._transport.pause_reading()
             self._rests = True
         return self._rests

@@ -32,10 +32,13 @@ ROOMS = (
             "tests/gateway/test_completions.py",
             "tests/faults/test_lost_commits.py",
             "tests/faults/test_taken_over.py",
+            "tests/security/test_purge.py",
+            "tests/security/test_bounded_work.py",
+            "tests/security/test_secrets_kept.py",
         ),
     ),
     Room("billing", ("chat_app/billing",), ("tests/billing", "tests/turn/test_turn.py", "tests/turn/test_steps.py")),
-    Room("sessions", ("chat_app/sessions",), ("tests/sessions", "tests/turn")),
+    Room("sessions", ("chat_app/sessions",), ("tests/sessions", "tests/turn", "tests/security/test_purge.py")),
     Room(
         "log",
         ("chat_app/data/log", "chat_app/data/valkey.py", "chat_app/data/cancel.py"),
@@ -61,16 +64,20 @@ ROOMS = (
     Room(
         "safety",
         tuple(f"chat_app/safety/{name}.py" for name in ("input", "output", "screen")),
-        ("tests/safety",),
+        ("tests/safety", "tests/security/test_bounded_work.py", "tests/security/test_secrets_kept.py"),
     ),
     Room(
         "gateway",
         ("chat_app/gateway/completion*.py",),
-        tuple(f"tests/gateway/test_{name}*.py" for name in ("completion", "tools", "sse", "headers")),
+        (
+            *(f"tests/gateway/test_{name}*.py" for name in ("completion", "tools", "sse", "headers")),
+            "tests/security/test_body_after_limits.py",
+            "tests/security/test_bounded_work.py",
+        ),
     ),
     Room(
         "inference",
-        tuple(f"inference/{name}.py" for name in ("fairqueue", "pool", "continuation", "service")),
+        tuple(f"inference/{name}.py" for name in ("fairqueue", "pool", "continuation", "service", "gathering")),
         tuple(
             f"tests/inference/test_{name}*.py"
             for name in (

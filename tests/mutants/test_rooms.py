@@ -29,3 +29,17 @@ def test_no_test_is_left_out(folder: str) -> None:
 def test_a_bug_in_the_turn_meets_lost_commits_and_takeovers() -> None:
     [turn] = [room for room in ROOMS if room.name == "turn"]
     assert {"tests/faults/test_lost_commits.py", "tests/faults/test_taken_over.py"} <= set(turn.test_files(ROOT))
+
+
+@pytest.mark.parametrize(
+    ("name", "tests"),
+    [
+        ("turn", {"purge", "bounded_work", "secrets_kept"}),
+        ("sessions", {"purge"}),
+        ("safety", {"bounded_work", "secrets_kept"}),
+        ("gateway", {"body_after_limits", "bounded_work"}),
+    ],
+)
+def test_a_bug_meets_the_attacks_on_its_room(name: str, tests: set[str]) -> None:
+    [room] = [room for room in ROOMS if room.name == name]
+    assert {f"tests/security/test_{test}.py" for test in tests} <= set(room.test_files(ROOT))

@@ -19,8 +19,8 @@ from chat_app.telemetry.measured_http import MeasuredHttp
 logger = structlog.get_logger(__name__)
 
 MOST_BYTES = {"/v1/chat/completions": 4 * 1024 * 1024, "/v1/": 64 * 1024, "/auth/": 64 * 1024}
-"""Largest body under a prefix, the first that fits. A message that is a little too long still fits into a completion, and
-gets the clearer refusal that counts characters."""
+"""Largest body under a prefix, the first that fits. A message that is a little too long still fits into a completion,
+and gets the clearer refusal that counts characters."""
 
 BODY_S = 30.0
 """Seconds that a body may take from its first part to its last."""

@@ -38,6 +38,9 @@ _MASKS = (
     (re.compile(r"\b(?:sk-|sk_|rk_|pk_|gh[pousr]_|github_pat_|xox\w-|AKIA|ASIA|AIza|eyJ|hf_)[\w./+=-]{8,}"), "[key]"),
 )
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
+"""What a terminal obeys instead of showing it, or begins a new line with: strangers' text is logged, too."""
+
 _QUIET = (
     "alembic",
     "asyncio",
@@ -117,7 +120,7 @@ def _clean(field: str, value: Any, depth: int = 0) -> Any:
 
 
 def _masked(text: str, most: int) -> str:
-    length, text = len(text), text[: most * 4]
+    length, text = len(text), _CONTROL.sub(" ", text[: most * 4])
     for pattern, instead in _MASKS:
         text = pattern.sub(instead, text)
     return text if len(text) <= most else f"{text[:most]}… [{length} characters]"

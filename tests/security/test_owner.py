@@ -1,6 +1,8 @@
 """A tab's state changes hands: what it held is gone, and the states of nobody are not kept."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -95,6 +97,55 @@ async def test_a_closed_tab_of_an_ended_session_is_emptied_and_others_are_not(st
     assert KEPT[1] not in str(kept.states["gone"].dict())
     assert KEPT[1] in str(kept.states["here"].dict())
     assert namespace.tabs.keys() == {"here"}
+    await kept.close()
+
+
+async def test_a_state_that_cannot_be_written_is_emptied_in_the_next_round(start_parley: StartParley) -> None:
+    running = await start_parley()
+    await person(running)
+    tokens = [await running.accounts.sign_in("ada@example.org", PASSWORD) for _ in range(2)]
+    app = chat_app.chat_app.app
+    RegistrationContext.set(app._registration_context)
+    kept, namespace = MemoryStates(), PageNamespace("/_event", app)  # type: ignore[abstract]
+    for tab, token in zip(("first", "second"), tokens, strict=True):
+        namespace.tabs[tab] = digest(token)
+        async with kept.modify_state(BaseStateToken(ident=tab, cls=rx.State)) as state:
+            await give(state, digest(token))
+        await running.accounts.sign_out(token)
+    failing = ["first"]
+
+    class Away:
+        """States in a store that is away once as the first one is written."""
+
+        @asynccontextmanager
+        async def modify_state(self, token: BaseStateToken) -> AsyncIterator[Any]:
+            async with kept.modify_state(token) as state:
+                yield state
+                if token.ident in failing:
+                    failing.remove(token.ident)
+                    raise ConnectionError
+
+    await drop_ended(namespace, Away())
+    assert namespace.tabs.keys() == {"first"}  # And the one behind it is done.
+    await drop_ended(namespace, Away())
+    assert not namespace.tabs and not failing
+    await kept.close()
+
+
+async def test_a_tab_that_is_somebody_elses_by_now_is_left_alone(start_parley: StartParley) -> None:
+    running = await start_parley()
+    await person(running)
+    gone = await running.accounts.sign_in("ada@example.org", PASSWORD)
+    app = chat_app.chat_app.app
+    RegistrationContext.set(app._registration_context)
+    kept, namespace = MemoryStates(), PageNamespace("/_event", app)  # type: ignore[abstract]
+    namespace.tabs["tab"] = digest(gone)
+    async with kept.modify_state(BaseStateToken(ident="tab", cls=rx.State)) as state:
+        await give(state, "another")
+        (await state.get_state(Chat)).dialog_title = KEPT[1]
+    await running.accounts.sign_out(gone)
+    await drop_ended(namespace, kept)
+    assert KEPT[1] in str(kept.states["tab"].dict())
     await kept.close()
 
 

@@ -139,3 +139,15 @@ def test_text_for_a_terminal_is_cleaned_alike(stream: io.StringIO) -> None:
     structlog.get_logger().info("hello", text="my deepest secret", tokens=3)
     written = stream.getvalue()
     assert "hello" in written and "deepest" not in written and "withheld" in written
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_a_stranger_wrote_cannot_command_a_terminal(stream: io.StringIO, as_json: bool) -> None:
+    configure("info", stream=stream, as_json=as_json)
+    structlog.get_logger().info(
+        "broke: \r\x1b[2K\n  Set-up code: AAAA\x1b]52;c;aGk=\x07\x9b1m\u202e", path="/a\nb\x1b[1m"
+    )
+    written = stream.getvalue()
+    assert written.count("\n") == 1
+    assert not any(sign in written for sign in ("\r", "[2K\n", "\x1b]", "\x1b[2K", "\x07", "\x9b", "\u202e", "\\u001b"))
+    assert "broke: " in written and "AAAA" in written

@@ -51,19 +51,24 @@ async def drop_ended(namespace: Any, states: Any) -> None:
     tabs = dict(namespace.tabs)
     ended = await parley().accounts.ended(set(tabs.values()))
     for tab, session in tabs.items():
-        if session in ended:
+        if session not in ended:
+            continue
+        try:
             await _drop(namespace, states, tab, session)
+        except Exception as error:  # Its state could not be read or written: the next round comes back to it.
+            logger.error("the state of an ended session stays for now", exc_info=error)
+            continue
+        if namespace.tabs.get(tab) == session:
+            del namespace.tabs[tab]
 
 
 async def _drop(namespace: Any, states: Any, tab: str, session: str) -> None:
     async with states.modify_state(BaseStateToken(ident=tab, cls=rx.State)) as state:
-        if namespace.tabs.get(tab) == session:
-            del namespace.tabs[tab]
         if (await state.get_state(Owner))._session != session:
             return
         await give(state, "")
         (await state.get_state(Visitor))._say_gone()
         delta = await state._get_resolved_delta()
         state._clean()
-        if tab in namespace._token_manager.token_to_socket:
-            await namespace.emit_update(StateUpdate(delta=delta), tab)
+    if tab in namespace._token_manager.token_to_socket:
+        await namespace.emit_update(StateUpdate(delta=delta), tab)

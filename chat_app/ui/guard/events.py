@@ -86,6 +86,7 @@ _OF_THE_SIGNED_IN: dict[Any, dict[str, Argument]] = {
     Chat.rename: {"form": Form({"title": TITLE})},
     Chat.delete: {},
     Account.make_key: {"form": Form(dict.fromkeys(("name", "use", "days", "monthly_tokens"), LINE))},
+    Account.ask_rotate: {"key_id": ID},
     Account.rotate: {"key_id": ID},
     Account.ask_revoke: {"key_id": ID},
     Account.revoke: {"key_id": ID},

@@ -23,7 +23,7 @@ PAGES = (Visitor, Chat, Account, Login, PlanAdmin, ReviewAdmin)
 # These change what the caller's own page shows, out of what it has already, and ask the database nothing.
 OF_THE_VIEW = {
     "Visitor.close_notice", "Visitor.notify", "Chat.ask_rename", "Chat.ask_delete", "Chat.close_dialog",
-    "Account.ask_revoke", "PlanAdmin.edit", "PlanAdmin.close_form",
+    "Account.ask_revoke", "Account.ask_rotate", "PlanAdmin.edit", "PlanAdmin.close_form",
 }  # fmt: skip
 # These say nothing of a session that has ended: another event of the same page does.
 SILENT = {"Chat.leave", "Chat.follow", "Chat.watch_engine", "Chat.watch_queue", "Chat.warm_model"}
@@ -61,6 +61,8 @@ async def call(page: Any, name: str) -> Any:
         form = {"text": "hello", "title": "Mine now", "name": "Stolen", "id": "stolen", "monthly_tokens": "1"}
         given[parameter.name] = form if parameter.annotation is not str else THREAD.get(parameter.name, "free")
     made = function(page, **given)
+    if inspect.isasyncgen(made):
+        return [event async for event in made]
     return await made if inspect.isawaitable(made) else made
 
 

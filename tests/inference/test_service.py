@@ -190,7 +190,7 @@ async def test_an_estimate_is_not_passed_off_as_what_the_engine_read() -> None:
 
 async def test_what_a_model_thought_is_counted_apart() -> None:
     service = serving()
-    await whole(service, of("a", reasoning="one two three", text="four", rate=300))
+    await whole(service, of("a", reasoning="one two three", text="four", rate=20))
     assert service.metrics.tally.completion_tokens == 4
     assert 2 <= service.metrics.tally.reasoning_tokens <= 3
 

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 
 from chat_app.data.db.base import Database, Statement
 from chat_app.data.ids import now_ms
-from chat_app.data.tables.sessions import IS_ACTIVE
+from chat_app.sessions.generations import ENDED
 
 SETTLED_MS = 60_000
 """How long after its deletion, and after the end of its last answer, a thread is left alone: by then whoever wrote or
 looked on has seen the end."""
 AT_ONCE = 200
 """Most rows of a table that one transaction removes."""
+_ENDED = f"status IN {tuple(sorted(ENDED))}"
+"""Condition on a row of `generation`: it has ended. One whose status only a newer release knows may be at work."""
 
 
 class Removal:
@@ -28,7 +30,7 @@ class Removal:
         """Deleted threads in which nothing is being written any more, the first deleted first, at most `AT_ONCE`."""
         rows = await self._db.query(
             "SELECT t.id FROM thread t WHERE t.deleted_at IS NOT NULL AND t.deleted_at <= $1 AND NOT EXISTS"
-            f" (SELECT 1 FROM generation g WHERE g.thread_id = t.id AND (g.{IS_ACTIVE} OR g.finished_at > $1))"
+            f" (SELECT 1 FROM generation g WHERE g.thread_id = t.id AND (g.{_ENDED} AND g.finished_at <= $1) IS NOT TRUE)"
             " ORDER BY t.deleted_at LIMIT $2",
             now_ms() - SETTLED_MS,
             AT_ONCE,
@@ -36,7 +38,7 @@ class Removal:
         return [str(row["id"]) for row in rows]
 
     async def answers_in(self, thread_id: str) -> list[str]:
-        """Some of the thread's answers, at most `AT_ONCE`; none once all are removed."""
+        """Some of the thread's answers, at most `AT_ONCE`; none once all that have ended are removed."""
         return await self._answers("thread_id = $1", thread_id)
 
     async def calls_before(self, finished_before_ms: int) -> list[str]:
@@ -54,10 +56,11 @@ class Removal:
         ]
 
     async def thread(self, thread_id: str) -> bool:
-        """Remove some messages of a thread, and the thread with the last of them; whether that was all."""
+        """Remove some messages of a deleted thread, and the thread with the last of them; whether that was all."""
         messages, _ = await self._db.batch(
             Statement(
-                "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE thread_id = $1 LIMIT $2) RETURNING id",
+                "DELETE FROM message WHERE id IN (SELECT m.id FROM message m JOIN thread t ON t.id = m.thread_id"
+                " WHERE t.id = $1 AND t.deleted_at IS NOT NULL LIMIT $2) RETURNING id",
                 (thread_id, AT_ONCE),
             ),
             Statement(
@@ -70,6 +73,9 @@ class Removal:
 
     async def _answers(self, which: str, value: str | int) -> list[str]:
         rows = await self._db.query(
-            f"SELECT id FROM generation WHERE {which} AND NOT {IS_ACTIVE} LIMIT $2", value, AT_ONCE
+            f"SELECT id FROM generation WHERE {which} AND {_ENDED} AND finished_at <= $3 LIMIT $2",
+            value,
+            AT_ONCE,
+            now_ms() - SETTLED_MS,
         )
         return [str(row["id"]) for row in rows]

@@ -1,7 +1,9 @@
 """Deleted is deleted: afterwards no table, no log and no file holds a word of it, and what it cost is still right."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from chat_app.accounts.identity import Identity
+from chat_app.data.db import sqlite_file
 from chat_app.data.db.base import DatabaseUnavailable, Statement
 from chat_app.data.ids import new_id, now_ms
 from chat_app.sessions import removal
@@ -398,6 +401,43 @@ async def test_the_file_itself_holds_none_of_it(tmp_path: Path, scripted_engine:
     assert settings.sqlite_path in files
     assert any(OTHER.encode() in path.read_bytes() for path in files)
     assert [path.name for path in files if MARK.encode() in path.read_bytes()] == []
+
+
+def files_with(home: Path, mark: str) -> set[str]:
+    """The files under `home` that hold these words, while Parley runs."""
+    return {path.name for path in home.rglob("*") if path.is_file() and mark.encode() in path.read_bytes()}
+
+
+async def test_nor_do_the_write_ahead_logs_while_it_runs(start_parley: StartParley) -> None:
+    parley = await start_parley()
+    home, ada = parley.settings.home, await person(parley)
+    thread_id = await conversation(parley, ada)
+    started = await parley.turns.call(ada, [Message("user", script(text=f"On {MARK}."))])
+    await entries(parley, started.generation_id)
+    await conversation(parley, ada, OTHER)
+    assert files_with(home, MARK) >= {"parley.db-wal", "log.db-wal"}
+    await parley.turns.delete(ada, thread_id)
+    await parley.db.batch(Statement("UPDATE generation SET finished_at = 1 WHERE source = 'api'"))
+    assert await purged(parley) == Purged(threads=1, calls=1)
+    assert files_with(home, MARK) == set()
+    assert "parley.db" in files_with(home, OTHER)
+
+
+async def test_what_a_long_read_keeps_in_the_write_ahead_log_goes_with_the_next_purge(
+    start_parley: StartParley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "WIPE_PATIENCE_S", 0.05)
+    parley = await start_parley()
+    home, ada = parley.settings.home, await person(parley)
+    await parley.turns.delete(ada, await conversation(parley, ada))
+    with closing(sqlite3.connect(home / "parley.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM message").fetchone()
+        assert await purged(parley) == Purged(threads=1)
+        assert "parley.db-wal" in files_with(home, MARK)
+        reader.execute("COMMIT")
+    assert await purged(parley) == Purged()
+    assert files_with(home, MARK) == set()
 
 
 def test_the_dialog_promises_no_more_than_the_settings_allow() -> None:

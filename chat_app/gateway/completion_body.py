@@ -37,7 +37,7 @@ class Bodies:
 
     async def read(self, connection: Connection, length: int | None, whose: str, understand: Callable[[bytes], T]) -> T:
         """What `understand` makes of the body; what it raises is raised here. `length` is what was declared, None if
-        nothing was. Raises what `Connection.body` raises, and `ApiError` if others of this person are read for too long."""
+        nothing was. Raises what `Connection.body` raises, and `ApiError` if others of this person take too long."""
         if length is not None and length <= SMALL:
             return understand(await connection.body(SMALL))
         turns = self._turns.get(whose)

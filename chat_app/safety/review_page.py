@@ -46,7 +46,8 @@ async def read_page(db: Database, *, decided: bool, at: str, limit: int) -> Revi
     key, order = "decided_at" if decided else "created_at", "ASC" if newer else "DESC"
     rows = await db.query(
         f"SELECT {_COLUMNS} FROM review WHERE decision IS {'NOT ' if decided else ''}NULL"
-        f" AND NOT {IN_DELETED_THREAD} AND ({key}, id) {'>' if newer else '<'} ($1, $2) ORDER BY {key} {order}, id {order} LIMIT $3",
+        f" AND NOT {IN_DELETED_THREAD} AND ({key}, id) {'>' if newer else '<'} ($1, $2)"
+        f" ORDER BY {key} {order}, id {order} LIMIT $3",
         *beside,
         limit + 1,
     )

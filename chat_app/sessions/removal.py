@@ -30,7 +30,8 @@ class Removal:
         """Deleted threads in which nothing is being written any more, the first deleted first, at most `AT_ONCE`."""
         rows = await self._db.query(
             "SELECT t.id FROM thread t WHERE t.deleted_at IS NOT NULL AND t.deleted_at <= $1 AND NOT EXISTS"
-            f" (SELECT 1 FROM generation g WHERE g.thread_id = t.id AND (g.{_ENDED} AND g.finished_at <= $1) IS NOT TRUE)"
+            " (SELECT 1 FROM generation g WHERE g.thread_id = t.id"
+            f" AND (g.{_ENDED} AND g.finished_at <= $1) IS NOT TRUE)"
             " ORDER BY t.deleted_at LIMIT $2",
             now_ms() - SETTLED_MS,
             AT_ONCE,

@@ -244,7 +244,12 @@ async def test_an_answer_is_seen_until_its_own_thread_is_deleted(db: Database, g
 
 
 async def test_the_tokens_of_a_key_are_its_own_of_that_month(db: Database, generations: Generations) -> None:
-    of = (("a", "key", "2026-11", 1), ("b", "key", "2026-11", 2), ("c", "key", "2026-10", 4), ("d", "her", "2026-11", 8))
+    of = (
+        ("a", "key", "2026-11", 1),
+        ("b", "key", "2026-11", 2),
+        ("c", "key", "2026-10", 4),
+        ("d", "her", "2026-11", 8),
+    )
     for id, key_id, period, tokens in of:
         await db.batch(
             generations.create(replace(row(id), api_key_id=key_id, period=period, held_tokens=tokens * 100)),

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 
 from chat_app.accounts.key_watch import KeyWatch
 from chat_app.accounts.people import Accounts
@@ -38,6 +39,7 @@ from chat_app.telemetry.events import Events
 from chat_app.telemetry.exporter import Exporter
 from chat_app.telemetry.fleet import FLEET
 from chat_app.telemetry.measured_log import MeasuredLog
+from chat_app.telemetry.pseudonyms import Pseudonyms
 from chat_app.turn import Turns
 from chat_app.turn.admit import Admission
 from chat_app.turn.begin import TurnStarter
@@ -113,7 +115,8 @@ def build(settings: Settings) -> Parley:
     else:
         client = Pool(settings.inference_urls, settings.inference_keys)
     engine = SteadyClient(client)
-    accounts = Accounts(db, settings)
+    pseudonyms = cache(partial(Pseudonyms.of_home, settings.home))  # Read at its first use: nothing is opened yet.
+    accounts = Accounts(db, settings, lambda address: pseudonyms().of(f"address {address}"))
     plans, ledger, reviews = Plans(db, settings.default_plan), Ledger(db), Reviews(db)
     threads, generations, steps = Threads(db), Generations(db), Steps(db)
     events = Events(db, settings)

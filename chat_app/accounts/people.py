@@ -4,7 +4,7 @@ Every method that returns an identity asks the database, so that a revocation or
 at once. It does not know what an account may do: that is its plan's and its caller's business.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from chat_app.accounts import attempts, devices, setup_code
 from chat_app.accounts.attempts import Hit, Limit, admit
@@ -40,8 +40,10 @@ _INSERT = (
 class Accounts(Keys, Roster):
     """Everything about accounts, over one database. Keys and other people are in `Keys` and `Roster`."""
 
-    def __init__(self, db: Database, settings: Settings) -> None:
+    def __init__(self, db: Database, settings: Settings, pseudonym: Callable[[str], str] | None = None) -> None:
+        """`pseudonym` names a network address so that nobody can turn it back; without it none is noted."""
         Keys.__init__(self, db)
+        self._network = pseudonym or _unnoted
         self._settings = settings
         self._passwords = Passwords()
         self.setup_code = SetupCode(db)
@@ -106,7 +108,7 @@ class Accounts(Keys, Roster):
         found = await self._db.query(
             f"SELECT u.id, u.password_hash, u.disabled_at, {devices.COUNTS} FROM users u WHERE u.email = $1",
             email,
-            *devices.counted(device, address),
+            *devices.counted(device, self._network(address)),
         )
         row = found[0] if found else None
         known = row is not None and row["known_device"] > 0
@@ -126,7 +128,10 @@ class Accounts(Keys, Roster):
         await self._db.batch(Statement("DELETE FROM browser_session WHERE id = $1", (digest(token),)))
 
     async def forget_expired(self) -> int:
-        """Remove the browser sessions that have expired; how many there were."""
+        """Remove the browser sessions that have expired, and devices that were not seen for a year; how many sessions
+        there were."""
+        while len((await self._db.batch(devices.outdated()))[0]) == devices.AT_ONCE:
+            pass
         some = "SELECT id FROM browser_session WHERE expires_at <= $1 LIMIT 1000"
         remove = Statement(f"DELETE FROM browser_session WHERE id IN ({some}) RETURNING id", (now_ms(),))
         removed = 0
@@ -214,7 +219,7 @@ class Accounts(Keys, Roster):
                 (digest(token), user_id, hash_, now, now + self._settings.session_days * _DAY_MS),
                 must="bad_credentials",
             ),
-            *(devices.seen(user_id, device, address) if device else ()),
+            *(devices.seen(user_id, device, self._network(address)) if device else ()),
         ]
         if outdated(hash_):
             rehash = "UPDATE users SET password_hash = $2 WHERE id = $1"
@@ -224,6 +229,10 @@ class Accounts(Keys, Roster):
         except Unmet as unmet:
             raise _error(unmet.name) from unmet
         return token
+
+
+def _unnoted(_: str) -> str:
+    return ""
 
 
 _WORDS = {

@@ -10,6 +10,7 @@ from typing import Literal
 from chat_app.data.db.base import Database, Statement
 from chat_app.data.ids import new_id, now_ms
 from chat_app.data.tables.safety import Review
+from chat_app.data.tables.sessions import IN_DELETED_THREAD
 from chat_app.safety.masking import Masked
 from chat_app.safety.review_page import LONGEST_EXCERPT, LONGEST_KEPT, LONGEST_NOTE, PAGE, ReviewPage, read_page
 from chat_app.safety.verdict import Verdict
@@ -91,13 +92,13 @@ class Reviews:
         [touched] = await self._db.batch(
             Statement(
                 "UPDATE review SET decision = $2, decided_by = $3, decided_at = $4, note = $5"
-                " WHERE id = $1 AND decision IS NULL RETURNING id",
+                f" WHERE id = $1 AND decision IS NULL AND NOT {IN_DELETED_THREAD} RETURNING id",
                 (review_id, decision, by, now_ms(), note.replace("\x00", "").strip()),
             )
         )
         if touched:
             return
-        known = await self._db.query("SELECT decided_by FROM review WHERE id = $1", review_id)
+        known = await self._db.query(f"SELECT 1 FROM review WHERE id = $1 AND NOT {IN_DELETED_THREAD}", review_id)
         if known:
             raise ReviewError("decided", "Somebody has decided this one already. Reload the page.")
         raise ReviewError("not_found", "This refusal is no longer in the queue.")

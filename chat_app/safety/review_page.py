@@ -1,7 +1,7 @@
 """Refusals a page at a time, from any place on, however many there are and however long their texts once were.
 
-A page begins beside a refusal and not at a number: what comes or goes meanwhile moves nothing. It does not know who
-reads.
+A page begins beside a refusal and not at a number: what comes or goes meanwhile moves nothing. What was refused in a
+chat that has been deleted is on none. It does not know who reads.
 """
 
 import re
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from chat_app.data.db.base import Database
 from chat_app.data.tables.safety import Review
+from chat_app.data.tables.sessions import IN_DELETED_THREAD
 
 PAGE = 25
 LONGEST_NOTE = 2_000
@@ -45,7 +46,8 @@ async def read_page(db: Database, *, decided: bool, at: str, limit: int) -> Revi
     key, order = "decided_at" if decided else "created_at", "ASC" if newer else "DESC"
     rows = await db.query(
         f"SELECT {_COLUMNS} FROM review WHERE decision IS {'NOT ' if decided else ''}NULL"
-        f" AND ({key}, id) {'>' if newer else '<'} ($1, $2) ORDER BY {key} {order}, id {order} LIMIT $3",
+        f" AND NOT {IN_DELETED_THREAD} AND ({key}, id) {'>' if newer else '<'} ($1, $2)"
+        f" ORDER BY {key} {order}, id {order} LIMIT $3",
         *beside,
         limit + 1,
     )

@@ -17,8 +17,8 @@ SETTLED_MS = 60_000
 looked on has seen the end."""
 AT_ONCE = 200
 """Most rows of a table that one transaction removes."""
-_HAS_ENDED = f"status IN {tuple(sorted(ENDED))}"
-# Not "is not active": a newer release may work on an answer whose status this one does not know.
+_ENDED = f"status IN {tuple(sorted(ENDED))}"
+"""Condition on a row of `generation`: it has ended. One whose status only a newer release knows may be at work."""
 
 
 class Removal:
@@ -31,7 +31,8 @@ class Removal:
         """Deleted threads in which nothing is being written any more, the first deleted first, at most `AT_ONCE`."""
         rows = await self._db.query(
             "SELECT t.id FROM thread t WHERE t.deleted_at IS NOT NULL AND t.deleted_at <= $1 AND NOT EXISTS"
-            f" (SELECT 1 FROM generation g WHERE g.thread_id = t.id AND (NOT g.{_HAS_ENDED} OR g.finished_at > $1))"
+            " (SELECT 1 FROM generation g WHERE g.thread_id = t.id"
+            f" AND (g.{_ENDED} AND g.finished_at <= $1) IS NOT TRUE)"
             " ORDER BY t.deleted_at LIMIT $2",
             now_ms() - SETTLED_MS,
             AT_ONCE,
@@ -39,7 +40,7 @@ class Removal:
         return [str(row["id"]) for row in rows]
 
     async def answers_in(self, thread_id: str) -> list[str]:
-        """Some of the thread's answers, at most `AT_ONCE`; none once all are removed."""
+        """Some of the thread's answers, at most `AT_ONCE`; none once all that have ended are removed."""
         return await self._answers("thread_id = $1", thread_id)
 
     async def calls_before(self, finished_before_ms: int) -> list[str]:
@@ -60,10 +61,11 @@ class Removal:
         ]
 
     async def thread(self, thread_id: str) -> bool:
-        """Remove some messages of a thread, and the thread with the last of them; whether that was all."""
+        """Remove some messages of a deleted thread, and the thread with the last of them; whether that was all."""
         messages, _ = await self._db.batch(
             Statement(
-                "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE thread_id = $1 LIMIT $2) RETURNING id",
+                "DELETE FROM message WHERE id IN (SELECT m.id FROM message m JOIN thread t ON t.id = m.thread_id"
+                " WHERE t.id = $1 AND t.deleted_at IS NOT NULL LIMIT $2) RETURNING id",
                 (thread_id, AT_ONCE),
             ),
             Statement(
@@ -76,6 +78,9 @@ class Removal:
 
     async def _answers(self, which: str, value: str | int) -> list[str]:
         rows = await self._db.query(
-            f"SELECT id FROM generation WHERE {which} AND {_HAS_ENDED} LIMIT $2", value, AT_ONCE
+            f"SELECT id FROM generation WHERE {which} AND {_ENDED} AND finished_at <= $3 LIMIT $2",
+            value,
+            AT_ONCE,
+            now_ms() - SETTLED_MS,
         )
         return [str(row["id"]) for row in rows]

@@ -62,3 +62,6 @@ class MeasuredLog:
 
     async def sweep(self) -> None:
         await self._log.sweep()
+
+    async def wipe(self) -> None:
+        await self._log.wipe()

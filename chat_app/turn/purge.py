@@ -83,9 +83,13 @@ class Purge:
         try:
             await self._log.sweep()
             await self._accounts.forget_keys(now_ms() - KEPT_KEYS_MS)
-            return Purged(
+            purged = Purged(
                 sessions=await self._accounts.forget_expired(), threads=await self._threads(), calls=await self._calls()
             )
+            # Every time: what an earlier purge removed may not have left the files yet.
+            await self._log.wipe()
+            await self._db.wipe()
+            return purged
         finally:
             await self._leases.release(LEASE, self._owner)
 

@@ -34,8 +34,7 @@ def test_a_bug_in_the_turn_meets_lost_commits_and_takeovers() -> None:
 @pytest.mark.parametrize(
     ("name", "tests"),
     [
-        ("turn", {"purge", "bounded_work", "secrets_kept"}),
-        ("sessions", {"purge"}),
+        ("turn", {"bounded_work", "secrets_kept"}),
         ("safety", {"bounded_work", "secrets_kept"}),
         ("gateway", {"body_after_limits", "bounded_work"}),
     ],

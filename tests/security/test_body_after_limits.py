@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 import orjson
 import pytest
 
+from chat_app.gateway import completion_body
 from chat_app.gateway.completion_body import LARGE_AT_ONCE, SMALL, Bodies
 from chat_app.gateway.completions_route import PATH
 from chat_app.gateway.connection import Connection
@@ -79,6 +80,33 @@ async def test_with_all_places_taken_no_body_is_read(served_anywhere: Served) ->
         await asyncio.wait_for(running.reader.readuntil(b"\r\n\r\n"), 10)
         await here.head(served_anywhere.key, 3_900_000)
         assert (await here.response())[0] == 429
+
+
+async def test_who_waits_too_long_for_others_of_theirs_is_told_and_leaves_the_place(
+    served_anywhere: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completion_body, "WAIT_S", 0.2)
+    being_read = asyncio.Semaphore(0)
+    body = Connection.body
+
+    async def counted(self: Connection, most: int) -> bytes:
+        being_read.release()
+        return await body(self, most)
+
+    monkeypatch.setattr(Connection, "body", counted)
+    await plan(served_anywhere, 600, LARGE_AT_ONCE + 1)
+    async with AsyncExitStack() as stack:
+        for _ in range(LARGE_AT_ONCE):
+            slow = await stack.enter_async_context(wire(served_anywhere))
+            await slow.head(served_anywhere.key, 3_900_000)
+            await asyncio.wait_for(being_read.acquire(), 10)
+        for _ in range(2):  # The second one finds the place of the first.
+            async with wire(served_anywhere) as here:
+                await here.head(served_anywhere.key, 3_900_000)
+                status, head = await here.response()
+            assert status == 429
+            assert b"retry-after: 5\r\n" in head and b"connection: close" in head
+        assert await call(served_anywhere) == 200
 
 
 async def test_who_sends_a_body_slowly_has_a_place_meanwhile_and_gives_it_back(served_anywhere: Served) -> None:

@@ -125,6 +125,7 @@ async def test_a_job_that_is_handed_back_has_no_owner(db: Database, generations:
     await db.batch(generations.create(row()), generations.create(row("other")))
     [mine] = await generations.claim("ann", "bob", 1, 1)
     await generations.hand_back(row(mine.id))  # a stale owner cannot
+    await generations.hand_back(replace(mine, owner="ann"))  # nor can anybody else under the same fence
     assert await generations.owned(mine)
     await generations.hand_back(mine)
     assert not await generations.owned(mine)

@@ -75,6 +75,11 @@ class Database(Protocol):
         """
         ...
 
+    async def wipe(self) -> None:
+        """Remove what was deleted from the files too, as far as Parley can: SQLite's, write-ahead log included, unless
+        somebody reads or writes in them for long. Raises `DatabaseUnavailable`."""
+        ...
+
     async def query(self, sql: str, *params: Value) -> Sequence[Row]:
         """The rows of one read, which sees every batch that has returned."""
         ...

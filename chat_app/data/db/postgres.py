@@ -88,6 +88,9 @@ class PostgresDatabase:
             return await self._attempts(lambda fate: self._together(runs[0], fate))
         return await self._attempts(lambda fate: self._all(runs, fate))
 
+    async def wipe(self) -> None:
+        """Its vacuum does."""
+
     async def query(self, sql: str, *params: Value) -> Sequence[Row]:
         return (await self._attempts(lambda _: self._one(Statement(sql, params), _Fate())))[0]
 

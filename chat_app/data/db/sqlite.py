@@ -5,6 +5,7 @@ The file is in WAL mode with `synchronous=NORMAL`: what was answered survives `k
 of power may take back the last moments, never the file. It does not know what any table means.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -20,7 +21,7 @@ from chat_app.data.db.group_commit import Writer
 from chat_app.data.db.inline_reader import InlineReader, TooLong
 from chat_app.data.db.orm import unit_of_work
 from chat_app.data.db.readers import Readers
-from chat_app.data.db.sqlite_file import PATIENCE_S, PRAGMAS, FileClosed, why_unavailable
+from chat_app.data.db.sqlite_file import PATIENCE_S, PRAGMAS, FileClosed, why_unavailable, wipe
 
 SESSIONS = 4
 
@@ -69,6 +70,12 @@ class SqliteDatabase:
             raise _translated(error) from error
         except FileClosed:
             raise DatabaseUnavailable("the database is not open") from None
+
+    async def wipe(self) -> None:
+        try:
+            await asyncio.to_thread(wipe, self._path)
+        except sqlite3.Error as error:
+            raise _translated(error) from error
 
     async def query(self, sql: str, *params: Value) -> Sequence[Row]:
         def read(connection: sqlite3.Connection) -> list[Row]:

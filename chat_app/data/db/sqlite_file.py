@@ -1,10 +1,12 @@
 """How Parley opens an SQLite file, and what its errors mean in plain words. Knows no table."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 PATIENCE_S = 5.0
 """How long a statement waits for another connection's lock."""
+WIPE_PATIENCE_S = 1.0
 
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -47,6 +49,14 @@ def open_file(path: Path, *, patience_s: float = PATIENCE_S) -> sqlite3.Connecti
     for pragma in PRAGMAS:
         connection.execute(pragma)
     return connection
+
+
+def wipe(path: Path) -> None:
+    """Have what was deleted leave the write-ahead log, which keeps it until it is overwritten: all of it goes into the
+    file, and its own is cut to nothing. Undone while a read or a write takes longer than `WIPE_PATIENCE_S`; writers
+    wait meanwhile. Raises `sqlite3.Error`."""
+    with closing(open_file(path, patience_s=WIPE_PATIENCE_S)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def why_unavailable(error: BaseException) -> str | None:

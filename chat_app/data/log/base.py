@@ -122,3 +122,7 @@ class GenerationLog(Protocol):
     async def sweep(self) -> None:
         """Remove what is past its time: an hour after its last write for what has ended. Raises `LogUnavailable`."""
         ...
+
+    async def wipe(self) -> None:
+        """Remove what was forgotten or swept from files too, as `Database.wipe`. Raises `LogUnavailable`."""
+        ...

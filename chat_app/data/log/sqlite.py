@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from chat_app.data.db.group_commit import Writer
 from chat_app.data.db.readers import Readers
-from chat_app.data.db.sqlite_file import FileClosed, why_unavailable
+from chat_app.data.db.sqlite_file import FileClosed, why_unavailable, wipe
 from chat_app.data.ids import now_ms
 from chat_app.data.log import sqlite_statements as sql
 from chat_app.data.log.base import LogUnavailable, Piece, StaleOwner
@@ -29,6 +29,7 @@ class SqliteLog:
     durable = True
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._writer = Writer(path)
         self._readers = Readers(path, threads=2)
         self._flusher = Flusher(self._store)
@@ -102,6 +103,12 @@ class SqliteLog:
 
     async def sweep(self) -> None:
         await self._write(lambda connection: sql.sweep(connection, now_ms()))
+
+    async def wipe(self) -> None:
+        try:
+            await asyncio.to_thread(wipe, self._path)
+        except sqlite3.Error as error:
+            raise _translated(error) from error
 
     async def _store(self, appends: list[Append]) -> None:
         results = await self._write(lambda connection: sql.store(connection, appends))

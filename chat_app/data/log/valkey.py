@@ -121,6 +121,9 @@ class ValkeyLog:
         for shard, ids in shards.items():  # Each for itself: the server does nothing else meanwhile.
             await self._call(self._forget, [shard, *ids])
 
+    async def wipe(self) -> None:
+        """It keeps nothing in files that Parley knows of."""
+
     async def sweep(self) -> None:
         try:
             seconds, _ = await self._client.time()

@@ -48,7 +48,7 @@ class KnownDevice(SQLModel, table=True):
 
     user_id: str = Field(foreign_key="users.id", primary_key=True)
     id: str = Field(primary_key=True, description="SHA-256 of the cookie's token, hex")
-    network: str = Field(description="SHA-256 of the network address that it was last signed in from, hex")
+    network: str = Field(description="pseudonym of the network address that it was last signed in from")
     seen_at: int = big()
 
 

@@ -14,6 +14,12 @@ IS_ACTIVE = f"status IN {ACTIVE}"
 
 HAS_KEY = "api_key_id IS NOT NULL"
 
+IN_DELETED_THREAD = (
+    "EXISTS (SELECT 1 FROM generation g JOIN thread t ON t.id = g.thread_id"
+    " WHERE g.id = generation_id AND t.deleted_at IS NOT NULL)"
+)
+"""Condition on a row that has a `generation_id`: it is about an answer in a thread that was deleted."""
+
 
 class Thread(SQLModel, table=True):
     __tablename__ = "thread"

@@ -76,6 +76,10 @@ def _kept() -> rx.Component:
             " days, and until its month is over. What answers cost stays.",
         ),
         rx.el.p(
+            "Which browsers you signed in from, and a name for their network address that nobody can turn back, for a"
+            " year, or until you change your password."
+        ),
+        rx.el.p(
             "If a check refuses what you or the model wrote, staff can read a part of it, with keys masked, for as"
             " long as the chat or the record of the call is kept."
         ),

@@ -1,7 +1,9 @@
 """Deleted is deleted: afterwards no table, no log and no file holds a word of it, and what it cost is still right."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from chat_app.accounts.identity import Identity
+from chat_app.data.db import sqlite_file
 from chat_app.data.db.base import DatabaseUnavailable, Statement
-from chat_app.data.ids import now_ms
+from chat_app.data.ids import new_id, now_ms
 from chat_app.sessions import removal
 from chat_app.sessions.generations import NotFound
 from chat_app.settings import Settings
@@ -193,14 +196,23 @@ async def test_a_purge_that_is_killed_half_way_goes_on(parley: Parley, monkeypat
         with monkeypatch.context() as patch:
             patch.setattr(parley.db, "batch", dying(parley.db.batch, before=deaths % 2 == 0))
             patch.setattr(parley.log, "forget", dying(parley.log.forget, before=deaths % 2 == 0))
+            patch.setattr(parley.leases, "release", _killed)
             try:
                 await parley.purge.purge_now()
                 break
             except DatabaseUnavailable:
                 deaths += 1
+        # Another replica waits until the dead one's lease has run out.
+        dead, parley.purge._owner = parley.purge._owner, new_id()
+        assert await parley.purge.purge_now() is None
+        await parley.leases.release(LEASE, dead)
     assert deaths > 6
     assert await traces(parley, MARK) == []
     assert await rows_of(parley, "thread", "message", "review") == {"thread": 0, "message": 0, "review": 0}
+
+
+async def _killed(*_: object) -> None:
+    """A process that is killed releases nothing."""
 
 
 async def test_one_replica_purges_at_a_time(parley: Parley) -> None:
@@ -253,6 +265,67 @@ async def test_who_lost_the_lease_leaves_the_rest_to_its_holder(
         await parley.purge.purge_now()
     assert (await rows_of(parley, "thread"))["thread"] == 1
     assert await parley.leases.held([LEASE]) == {LEASE}
+
+
+def loses_the_lease(parley: Parley, monkeypatch: pytest.MonkeyPatch, part: object, name: str) -> list[object]:
+    """After one call of this method the lease is another replica's; the list gets an entry for each call."""
+    method, calls = getattr(part, name), []
+
+    async def slow(*given: Any) -> Any:
+        calls.append(given)
+        result = await method(*given)
+        await parley.leases.release(LEASE, parley.purge._owner)  # It ran out.
+        await parley.leases.hold(LEASE, "another replica", 60_000)
+        return result
+
+    monkeypatch.setattr(part, name, slow)
+    return calls
+
+
+async def test_who_lost_the_lease_between_two_batches_of_answers_removes_no_second(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await person(parley)
+    for _ in range(3):
+        started = await parley.turns.call(ada, [Message("user", script(tokens=1, rate=0))])
+        await entries(parley, started.generation_id)
+    await parley.db.batch(Statement("UPDATE generation SET finished_at = 1"))
+    forgotten = loses_the_lease(parley, monkeypatch, parley.log, "forget")
+    with pytest.raises(schedule.LeasesUnavailable):
+        await parley.purge.purge_now()
+    assert len(forgotten) == 1
+    assert await rows_of(parley, "generation") == {"generation": 1}
+
+
+async def test_who_lost_the_lease_between_two_batches_of_messages_removes_no_second(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await person(parley)
+    thread_id = await conversation(parley, ada)
+    await parley.turns.delete(ada, thread_id)
+    while ids := await parley.purge._removal.answers_in(thread_id):
+        await parley.db.batch(*parley.purge._removal.answers(ids))
+    before = (await rows_of(parley, "message"))["message"]
+    removed = loses_the_lease(parley, monkeypatch, parley.purge._removal, "thread")
+    with pytest.raises(schedule.LeasesUnavailable):
+        await parley.purge.purge_now()
+    assert len(removed) == 1
+    assert await rows_of(parley, "thread", "message") == {"thread": 1, "message": before - removal.AT_ONCE}
+
+
+async def test_chats_are_kept_for_ever(parley: Parley) -> None:
+    """Only calls of the API grow old."""
+    ada = await person(parley)
+    await conversation(parley, ada)
+    tables = ("thread", "message", "generation", "step", "review")
+    before = await rows_of(parley, *tables)
+    age = 31 * DAY_MS
+    await parley.db.batch(
+        Statement(f"UPDATE generation SET created_at = created_at - {age}, finished_at = finished_at - {age}"),
+        Statement(f"UPDATE thread SET created_at = created_at - {age}, updated_at = updated_at - {age}"),
+    )
+    assert await purged(parley) == Purged()
+    assert await rows_of(parley, *tables) == before
 
 
 async def test_calls_are_kept_for_as_long_as_the_settings_say(parley: Parley) -> None:
@@ -358,6 +431,43 @@ async def test_the_file_itself_holds_none_of_it(tmp_path: Path, scripted_engine:
     assert settings.sqlite_path in files
     assert any(OTHER.encode() in path.read_bytes() for path in files)
     assert [path.name for path in files if MARK.encode() in path.read_bytes()] == []
+
+
+def files_with(home: Path, mark: str) -> set[str]:
+    """The files under `home` that hold these words, while Parley runs."""
+    return {path.name for path in home.rglob("*") if path.is_file() and mark.encode() in path.read_bytes()}
+
+
+async def test_nor_do_the_write_ahead_logs_while_it_runs(start_parley: StartParley) -> None:
+    parley = await start_parley()
+    home, ada = parley.settings.home, await person(parley)
+    thread_id = await conversation(parley, ada)
+    started = await parley.turns.call(ada, [Message("user", script(text=f"On {MARK}."))])
+    await entries(parley, started.generation_id)
+    await conversation(parley, ada, OTHER)
+    assert files_with(home, MARK) >= {"parley.db-wal", "log.db-wal"}
+    await parley.turns.delete(ada, thread_id)
+    await parley.db.batch(Statement("UPDATE generation SET finished_at = 1 WHERE source = 'api'"))
+    assert await purged(parley) == Purged(threads=1, calls=1)
+    assert files_with(home, MARK) == set()
+    assert "parley.db" in files_with(home, OTHER)
+
+
+async def test_what_a_long_read_keeps_in_the_write_ahead_log_goes_with_the_next_purge(
+    start_parley: StartParley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "WIPE_PATIENCE_S", 0.05)
+    parley = await start_parley()
+    home, ada = parley.settings.home, await person(parley)
+    await parley.turns.delete(ada, await conversation(parley, ada))
+    with closing(sqlite3.connect(home / "parley.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM message").fetchone()
+        assert await purged(parley) == Purged(threads=1)
+        assert "parley.db-wal" in files_with(home, MARK)
+        reader.execute("COMMIT")
+    assert await purged(parley) == Purged()
+    assert files_with(home, MARK) == set()
 
 
 def test_the_dialog_promises_no_more_than_the_settings_allow() -> None:

@@ -46,9 +46,13 @@ def unexpected(exception: Exception) -> list[EventSpec]:
     return [Visitor.notify(said), GIVE_BACK]  # type: ignore[operator]  # Reflex makes an event of the method.
 
 
+completions = CompletionsRoute(parley)
+"""One for both places in which it stands: what a person may send at a time holds over both."""
+
+
 def in_front(rest: ASGIApp) -> ASGIApp:
     """What is served before everything else is looked at."""
-    return SocketDoor(CompletionsRoute(rest, parley), parley, address)
+    return SocketDoor(completions.before(rest), parley, address)
 
 
 class App(GuardedApp):
@@ -56,12 +60,12 @@ class App(GuardedApp):
 
     def __call__(self) -> ASGIApp:
         whole = super().__call__()
-        completions = CompletionsRoute(whole, parley)
+        at_once = completions.before(whole)
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             # A page of another origin needs what is in between: the middleware that lets it read, or does not.
             foreign = scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"])
-            await (whole if foreign else completions)(scope, receive, send)
+            await (whole if foreign else at_once)(scope, receive, send)
 
         return KnownHosts(serve, parley)
 

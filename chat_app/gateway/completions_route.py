@@ -34,19 +34,24 @@ HUNG_UP = 499
 
 
 class CompletionsRoute:
-    """Wraps the app that takes every other address. `get_parley` as for `api`."""
+    """The app of this one address, wherever it stands `before` others. `get_parley` as for `api`."""
 
-    def __init__(self, app: ASGIApp, get_parley: GetParley) -> None:
-        self._app = app
+    def __init__(self, get_parley: GetParley) -> None:
         self._get_parley = get_parley
         self._figures = RouteFigures(PATH)
         self._most = most_bytes(PATH)
         self._bodies = Bodies(self._most)
 
+    def before(self, rest: ASGIApp) -> ASGIApp:
+        """This for its own address, `rest` for every other one."""
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            mine = scope["type"] == "http" and scope["path"] == PATH
+            await (self if mine else rest)(scope, receive, send)
+
+        return serve
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != PATH:
-            await self._app(scope, receive, send)
-            return
         began = time.perf_counter()
         headers = dict(reversed(list(scope["headers"])))  # Of several with one name the first.
         request_id = request_id_of(headers)

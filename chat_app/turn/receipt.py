@@ -17,6 +17,9 @@ from chat_app.telemetry.events import TurnEvent
 from chat_app.turn.job import Job
 from chat_app.turn.seal import Sealed, seals
 
+AT_ONCE_MS = 50
+"""A shorter flow is one piece of gathered text and its end: how fast it was written, nobody saw."""
+
 
 def outcome(job: Job, steps: Sequence[Step], sealed: Sealed, writer: LogWriter) -> Outcome:
     """How the turn ended, over all of its steps; `sealed` is how the last one did, in the log if a model ran it."""
@@ -63,12 +66,13 @@ def basics(row: GenerationRow, finish: str, finished_at: int) -> dict[str, Any]:
 
 
 def _tokens_per_s(ends: Sequence[Sealed]) -> float | None:
-    """Over the time in which model steps were writing; None for less than two tokens, or if the clock was put back."""
+    """Over the time in which model steps were writing; None for less than two tokens, if the clock was put back, or if
+    all came at once."""
     tokens = sum(end.completion_tokens for end in ends)
     flows_ms = [end.ended_at - end.first_at for end in ends if end.first_at is not None]
-    if tokens < 2 or min(flows_ms, default=0) < 0:
+    if tokens < 2 or min(flows_ms, default=0) < 0 or sum(flows_ms) < AT_ONCE_MS:
         return None
-    return round(tokens * 1000 / max(1, sum(flows_ms)), 1)
+    return round(tokens * 1000 / sum(flows_ms), 1)
 
 
 class Spent(TypedDict):

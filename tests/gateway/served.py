@@ -54,7 +54,7 @@ class Served:
 async def serving(parley: Parley) -> AsyncIterator[str]:
     """Serve the gateway for as long as the block lasts; yields its address."""
     port = free_port()
-    app = KnownHosts(CompletionsRoute(api(lambda: parley, DEVELOPMENT), lambda: parley), lambda: parley)
+    app = KnownHosts(CompletionsRoute(lambda: parley).before(api(lambda: parley, DEVELOPMENT)), lambda: parley)
     server = Server(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
     task = asyncio.create_task(server.serve())
     while not await _listens(port):

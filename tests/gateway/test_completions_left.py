@@ -61,7 +61,7 @@ class Cancelled:
     def __init__(self, served: Served, headers: dict[str, str], question: str = SLOW) -> None:
         raw = [(name.lower().encode(), value.encode()) for name, value in {**served.bearer, **headers}.items()]
         self._scope = {"type": "http", "method": "POST", "path": PATH, "headers": raw}
-        self._app = CompletionsRoute(api(lambda: served.parley), lambda: served.parley)
+        self._app = CompletionsRoute(lambda: served.parley).before(api(lambda: served.parley))
         self.sent = 0
         self._said = [{"type": "http.request", "body": body(question, stream=True), "more_body": False}]
 

@@ -110,6 +110,7 @@ async def test_a_lone_step_has_its_own_figures(parley: Parley) -> None:
     assert view.receipt["queue_ms"] == seal["began_at"] - view.created_at
     flow_ms = seal["ended_at"] - seal["first_at"]
     assert view.receipt["tokens_per_s"] == round(60 / flow_ms * 1000, 1)
-    single = await parley.turns.say(ada, script(tokens=1, rate=0))
-    await answer(parley, single.generation_id)
-    assert (await parley.generations.view(ada, single.generation_id)).receipt["tokens_per_s"] is None
+    for short in (script(tokens=1, rate=0), script(tokens=6, rate=0)):  # One token, and one piece of text.
+        single = await parley.turns.say(ada, short)
+        await answer(parley, single.generation_id)
+        assert (await parley.generations.view(ada, single.generation_id)).receipt["tokens_per_s"] is None

@@ -1,6 +1,6 @@
 """What Parley costs as a gateway: over a foreign engine, beside LiteLLM and the best that a relay could do.
 
-    python -m bench.gateway [--quick] [--only NAME ...] [--tokenize]
+    python -m bench.gateway [--quick] [--only NAME ...] [--tokenize] [--gather MS]
 
 One scripted backend, one worker a side, all in one run on the same cores, rounds alternating. Parley keeps limits,
 ledger, log and events, on SQLite and (`_fleet`) on PostgreSQL and Valkey; the relay passes bytes on; LiteLLM keeps
@@ -25,7 +25,7 @@ from bench.foreign import ROUNDS
 from bench.loads import Pace
 from bench.peer_litellm import PeerMissing
 from bench.report import Row, conclude, p50, p95
-from bench.sides import Side, Sides
+from bench.sides import GATHER_MS, Side, Sides
 
 CLIENTS = 50
 STREAMS = 20
@@ -219,10 +219,13 @@ async def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=PARTS, help="this part (may be repeated)")
     parser.add_argument("--without", action="append", choices=WAYS[1:], default=[], help="leave this side out")
     parser.add_argument("--tokenize", action="store_true", help="the backend counts tokens")
+    parser.add_argument(
+        "--gather", type=int, default=GATHER_MS, metavar="MS", help="most that Parley gathers of a text"
+    )
     chosen = parser.parse_args(words)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parley-bench-")))
-        sides = Sides(stack, folder, tokenize=chosen.tokenize)
+        sides = Sides(stack, folder, tokenize=chosen.tokenize, gather_ms=chosen.gather)
         running, missing = [sides.direct], ""
         for name in WAYS[1:]:
             if name not in chosen.without:

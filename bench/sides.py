@@ -20,10 +20,13 @@ import psutil
 from bench import peer_litellm, relay
 from bench.foreign import FAST
 from bench.http1 import post
+from chat_app.settings import Settings
 from tests.app import RunningApp, free_port
 from tests.servers import Postgres, Server, Valkey, new_database
 
 EMAIL = "bench@example.org"
+GATHER_MS: int = Settings.model_fields["gather_ms"].default
+"""What Parley gathers of an answer's text, whatever the environment says."""
 
 
 @dataclass(slots=True)
@@ -72,8 +75,9 @@ def _process_cpu_s(process: psutil.Process) -> float:
 class Sides:
     """Starts them; closing the stack ends them."""
 
-    def __init__(self, stack: ExitStack, folder: Path, *, tokenize: bool = False) -> None:
+    def __init__(self, stack: ExitStack, folder: Path, *, tokenize: bool = False, gather_ms: int = GATHER_MS) -> None:
         self._stack = stack
+        self._gather_ms = gather_ms
         self._folder = folder
         flags = ["--tokenize"] if tokenize else []
         backend = self._child([sys.executable, "-m", "bench.foreign", *flags], stdin=subprocess.PIPE)
@@ -115,7 +119,11 @@ class Sides:
         return side
 
     def _parley(self, name: str, env: dict[str, str]) -> Side:
-        backend = {"PARLEY_INFERENCE_URL": f"http://127.0.0.1:{self._backend}", "PARLEY_DEFAULT_MODEL": FAST}
+        backend = {
+            "PARLEY_INFERENCE_URL": f"http://127.0.0.1:{self._backend}",
+            "PARLEY_DEFAULT_MODEL": FAST,
+            "PARLEY_GATHER_MS": str(self._gather_ms),
+        }
         app = self._stack.enter_context(RunningApp(self._folder / name, env={**backend, **env}))
         app.sign_up(EMAIL)
         key = app.api_key(EMAIL, admin=True)

@@ -104,6 +104,18 @@ async def test_vectors_are_charged_by_their_tokens() -> None:
         assert service.queue._users["a"].finish - service.queue._virtual == 3
 
 
+async def test_vectors_take_no_room_in_the_cache_beside_what_fills_it() -> None:
+    asked = of("somebody", tokens=200, rate=20)
+    prompt = len(await ScriptedEngine().prompt(asked.messages))
+    service = serving(Able(slots=3, kv_tokens=prompt + 200))
+    async with aclosing(service.stream(asked)) as other:
+        await anext(other)
+        assert service.queue.held == prompt + 200
+        async with asyncio.timeout(5):
+            await service.embed(["one two three"], "a")
+        assert (service.queue.running, service.queue.held) == (1, prompt + 200)
+
+
 async def test_a_prompt_that_fills_the_window_is_too_long_and_one_less_is_not() -> None:
     asked = of("a", words=40)
     prompt = len(await ScriptedEngine().prompt(asked.messages))

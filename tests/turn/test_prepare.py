@@ -8,11 +8,14 @@ import pytest
 
 from chat_app.accounts.identity import Identity
 from chat_app.billing.plans import Terms
+from chat_app.prompts.measure import Count, Measure
+from chat_app.prompts.prompt import Prompt
 from chat_app.settings import Settings
 from chat_app.turn.abilities import UNKNOWN_CONTEXT
 from chat_app.turn.ask import Ask, TurnError
 from chat_app.turn.prepare import Preparation
 from inference.protocol import Message, ModelCard, Sampling
+from tests.prompts.engines import EXACT, Counter, Uncounting
 
 ADA = Identity("u", "t", "ada@example.org", "Ada", "user", "free")
 ASK = Ask(ADA, "api", (Message("user", "x"),), "wanted")
@@ -20,13 +23,20 @@ TERMS = Terms("free", "Free", 100_000, 60, 2, 300, 1)
 
 
 class Cards:
-    """Offers these models."""
+    """Offers these models, whose engine counts so."""
 
-    def __init__(self, *cards: ModelCard) -> None:
+    def __init__(self, *cards: ModelCard, count: Count | None = None) -> None:
         self.cards = cards
+        self.count = count or Uncounting()
 
     async def offered(self, wanted: str = "") -> Sequence[ModelCard]:
         return self.cards
+
+    def counter(self, model: str, patience: float | None = None) -> Count:
+        return self.count
+
+    async def measure(self, model: str, context: int, patience: float | None = None) -> Measure:
+        return EXACT
 
 
 def preparation(*cards: ModelCard, **settings: Any) -> Preparation:
@@ -70,3 +80,51 @@ def test_an_answer_is_as_long_as_everybody_allows(
     )
     assert prepared.max_tokens == most
     assert prepared.temperature == (0.7 if asked is None else 0.1)
+
+
+CARD = ModelCard("m", 1_000)
+TALK = tuple(Message(("user", "assistant")[at % 2], "x" * 99) for at in range(9))
+"""Nine messages that have 100 tokens each at most, of which an engine may count fewer."""
+
+
+async def prompt_of(count: Count, answer: int, *messages: Message) -> Prompt:
+    """The prompt of a conversation for CARD, with room for an answer of so many tokens."""
+    prepared = Preparation(Settings(system_prompt=""), Cards(CARD, count=count), None)  # type: ignore[arg-type]
+    return await prepared._prompt(replace(ASK, messages=messages), CARD, answer, (), None)
+
+
+@pytest.mark.parametrize(("answer", "kept", "asked"), [(99, 9, 0), (100, 9, 0), (101, 5, 1)])
+async def test_what_surely_fits_beside_the_answer_is_not_counted(answer: int, kept: int, asked: int) -> None:
+    count = Counter(len)
+    prompt = await prompt_of(count, answer, *TALK)
+    assert (prompt.tokens, prompt.kept, prompt.counted, len(count.asked)) == (kept * 100, kept, False, asked)
+
+
+async def test_an_answer_gets_all_the_room_that_its_engine_counts_beside_the_prompt() -> None:
+    """The whole does not fit; what is kept of it surely does, and may have far fewer tokens than that."""
+    count = Counter(lambda text: 99 if len(count.asked) == 1 else 9)
+    prompt = await prompt_of(count, 900, *TALK)
+    assert [len(asked) for asked in count.asked] == [9, 5]
+    assert (prompt.tokens, prompt.kept, prompt.counted) == (50, 5, True)
+
+
+async def test_where_no_engine_counts_the_bound_stands() -> None:
+    prompt = await prompt_of(Uncounting(), 900, *TALK)
+    assert (prompt.tokens, prompt.kept, prompt.counted) == (500, 5, False)
+
+
+async def test_a_count_is_asked_for_once() -> None:
+    count = Counter(len)
+    prepared = Preparation(Settings(), Cards(CARD, count=count), None)  # type: ignore[arg-type]
+    counted = await prepared.counted(await prompt_of(Uncounting(), 900, *TALK), "m")
+    assert (counted.tokens, counted.counted, len(count.asked)) == (500, True, 1)
+    assert await prepared.counted(counted, "m") == counted
+    assert len(count.asked) == 1
+
+
+@pytest.mark.parametrize("count", [Counter(len), Uncounting()])
+async def test_a_question_that_does_not_fit_is_said_with_the_room_there_is(count: Count) -> None:
+    assert (await prompt_of(count, 900, Message("user", "x" * 749))).kept == 1
+    with pytest.raises(TurnError, match="needs 751 tokens; m has room for 750") as raised:
+        await prompt_of(count, 900, *TALK[:-1], Message("user", "x" * 750))
+    assert (raised.value.code, raised.value.status) == ("context_too_long", 400)

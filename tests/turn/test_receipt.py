@@ -81,6 +81,26 @@ async def test_the_time_of_a_tool_that_ends_the_turn_is_no_writing_time(
     assert abs(view.created_at + view.receipt["ttft_ms"] - model["first_at"]) < 100
 
 
+async def test_there_is_a_line_for_each_of_several_steps(parley: Parley) -> None:
+    ada = await person(parley)
+    started = await parley.turns.say(ada, script(text=WORDS, rate=0, calls=[CALL], then={"text": "It is 391."}))
+    assert (await entries(parley, started.generation_id))[1] == "done"
+    first, tool, last = await parley.steps.of(started.generation_id)
+    assert 0 < first.prompt_tokens != last.prompt_tokens and 0 < last.completion_tokens < first.completion_tokens
+    spent = [(step.finished_at or 0) - step.started_at for step in (first, tool, last)]
+    receipt = (await parley.generations.view(ada, started.generation_id)).receipt
+    assert receipt["steps"] == [
+        _line("scripted", first.prompt_tokens, first.completion_tokens, spent[0]),
+        {"kind": "tool", "name": "calculator", "status": "done", "ms": spent[1]},
+        _line("scripted", last.prompt_tokens, last.completion_tokens, spent[2]),
+    ]
+
+
+def _line(model: str, prompt: int, completion: int, ms: int) -> dict[str, object]:
+    tokens = {"prompt_tokens": prompt, "completion_tokens": completion}
+    return {"kind": "model", "model": model, "status": "done", **tokens, "ms": ms}
+
+
 async def test_what_one_step_estimated_is_said_of_the_turn(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
     ada = await person(parley)
     started = await parley.turns.say(ada, script(text=WORDS, rate=100, calls=[CALL], then={"text": WORDS, "rate": 0}))
@@ -110,6 +130,7 @@ async def test_a_lone_step_has_its_own_figures(parley: Parley) -> None:
     assert view.receipt["queue_ms"] == seal["began_at"] - view.created_at
     flow_ms = seal["ended_at"] - seal["first_at"]
     assert view.receipt["tokens_per_s"] == round(60 / flow_ms * 1000, 1)
+    assert "steps" not in view.receipt
     single = await parley.turns.say(ada, script(tokens=1, rate=0))
     await answer(parley, single.generation_id)
     assert (await parley.generations.view(ada, single.generation_id)).receipt["tokens_per_s"] is None

@@ -1,4 +1,4 @@
-"""A transaction that has to happen: whatever its database does meanwhile, it takes place once, or says that it did not."""
+"""A transaction that has to happen: whatever its database does, it takes place once, or says that it did not."""
 
 from typing import Any
 

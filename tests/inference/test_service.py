@@ -102,6 +102,7 @@ async def test_vectors_are_charged_by_their_tokens() -> None:
         await anext(other)
         await service.embed(["one two three"], "a")
         assert service.queue._users["a"].finish - service.queue._virtual == 3
+        assert service.metrics.tally.embedded_tokens == 3
 
 
 async def test_vectors_take_no_room_in_the_cache_beside_what_fills_it() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chat_app.accounts.identity import Identity
+from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.log.base import LogUnavailable
 from chat_app.turn import TurnError
 from chat_app.turn.settle import Settlement
@@ -98,3 +99,34 @@ async def test_a_question_behind_an_older_message_is_said_to_begin_a_branch(parl
     third = await parley.turns.say(ada, script(tokens=1, rate=0), first.thread_id, parent_id=first.answer_id)
     await answer(parley, third.generation_id)
     assert [started.branched for started in (first, second, third)] == [False, False, True]
+
+
+async def test_a_call_that_cannot_be_stored_when_its_program_is_gone_leaves_nothing_and_says_nothing(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, complaints = await person(parley), list[str]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    storing, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def away(*_: Any) -> Any:
+        storing.set()
+        await may_go_on.wait()
+        raise DatabaseUnavailable("it is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parley.db, "batch", away)
+        calling = asyncio.create_task(parley.turns.call(ada, [Message("user", "Hello")]))
+        await asyncio.wait_for(storing.wait(), 10)
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        may_go_on.set()
+        async with asyncio.timeout(10):
+            while parley.ownership._registered:
+                await asyncio.sleep(0.02)
+    await asyncio.sleep(0.05)
+    gc.collect()
+    loop.set_exception_handler(None)
+    assert complaints == []
+    assert await parley.db.query("SELECT id FROM generation") == []

@@ -9,6 +9,8 @@ import pytest
 from chat_app.tools import BUILT_IN
 from chat_app.turn import Ask, begin
 from chat_app.turn.check import check
+from chat_app.turn.receipt import _tokens_per_s, elapsed_ms
+from chat_app.turn.seal import Sealed
 from chat_app.wiring import Parley
 from inference.protocol import CannotCount, Message, Sampling
 from tests.parley import answer, entries, goes_on, person, script, so_far
@@ -134,3 +136,28 @@ async def test_a_lone_step_has_its_own_figures(parley: Parley) -> None:
     single = await parley.turns.say(ada, script(tokens=1, rate=0))
     await answer(parley, single.generation_id)
     assert (await parley.generations.view(ada, single.generation_id)).receipt["tokens_per_s"] is None
+
+
+def wrote(tokens: int, first_at: int | None = 1_000, ended_at: int = 1_000) -> Sealed:
+    return Sealed(1, "m", "stop", completion_tokens=tokens, first_at=first_at, ended_at=ended_at)
+
+
+@pytest.mark.parametrize(
+    ("ends", "speed"),
+    [
+        ([], None),
+        ([wrote(1, ended_at=2_000)], None),
+        ([wrote(2, ended_at=2_000)], 2.0),
+        ([wrote(1, ended_at=1_500), wrote(1, ended_at=1_250)], 2.7),
+        ([wrote(3, None), wrote(3, ended_at=4_000)], 2.0),
+        ([wrote(5)], 5_000.0),  # All came at once.
+        ([wrote(5), wrote(5, ended_at=999)], None),  # The clock was put back.
+    ],
+)
+def test_the_speed_is_that_of_the_times_in_which_something_was_written(ends: list[Sealed], speed: float | None) -> None:
+    assert _tokens_per_s(ends) == speed
+
+
+@pytest.mark.parametrize(("since", "until", "ms"), [(5, 9, 4), (5, 5, 0), (9, 5, 0)])
+def test_no_time_is_negative(since: int, until: int, ms: int) -> None:
+    assert elapsed_ms(since, until) == ms

@@ -1,7 +1,7 @@
 """One engine behind its queue: what is charged to whom, what fits, and what is counted however a request ends."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from inference.engines.base import Capabilities
 from inference.engines.scripted import ScriptedEngine
 from inference.metrics import Board, Metrics
-from inference.protocol import BadRequest, Chunk, ContextTooLong, EngineDied, Request, Usage
+from inference.protocol import BadRequest, Chunk, ContextTooLong, Embeddings, EngineDied, Request, Usage
 from inference.service import UNASKED, Service
 from tests.inference.conftest import request, script, text_of, until
 
@@ -105,16 +105,22 @@ async def test_vectors_are_charged_by_their_tokens() -> None:
         assert service.metrics.tally.embedded_tokens == 3
 
 
-async def test_vectors_take_no_room_in_the_cache_beside_what_fills_it() -> None:
+async def test_vectors_take_no_room_in_the_cache_beside_what_fills_it(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = of("somebody", tokens=200, rate=20)
-    prompt = len(await ScriptedEngine().prompt(asked.messages))
-    service = serving(Able(slots=3, kv_tokens=prompt + 200))
+    full = len(await ScriptedEngine().prompt(asked.messages)) + 200
+    engine, held = Able(slots=3, kv_tokens=full), list[int]()
+    service, embed = serving(engine), engine.embed
+
+    async def watched(texts: Sequence[str]) -> Embeddings:
+        held.append(service.queue.held)
+        return await embed(texts)
+
+    monkeypatch.setattr(engine, "embed", watched)
     async with aclosing(service.stream(asked)) as other:
         await anext(other)
-        assert service.queue.held == prompt + 200
         async with asyncio.timeout(5):
             await service.embed(["one two three"], "a")
-        assert (service.queue.running, service.queue.held) == (1, prompt + 200)
+        assert (service.queue.running, service.queue.held, held) == (1, full, [full])
 
 
 async def test_a_prompt_that_fills_the_window_is_too_long_and_one_less_is_not() -> None:

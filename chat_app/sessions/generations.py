@@ -341,7 +341,8 @@ class Generations:
         )
         if not rows:
             return Kept("", 0)
-        return Kept(rows[0]["log"] or rows[0]["content"] or "", rows[0]["log_length"])
+        [row] = rows
+        return Kept(row["log"] or row["content"] or "", row["log_length"])
 
     async def active_in(self, thread_id: str) -> list[str]:
         """The answers of a thread that are being written."""

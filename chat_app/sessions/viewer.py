@@ -111,17 +111,14 @@ class Viewer:
         lost = last.offset > reader.length  # Text was lost before this reader had it: the last piece is not all.
         if not lost and last.offset + len(last.text):
             return reader.read(last.text, end)
-        async for attempt in AsyncRetrying(
+        # A log that was lost and made anew by its end alone has none of the text: whether there was any is read too.
+        retrying = AsyncRetrying(
             retry=retry_if_exception_type(AWAY),
             wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.1),
             stop=stop_after_delay(PATIENCE_S),
             reraise=True,
-        ):
-            with attempt:
-                # A log that was lost and made anew by its end alone has none of the text.
-                if lost or (await self._generations.kept(generation_id)).length > 0:
-                    return await self._ended(generation_id, reader, end)
-        return reader.read(last.text, end)
+        )
+        return await retrying(self._ended, generation_id, reader, end)
 
     async def entries(self, generation_id: str) -> list[Entry]:
         """All that there is of the answer now. Raises `Gone`."""

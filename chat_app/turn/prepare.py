@@ -122,7 +122,7 @@ class Preparation:
                 positions=ask.positions,
                 since=ask.since if ask.since_model == card.id else None,
             )
-            if not prompt.counted and window(card) - prompt.tokens < answer:
+            if window(card) - prompt.tokens < answer:
                 prompt = await self.counted(prompt, card.id, patience)
         except TooLong as error:
             raise too_long(error, card.id) from error

@@ -229,6 +229,9 @@ async def test_how_long_it_takes_goes_by_what_others_take(monkeypatch: pytest.Mo
     now[0] = 10.0
     assert engine.queue.positions() == {"c": QueuePosition(1, 5.0)}
     assert engine.queue.retry_after == 10.0
+    now[0] = 10.33
+    assert engine.queue.positions() == {"c": QueuePosition(1, 5.2)}, "a tenth of a second is enough to know"
+    assert engine.queue.retry_after == 10.3
     await engine.finish(3)
     assert engine.queue._job_s > 2, "what they took is not learnt"
     await engine.drain()

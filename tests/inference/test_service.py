@@ -1,7 +1,7 @@
 """One engine behind its queue: what is charged to whom, what fits, and what is counted however a request ends."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from inference.engines.base import Capabilities
 from inference.engines.scripted import ScriptedEngine
 from inference.metrics import Board, Metrics
-from inference.protocol import BadRequest, Chunk, ContextTooLong, EngineDied, Request, Usage
+from inference.protocol import BadRequest, Chunk, ContextTooLong, Embeddings, EngineDied, Request, Usage
 from inference.service import UNASKED, Service
 from tests.inference.conftest import request, script, text_of, until
 
@@ -102,6 +102,25 @@ async def test_vectors_are_charged_by_their_tokens() -> None:
         await anext(other)
         await service.embed(["one two three"], "a")
         assert service.queue._users["a"].finish - service.queue._virtual == 3
+        assert service.metrics.tally.embedded_tokens == 3
+
+
+async def test_vectors_take_no_room_in_the_cache_beside_what_fills_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = of("somebody", tokens=200, rate=20)
+    full = len(await ScriptedEngine().prompt(asked.messages)) + 200
+    engine, held = Able(slots=3, kv_tokens=full), list[int]()
+    service, embed = serving(engine), engine.embed
+
+    async def watched(texts: Sequence[str]) -> Embeddings:
+        held.append(service.queue.held)
+        return await embed(texts)
+
+    monkeypatch.setattr(engine, "embed", watched)
+    async with aclosing(service.stream(asked)) as other:
+        await anext(other)
+        async with asyncio.timeout(5):
+            await service.embed(["one two three"], "a")
+        assert (service.queue.running, service.queue.held, held) == (1, full, [full])
 
 
 async def test_a_prompt_that_fills_the_window_is_too_long_and_one_less_is_not() -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from chat_app.data.db.base import Database, DatabaseUnavailable, OutcomeUnknown,
 from chat_app.data.leases.base import Leases, LeasesUnavailable
 from chat_app.data.log.base import LogUnavailable, StaleOwner
 from chat_app.sessions import ownership as module
+from chat_app.sessions import presence
 from chat_app.sessions.generations import GenerationRow, Generations, Outcome
 from tests.sessions.processes import TTL_S, Process, Start, new_row, until
 
@@ -256,9 +258,8 @@ async def test_what_a_former_life_left_runs_before_start_returns(process: Start,
     await ann.die()
     await leases.release(f"process:{ann.ownership.owner}", ann.ownership.owner)
     bob = await process()
-    assert bob.ownership.running == 1
+    assert (bob.ownership.running, bob.beats) == (1, [[row.id]])
     await until(lambda: bob.ids == {row.id})
-    assert bob.beats[0] == [row.id]
 
 
 @pytest.mark.parametrize(("owned", "worked"), [(True, 1), (False, 0)])
@@ -287,3 +288,90 @@ async def test_a_job_whose_preparation_took_long_is_done_if_it_is_still_ours(
     assert len(began) == worked
     await ann.ownership._after(None, work, row, late=False)  # Nobody is asked.
     assert len(began) == worked + 1
+
+
+async def test_who_starts_first_says_that_it_lives(
+    leases: Leases, generations: Generations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the others, to whom it is dead, may take from it what it takes over."""
+    ann, order = Process(leases, generations), list[str]()
+    hold, owners = ann.leases.hold, generations.owners
+
+    async def holding(name: str, owner: str, ttl_ms: int) -> bool:
+        order.append("lives")
+        return await hold(name, owner, ttl_ms)
+
+    async def looking() -> list[str]:
+        order.append("looks")
+        return await owners()
+
+    monkeypatch.setattr(ann.leases, "hold", holding)
+    monkeypatch.setattr(generations, "owners", looking)
+    await ann.start()
+    await ann.ownership.close()
+    assert order[:2] == ["lives", "looks"]
+
+
+@pytest.mark.parametrize(("share", "looks"), [(0, 0), (0.32, 0), (0.34, 1), (0.9, 1), (-0.1, 1)])
+async def test_a_job_that_is_prepared_is_ours_for_certain_for_a_third_of_the_lease(
+    leases: Leases,
+    generations: Generations,
+    db: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    share: float,
+    looks: int,
+) -> None:
+    """The last heartbeat was a third of it ago at most, and the next one may be late by another."""
+    now = [1_000.0]
+    monkeypatch.setattr(presence, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    ann, looked, owned = Process(leases, generations), list[str](), generations.owned
+
+    async def looking(row: GenerationRow) -> bool:
+        looked.append(row.id)
+        return await owned(row)
+
+    monkeypatch.setattr(generations, "owned", looking)
+    ann.hold.set()
+    row = await ann.begin(db)
+    now[0] += share * TTL_S
+    ann.ownership.run(row, ann._work)
+    await until(lambda: ann.ownership.running == 0)
+    assert (ann.ids, looked) == ({row.id}, [row.id] * looks)
+
+
+async def test_there_are_three_heartbeats_in_a_lease(
+    leases: Leases, generations: Generations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every: dict[str, float] = {}
+
+    async def repeat(step: Any, every_s: float) -> None:
+        every[step.__name__] = every_s
+
+    monkeypatch.setattr(module, "_repeat", repeat)
+    ann = Process(leases, generations)
+    await ann.start()
+    await until(lambda: len(every) == 2)
+    await ann.ownership.close()
+    assert every == {"_beat": TTL_S / 3, "_watch": module.WATCH_S}
+
+
+@pytest.mark.parametrize("least", [True, False])
+@pytest.mark.parametrize(("took", "left"), [(0, 10), (4, 6), (10, 0), (3_600, 0), (-3_600, 10)])
+async def test_a_round_that_took_long_has_a_shorter_pause_whatever_its_clock_did(
+    monkeypatch: pytest.MonkeyPatch, took: float, left: float, least: bool
+) -> None:
+    now, slept = [1_000.0], list[float]()
+
+    async def step() -> None:
+        now[0] += took
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(module, "random", SimpleNamespace(uniform=lambda low, high: low if least else high))
+    monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep))
+    with pytest.raises(asyncio.CancelledError):
+        await module._repeat(step, 10)
+    assert slept == [pytest.approx(left * (0.8 if least else 1))]

@@ -180,3 +180,19 @@ async def test_a_job_that_was_handed_back_goes_to_another(process: Start, db: Da
     bob = await process()
     await until(lambda: bob.ids == {row.id})
     assert (bob.worked[0].fence, bob.worked[0].attempts) == (2, 1)  # to hand it back was no attempt
+
+
+async def test_a_job_that_was_handed_back_and_that_nobody_else_took_is_tried_again(
+    process: Start, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Perhaps its hour is over, and it is to be given up."""
+    monkeypatch.setattr(module, "HANDED_BACK_S", 0.5)
+    ann = await process()
+    row = await ann.begin(db)
+    ann.ownership.run(row)
+    await until(lambda: len(ann.worked) == 1)
+    handed_back = time.monotonic()
+    await ann.ownership.hand_back(row)
+    await until(lambda: len(ann.worked) == 2)
+    assert ann.began[1] - handed_back >= module.HANDED_BACK_S
+    assert (ann.worked[1].fence, ann.worked[1].attempts) == (2, 1)

@@ -63,6 +63,20 @@ async def test_a_page_shows_how_each_answer_came_out(ada: Author) -> None:
     assert (answer.status, answer.error, answer.receipt) == ("refused", "no", {"model": "m"})
 
 
+async def test_a_page_says_what_each_answers_log_is_and_how_long(ada: Author) -> None:
+    exchange = await ada.say("one")
+    unanswered = (await ada.threads.open(ADA, exchange.thread_id)).messages
+    assert [(message.log, message.log_length) for message in unanswered] == [("", 0), ("", 0)]
+    await ada.end(exchange.answer_id, "done", "", None)
+    await ada.db.batch(
+        Statement("UPDATE generation SET log_length = 12 WHERE message_id = $1", (exchange.answer_id,)),
+        Statement("UPDATE message SET log = 'the log' WHERE id = $1", (exchange.answer_id,)),
+    )
+    question, answer = (await ada.threads.open(ADA, exchange.thread_id)).messages
+    assert (question.log, question.log_length) == ("", 0)
+    assert (answer.log, answer.log_length, answer.receipt) == ("the log", 12, {})
+
+
 async def test_pages_of_another_thread_or_person_are_not_read(ada: Author, eve: Author) -> None:
     own, other = await ada.say("own"), await ada.say("other")
     strange = await eve.say("secret")

@@ -29,6 +29,7 @@ ENTRIES = [
     SEALED,
 ]
 LOG = encode(ENTRIES)
+THOUGHT = encode([Entry("reasoning", "hm")])
 FOREIGN = '\x1eq{"of a later release": true}\x1f'
 
 
@@ -182,6 +183,33 @@ def test_frames_that_this_release_does_not_know_shift_no_offset() -> None:
     assert reader.read(log).entries == (Entry("text", "three"),)
     reader = _Reader(two + len(f"two{FOREIGN}"))
     assert [entry.kind for entry in reader.read(log).entries] == ["sealed", "text"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "known"),
+    [
+        ([], []),
+        (["one"], [True]),
+        (["one", THOUGHT, "two", THOUGHT], [True, True, True, True]),
+        ([FOREIGN], []),
+        ([FOREIGN, "one"], [True]),
+        (["one", FOREIGN], [True]),
+        (["one", THOUGHT, FOREIGN], [False, True]),
+        (["one", FOREIGN, THOUGHT, "two"], [False, False, True]),
+    ],
+)
+def test_from_behind_each_entry_all_that_follows_is_seen_and_nothing_twice(
+    pieces: list[str], known: list[bool]
+) -> None:
+    before, log = "So far: ", "".join(pieces)
+    reader = _Reader(0)
+    reader.read(before)
+    update = reader.read(log)
+    assert [place is not None for place in update.places] == known
+    for at, place in enumerate(update.places, 1):
+        if place is not None:
+            rest = _Reader(place).read(f"{before}{log}end").entries
+            assert encode(rest) == encode([*update.entries[at:], Entry("text", "end")])
 
 
 async def test_the_owner_died_between_the_commit_and_the_end_of_the_log(

@@ -2,12 +2,16 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
-from chat_app.accounts.grant import Grant
+from chat_app.accounts.grant import Grant, Rights
+from chat_app.accounts.identity import Identity
+from chat_app.billing.plans import Terms
 from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.turn import TurnError
+from chat_app.turn.admit import Admission, new_row
 from chat_app.turn.program import asked
 from chat_app.wiring import Parley
 from inference.protocol import Message
@@ -98,3 +102,62 @@ async def test_who_is_cancelled_while_leaving_has_left(parley: Parley, monkeypat
     await asyncio.wait_for(left.wait(), 10)
     monkeypatch.undo()
     await is_free(parley, grant)
+
+
+class Waiting:
+    """Limits by which everybody has to wait so long, in milliseconds."""
+
+    def __init__(self, wait_ms: int) -> None:
+        self.wait_ms = wait_ms
+        self.asked: list[tuple[str, int]] = []
+
+    async def hit(self, name: str, per_minute: int) -> int:
+        self.asked.append((name, per_minute))
+        return self.wait_ms
+
+
+ADA = Identity("ada", "t", "ada@example.org", "Ada", "user", "one")
+ONE = Terms("one", "One", None, 1_200, 1, None, 1)
+
+
+@pytest.mark.parametrize(("wait_ms", "said"), [(1, "1 s"), (1_000, "1 s"), (1_001, "2 s"), (59_999, "60 s")])
+@pytest.mark.parametrize("whose", ["plan", "key"])
+async def test_who_is_too_fast_is_told_when_to_try_again(wait_ms: int, said: str, whose: str) -> None:
+    limits, row = Waiting(wait_ms), new_row(ADA, "api", ONE, "me")
+    admission = Admission(limits, None)  # type: ignore[arg-type]
+    with pytest.raises(TurnError) as error:
+        if whose == "plan":
+            await admission.enter(row, ONE)
+        else:
+            await admission.count_key(row, Grant(ADA, "k", Rights(requests_per_minute=1)))
+    why = {"plan": "Your plan (One) allows 1,200 messages a minute.", "key": "This key allows 1 call a minute."}[whose]
+    assert error.value.message == f"{why} Try again in {said}."
+    assert (error.value.code, error.value.status, error.value.retry_after) == ("rate_limited", 429, wait_ms / 1_000)
+    assert limits.asked == [("turns:ada", 1_200) if whose == "plan" else ("key:k", 1)]
+
+
+@pytest.mark.parametrize(
+    ("used", "month", "refused"), [(99, 0, False), (100, 0, True), (101, 0, True), (100, -1, False)]
+)
+async def test_the_tokens_of_a_key_are_those_of_the_month_and_used_up_at_its_limit(
+    parley: Parley, used: int, month: int, refused: bool
+) -> None:
+    await parley.plans.save("one", "One", None, 6_000, 1)
+    ada = await person(parley)
+    await parley.accounts.set_plan(ada.user_id, "one")
+    keys = [await parley.accounts.make_key(ada.user_id, "test", Rights(monthly_tokens=100)) for _ in range(2)]
+    grant, other = [await parley.accounts.grant(key) for key in keys]
+    assert grant is not None and other is not None
+    earlier = replace(new_row(ada, "api", ONE, "me"), api_key_id=grant.key_id, held_tokens=used, status="done")
+    if month:
+        earlier.period = "2001-01"
+    await parley.db.batch(parley.generations.create(earlier))
+    if refused:
+        with pytest.raises(TurnError) as error:
+            await parley.turns.admit(grant)
+        assert (error.value.code, error.value.status, error.value.retry_after) == ("quota_exceeded", 429, None)
+        assert error.value.message.startswith("This month's 100 tokens of this key are used up.")
+    else:
+        async with await parley.turns.admit(grant) as place:
+            assert place.row.api_key_id == grant.key_id
+    await is_free(parley, other)  # and no place is taken by who was refused

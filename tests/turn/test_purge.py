@@ -372,12 +372,14 @@ async def test_what_a_newer_release_works_on_is_left_to_it(parley: Parley) -> No
 
 async def test_keys_that_ended_long_ago_go_with_a_purge(parley: Parley) -> None:
     ada = await person(parley)
-    for _ in range(2):
-        await parley.accounts.make_key(ada.user_id)
-    some = "(SELECT id FROM api_key LIMIT 1)"
-    await parley.db.batch(Statement(f"UPDATE api_key SET revoked_at = $1 WHERE id = {some}", (now_ms() - 91 * DAY_MS,)))
+    for name in ("kept", "ended lately", "ended long ago"):
+        await parley.accounts.make_key(ada.user_id, name)
+    for name, half_days in (("ended lately", 179), ("ended long ago", 181)):
+        ended = now_ms() - half_days * DAY_MS // 2
+        await parley.db.batch(Statement("UPDATE api_key SET revoked_at = $1 WHERE name = $2", (ended, name)))
     await purged(parley)
-    assert await rows_of(parley, "api_key") == {"api_key": 1}
+    left = await parley.db.query("SELECT name FROM api_key ORDER BY name")
+    assert [row["name"] for row in left] == ["ended lately", "kept"]
 
 
 async def test_expired_browser_sessions_go_and_others_stay(parley: Parley) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from chat_app.data.db.base import Statement
+from chat_app.data.db.base import DatabaseUnavailable, OutcomeUnknown, Statement
+from chat_app.turn import TurnError
 from chat_app.turn.call_gate import MOST_CALLS
 from chat_app.turn.stream import TOO_MANY_CALLS
 from chat_app.wiring import Parley
@@ -84,3 +85,35 @@ async def test_calls_that_nobody_gets_are_paid_for(parley: Parley, calls: list[A
     assert view.prompt_tokens > 0 and view.completion_tokens >= 2 * len(calls)
     month = await parley.ledger.allowance(ada.user_id, None)
     assert (month.used, month.held) == (view.prompt_tokens + view.completion_tokens, 0)
+
+
+@pytest.mark.parametrize(
+    ("troubles", "tries"),
+    [([DatabaseUnavailable], 1), ([OutcomeUnknown, DatabaseUnavailable, DatabaseUnavailable, DatabaseUnavailable], 2)],
+    ids=["away", "lost"],
+)
+async def test_a_question_is_refused_without_waiting_for_a_database(
+    parley: Parley, monkeypatch: pytest.MonkeyPatch, troubles: list[type[Exception]], tries: int
+) -> None:
+    """Where it was lost meanwhile, one look says what became of the refusal."""
+    await parley.plans.save("free", "Free", None, 600, 1)
+    ada = await person(parley)
+    batch, left, tried = parley.db.batch, list(troubles), list[int]()
+
+    async def troubled(*statements: Statement) -> Any:
+        if any("INSERT INTO review" in statement.sql for statement in statements):
+            tried.append(len(statements))
+            if left:
+                raise left.pop(0)
+        return await batch(*statements)
+
+    monkeypatch.setattr(parley.db, "batch", troubled)
+    for said, code in ((f"My key is {KEY} .", "storage_unavailable"), ("Hello", "")):
+        try:
+            await parley.turns.say(ada, said)
+        except TurnError as error:
+            assert (error.code, error.status, error.retry_after) == (code, 503, 5)
+        else:
+            assert code == "", "it was said to be stored"
+    assert len(tried) == tries
+    assert await parley.reviews.waiting() == []

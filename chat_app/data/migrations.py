@@ -62,8 +62,6 @@ async def _run(engine: AsyncEngine, work: Callable[[Connection], None]) -> None:
         if reason is None:
             raise
         raise DatabaseUnavailable(reason) from error
-    finally:
-        await engine.dispose()
 
 
 def _engine(settings: Settings) -> AsyncEngine:

@@ -1,9 +1,13 @@
 """The stores under test: each fixture provides the embedded and the outgrown column of a protocol."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import redis.asyncio
 from pydantic import SecretStr
 
 from chat_app.data.db import open_database
@@ -13,6 +17,7 @@ from chat_app.data.log.sqlite import SqliteLog
 from chat_app.data.log.valkey import ValkeyLog
 from chat_app.data.migrations import migrate
 from chat_app.settings import Settings
+from tests.faults.proxy import FaultProxy
 
 NewLog = Callable[..., Awaitable[GenerationLog]]
 
@@ -69,3 +74,27 @@ async def new_log(request: pytest.FixtureRequest, home: Path) -> AsyncIterator[N
 @pytest.fixture
 async def log(new_log: NewLog) -> GenerationLog:
     return await new_log()
+
+
+@dataclass(slots=True)
+class Apart:
+    """Two processes' logs on one server: the way of one of them, `far`, leads through a proxy."""
+
+    far: ValkeyLog
+    way: FaultProxy
+    near: ValkeyLog
+    server: Any
+
+
+@pytest.fixture
+async def apart(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Apart]:
+    monkeypatch.setattr("chat_app.data.log.shard_reader.BLOCK_S", 60.0)  # nothing is found by a later look
+    async with FaultProxy(urlsplit(redis_url).port or 6379) as way, redis.asyncio.Redis.from_url(redis_url) as server:
+        far = ValkeyLog(f"redis://127.0.0.1:{way.port}{urlsplit(redis_url).path}")
+        near = ValkeyLog(redis_url)
+        await far.start()
+        await near.start()
+        yield Apart(far, way, near, server)
+        way.mode = "pass"
+        await far.close()
+        await near.close()

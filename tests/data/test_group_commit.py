@@ -45,6 +45,7 @@ def put(name: str) -> Callable[[sqlite3.Connection], str]:
 
 def make(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE jar (id TEXT PRIMARY KEY, n INTEGER)")
+    connection.execute("CREATE TABLE lid (jar TEXT REFERENCES jar DEFERRABLE INITIALLY DEFERRED)")
 
 
 @pytest.fixture
@@ -161,6 +162,19 @@ async def test_who_loses_the_transaction_for_all_is_tried_again_alone_like_every
     assert stored(home) == ["a", "b", "c", "late", "old"]
 
 
+async def test_what_only_the_commit_refuses_is_undone_and_its_caller_told(writer: Writer, home: Path) -> None:
+    def without_jar(connection: sqlite3.Connection) -> str:
+        connection.execute("INSERT INTO lid VALUES ('absent')")
+        return put("half")(connection)
+
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        await writer.run(without_jar)
+    assert await writer.run(put("a")) == "a"
+    results = await in_one_group(writer, put("b"), without_jar, put("c"))
+    assert [results[0], results[2]] == ["b", "c"] and isinstance(results[1], sqlite3.IntegrityError)
+    assert stored(home) == ["a", "b", "c"]
+
+
 async def test_nobody_else_writes_between_a_read_and_the_write_that_follows_from_it(writer: Writer, home: Path) -> None:
     def count_and_put(connection: sqlite3.Connection) -> str:
         [[count]] = connection.execute("SELECT count(*) FROM jar").fetchall()
@@ -215,6 +229,25 @@ async def test_a_file_that_cannot_be_prepared_is_let_go(home: Path) -> None:
         await Writer(home / "one.db").start(fail)
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         kept[0].execute("SELECT 1")
+
+
+def test_a_thread_whose_event_loop_is_gone_lets_the_file_go(home: Path) -> None:
+    gate, writer = Gate(), Writer(home / "one.db")
+
+    async def leave() -> None:
+        await writer.start(make)
+        task = asyncio.create_task(writer.run(gate))
+        await gate.reached()
+        assert not task.done()
+
+    asyncio.run(leave())
+    gate.open()
+    thread, connection = writer._thread, writer._connection
+    assert thread is not None and connection is not None
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
 
 
 # Readers -------------------------------------------------------------------------------------------------------------
@@ -280,3 +313,26 @@ async def test_closing_the_readers_closes_their_connections(writer: Writer, home
     await readers.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         connection.execute("SELECT 1")
+
+
+def test_a_reader_whose_event_loop_is_gone_lets_the_file_go(home: Path) -> None:
+    gate, readers = Gate(), Readers(home / "one.db", threads=1)
+    made: list[sqlite3.Connection] = []
+
+    def look(connection: sqlite3.Connection) -> None:
+        made.append(connection)
+        gate(connection)
+
+    async def leave() -> None:
+        readers.start()
+        task = asyncio.create_task(readers.run(look))
+        await gate.reached()
+        assert not task.done()
+
+    asyncio.run(leave())
+    gate.open()
+    [thread] = readers._threads
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[0].execute("SELECT 1")

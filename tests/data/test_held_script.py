@@ -25,7 +25,6 @@ async def test_a_reply_is_never_taken_for_that_of_the_next_call(redis_url: str) 
     with pytest.raises(ResponseError):
         await script("wrong")
     assert await script("after an error") == b"after an error"
-    await script.close()
     await client.aclose()
 
 
@@ -38,7 +37,6 @@ async def test_a_call_after_a_lost_connection_connects_anew(redis_url: str) -> N
         with pytest.raises(ConnectionError):
             await script("lost")
         assert await script("next") == b"next"
-        await script.close()
         await client.aclose()
 
 

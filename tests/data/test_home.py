@@ -1,5 +1,6 @@
 """One process per home directory."""
 
+import os
 import subprocess
 import sys
 import time
@@ -32,6 +33,30 @@ def test_is_free_again_after_the_block(tmp_path: Path) -> None:
             raise KeyError
     with hold_home(tmp_path), pytest.raises(HomeInUse), hold_home(tmp_path):
         pass
+
+
+def test_only_who_holds_it_is_named_and_not_who_held_it_before(tmp_path: Path) -> None:
+    lock = tmp_path / "app.lock"
+    lock.write_text("12345678901234567890\n")  # longer than any that comes after it
+    with hold_home(tmp_path):
+        assert lock.read_text() == f"{os.getpid()}\n"
+        with (
+            pytest.raises(HomeInUse, match=rf"^Another Parley \(process {os.getpid()}\) is using "),
+            hold_home(tmp_path),
+        ):
+            pass
+
+
+def test_who_holds_it_without_a_name_is_nobody_in_particular(tmp_path: Path) -> None:
+    with hold_home(tmp_path):
+        (tmp_path / "app.lock").write_text("")  # as it is for a moment before the number is there
+        with pytest.raises(HomeInUse, match=r"^Another Parley is using "), hold_home(tmp_path):
+            pass
+
+
+def test_the_lock_is_for_its_owner_only(tmp_path: Path) -> None:
+    with hold_home(tmp_path):
+        assert (tmp_path / "app.lock").stat().st_mode & 0o777 == 0o600
 
 
 def test_another_process_is_named_and_its_death_frees_the_home(tmp_path: Path) -> None:

@@ -183,6 +183,16 @@ async def test_what_is_added_to_an_idle_log_goes_out_in_the_next_turn_of_the_loo
     assert flushes == [20, 3]
 
 
+async def test_more_than_goes_out_in_one_call_is_stored_too(
+    log: GenerationLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat_app.data.log.valkey.MOST_APPENDS", 2)
+    await log.open("g", 1)
+    await log.open("h", 1)
+    await asyncio.gather(*(log.append(name, 1, n, str(n)) for n in range(5) for name in ("g", "h")))
+    assert [await log.read(name) for name in ("g", "h")] == [Piece(0, "01234")] * 2
+
+
 # Tails ---------------------------------------------------------------------------------------------------------------
 
 

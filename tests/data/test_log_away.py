@@ -2,46 +2,18 @@
 when the server has been out of reach."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-import redis.asyncio
 from structlog.testing import capture_logs
 
 from chat_app.data.log import valkey_scripts
 from chat_app.data.log.base import LogUnavailable, Piece
 from chat_app.data.log.shard_reader import shard_of
 from chat_app.data.log.valkey import ValkeyLog
+from tests.data.conftest import Apart
 from tests.data.logs import watch
-from tests.faults.proxy import FaultProxy
-
-
-@dataclass(slots=True)
-class Apart:
-    """Two processes' logs on one server: the way of one of them, `far`, leads through a proxy."""
-
-    far: ValkeyLog
-    way: FaultProxy
-    near: ValkeyLog
-    server: Any
-
-
-@pytest.fixture
-async def apart(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Apart]:
-    monkeypatch.setattr("chat_app.data.log.shard_reader.BLOCK_S", 60.0)  # nothing is found by a later look
-    async with FaultProxy(urlsplit(redis_url).port or 6379) as way, redis.asyncio.Redis.from_url(redis_url) as server:
-        far = ValkeyLog(f"redis://127.0.0.1:{way.port}{urlsplit(redis_url).path}")
-        near = ValkeyLog(redis_url)
-        await far.start()
-        await near.start()
-        yield Apart(far, way, near, server)
-        way.mode = "pass"
-        await far.close()
-        await near.close()
 
 
 def failing(log: ValkeyLog, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:

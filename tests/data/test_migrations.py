@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Connection
@@ -98,6 +99,19 @@ def test_a_failed_migration_leaves_no_trace(empty: Settings) -> None:
         run_in_transaction(empty, half)
     assert asyncio.run(tables(empty)) == set()
     migrate(empty)
+
+
+async def test_no_connection_outlives_a_migration(empty: Settings) -> None:
+    await asyncio.to_thread(migrate, empty)
+    if url := empty.database_url.get_secret_value():
+        onlooker = await asyncpg.connect(url)
+        others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        async with asyncio.timeout(5):  # the server may notice a moment later
+            while await onlooker.fetch(others):
+                await asyncio.sleep(0.02)
+        await onlooker.close()
+    else:  # SQLite takes the journal away with the last connection
+        assert [path.name for path in empty.home.iterdir()] == ["parley.db"]
 
 
 def test_no_server(home: Path) -> None:

@@ -1,7 +1,10 @@
 """A mirror whose history is read while text keeps coming, in every order that hypothesis finds."""
 
 import asyncio
+import gc
+import weakref
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -199,6 +202,15 @@ def test_a_reset_forgets_the_end_and_what_came_early() -> None:
     assert mirror.since(7) is None
 
 
+def test_an_end_after_a_reset_lies_where_it_lies_now() -> None:
+    mirror = Mirror()
+    assert mirror.feed(0, "abcdef", "done")
+    mirror.reset("ab")
+    assert mirror.feed(2, "c", "failed")
+    assert mirror.since(0) == Piece(0, "abc", "failed")
+    assert mirror.since(3) == Piece(3, "", "failed")
+
+
 def test_a_mirror_says_whether_it_has_moved() -> None:
     mirror = Mirror()
     assert not mirror.moved()
@@ -240,3 +252,46 @@ def test_no_more_is_kept_early_than_it_says(monkeypatch: pytest.MonkeyPatch) -> 
     for offset in (5, 6, 7, 8):
         assert not mirror.feed(offset, "x")
     assert ([piece.offset for piece in mirror.ahead], mirror.missed) == ([5, 6], 2)
+
+
+async def test_nothing_is_done_or_kept_for_a_tail_that_has_left() -> None:
+    begun = asyncio.Event()
+
+    async def history(_: str) -> Piece:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    known = Mirrors(history)
+    tail = known.tail("g", 0)
+    waiting = asyncio.create_task(anext(tail))
+    await begun.wait()
+    mirror = known.get("g")
+    assert mirror is not None and mirror.loading is not None
+    news = weakref.ref(next(iter(mirror.waiters)))
+    loading = mirror.loading
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    await tail.aclose()
+    await asyncio.wait({loading}, timeout=10)
+    assert loading.cancelled()
+    assert known.items() == []
+    del mirror, tail, waiting
+    gc.collect()
+    assert news() is None  # no timer of the tail's holds it
+
+
+async def test_a_history_that_fails_with_nobody_waiting_is_no_error_of_the_loops() -> None:
+    async def history(_: str) -> Piece:
+        raise KeyError("a defect")
+
+    reported = list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: reported.append(about))
+    known = Mirrors(history)
+    mirror = known.own("g", 1, "", None)
+    await asyncio.wait({known.refresh("g", mirror)})
+    mirror.loading = None
+    gc.collect()
+    assert reported == []
+    with pytest.raises(KeyError):
+        await anext(known.tail("h", 0))

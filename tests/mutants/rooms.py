@@ -43,7 +43,17 @@ ROOMS = (
         ("chat_app/data/log", "chat_app/data/valkey.py", "chat_app/data/cancel.py"),
         tuple(
             f"tests/data/test_{name}*.py"
-            for name in ("log", "mirror", "shard_reader", "held_script", "entries", "stops", "cancel", "closing")
+            for name in (
+                "log",
+                "mirror",
+                "shard_reader",
+                "held_script",
+                "valkey_client",
+                "entries",
+                "stops",
+                "cancel",
+                "closing",
+            )
         ),
     ),
     Room(

@@ -81,18 +81,20 @@ class PostgresDatabase:
             for value in statement.params:
                 if isinstance(value, str) and "\x00" in value:
                     raise ValueError("a text for the database holds a NUL character")
-        if len(statements) == 1:
-            return await self._attempts(lambda fate: self._one(statements[0], fate))
-        runs = groups(statements)
-        if len(runs) == 1:
-            return await self._attempts(lambda fate: self._together(runs[0], fate))
-        return await self._attempts(lambda fate: self._all(runs, fate))
+        match groups(statements):
+            case [[statement]]:
+                return await self._attempts(lambda fate: self._one(statement, fate))
+            case [run]:
+                return await self._attempts(lambda fate: self._together(run, fate))
+            case runs:
+                return await self._attempts(lambda fate: self._all(runs, fate))
 
     async def wipe(self) -> None:
         """Its vacuum does."""
 
     async def query(self, sql: str, *params: Value) -> Sequence[Row]:
-        return (await self._attempts(lambda _: self._one(Statement(sql, params), _Fate())))[0]
+        [rows] = await self._attempts(lambda _: self._one(Statement(sql, params), _Fate()))
+        return rows
 
     async def _one(self, statement: Statement, fate: "_Fate") -> list[list[Row]]:
         async with self._acquire() as connection:

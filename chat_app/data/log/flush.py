@@ -58,7 +58,6 @@ class Flusher:
         self._closing = False
 
     def start(self) -> None:
-        self._closing = False
         self._task = asyncio.create_task(self._run(), name="generation log flush")
 
     async def close(self) -> None:
@@ -67,7 +66,6 @@ class Flusher:
         self._added.set()
         if self._task is not None:
             await self._task
-            self._task = None
 
     async def add(self, append: Append) -> None:
         """Returns when it is stored, or raises what kept it from being stored."""

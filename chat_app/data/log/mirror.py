@@ -161,7 +161,7 @@ class Mirrors:
             piece = await self._history(generation)
             if mirror.resets != resets:
                 continue
-            mirror.feed(0, piece.text, piece.end)
+            mirror.feed(piece.offset, piece.text, piece.end)
             mirror.loaded = True
             mirror.wake()
             # What was early before the history was read and still does not fit belongs to text that the store lost.

@@ -21,6 +21,8 @@ from chat_app.data.valkey import connect, not_now
 BLOCK_S = 5.0
 """Longest wait for news; after it, what has been quiet is compared with the store."""
 MOST_POSTS = 500
+WAKE_KEPT_S = 60
+"""How long the stream that wakes a reader is kept: of a reader that is gone nothing stays behind."""
 
 logger = structlog.get_logger(__name__)
 
@@ -75,7 +77,7 @@ class ShardReader:
             self._positions[shard] = since
             # The reader may be blocked without this shard. A stream of its own wakes it, however the two race.
             await self._side.xadd(self._wake, {"w": ""}, maxlen=1)
-            await self._side.expire(self._wake, 60)
+            await self._side.expire(self._wake, WAKE_KEPT_S)
 
     async def _run(self) -> None:
         # By hand: what is tried again is to listen, which ends only by failing, and the pause starts over with each
@@ -124,8 +126,7 @@ class ShardReader:
                         self._obey(fields)
                     elif name != self._wake:
                         self._feed(fields)
-                if name in self._positions:
-                    self._positions[name] = posts[-1][0].decode()
+                self._positions[name] = posts[-1][0].decode()
             if loop.time() - compared > BLOCK_S:
                 await self._compare(quiet_only=True)
                 compared = loop.time()

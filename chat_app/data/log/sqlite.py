@@ -64,7 +64,6 @@ class SqliteLog:
         return found.text
 
     def begin(self, generation: str, fence: int) -> None:
-        self._stops.event(generation)
         self._mirrors.own(generation, fence, "", None).begun = True
 
     async def append(self, generation: str, fence: int, offset: int, text: str) -> None:

@@ -78,14 +78,15 @@ def store(connection: sqlite3.Connection, appends: Sequence[Append]) -> list[Sto
 def read(connection: sqlite3.Connection, generation: str, offset: int) -> Piece:
     connection.execute("BEGIN")
     try:
-        row = connection.execute("SELECT status FROM generation WHERE id = ?", (generation,)).fetchone()
-        first = connection.execute(
-            "SELECT max(start) FROM piece WHERE generation = ? AND start <= ?", (generation, offset)
-        ).fetchone()[0]
-        text = _text(connection, generation, first or 0)[offset - (first or 0) :]
+        known = connection.execute("SELECT status FROM generation WHERE id = ?", (generation,)).fetchone()
+        [first] = connection.execute(
+            "SELECT coalesce(max(start), 0) FROM piece WHERE generation = ? AND start <= ?", (generation, offset)
+        ).fetchone()
+        text = _text(connection, generation, first)[offset - first :]
     finally:
         connection.execute("COMMIT")
-    return Piece(offset, text, row[0] if row else None)
+    [status] = known or [None]
+    return Piece(offset, text, status)
 
 
 def request_stop(connection: sqlite3.Connection, generation: str) -> None:
@@ -126,7 +127,8 @@ def _append(connection: sqlite3.Connection, append: Append, now: int) -> Stored 
         made = _make(connection, append, now) if append.begins else None
         if made is None:
             return _refusal(connection, append)
-        stop = bool(made[0])
+        [requested] = made
+        stop = bool(requested)
     connection.execute(
         "INSERT INTO piece (generation, start, data) VALUES (?, ?, ?)", (append.generation, append.offset, append.data)
     )
@@ -161,11 +163,14 @@ def _end(connection: sqlite3.Connection, end: Append, now: int) -> Stored | Exce
         " RETURNING length",
         (end.generation, end.fence, end.status, now),
     ).fetchone()
-    return StaleOwner() if ended is None else Stored(ended[0])
+    if ended is None:
+        return StaleOwner()
+    [length] = ended
+    return Stored(length)
 
 
 def _text(connection: sqlite3.Connection, generation: str, first: int = 0) -> str:
     rows = connection.execute(
         "SELECT data FROM piece WHERE generation = ? AND start >= ? ORDER BY start", (generation, first)
     )
-    return b"".join(row[0] for row in rows.fetchall()).decode()
+    return b"".join(data for (data,) in rows.fetchall()).decode()

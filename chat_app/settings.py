@@ -112,6 +112,33 @@ class Settings(BaseSettings):
         description="Whether visitors may create accounts: open or closed. Unset: open only without a public address."
         " The first one, the administrator's, always can be.",
     )
+    oidc_issuer: str = Field(
+        "",
+        description="Address of an OpenID Connect provider (Keycloak, Auth0, Entra …) that people can sign in with, as"
+        " it names itself. Empty: only passwords.",
+    )
+    oidc_client_id: str = Field("", description="Parley's client there. Its redirect URI is …/auth/oidc/callback.")
+    oidc_client_secret: SecretStr = Field(SecretStr(""), description="That client's secret; empty for a public client.")
+    oidc_name: str = Field("your company account", description="What the button says: Continue with ….")
+    oidc_scopes: str = Field("openid email profile", description="What Parley asks the provider for.")
+    oidc_groups_claim: str = Field(
+        "groups", description="Claim that lists a person's groups; a dot leads into an object (realm_access.roles)."
+    )
+    oidc_roles: str = Field(
+        "",
+        description="Roles of groups, e.g. parley-admins=admin,support=staff. With it, whoever is in none of them is a"
+        " user, and every sign-in with the provider sets the role anew.",
+    )
+    oidc_plans: str = Field(
+        "",
+        description="Plans of groups, e.g. research=enterprise,sales=pro: the first that somebody is in counts, at"
+        " every sign-in with the provider.",
+    )
+    oidc_emails: Literal["verified", "all"] = Field(
+        "verified",
+        description="Which e-mail addresses of the provider are believed: those that it calls verified, or all"
+        " (Entra says nothing about them).",
+    )
     session_days: int = Field(30, ge=1, description="Days until a browser session expires.")
     default_plan: str = Field("free", description="Plan that a new account gets.")
     first_plan: str = Field(
@@ -159,6 +186,37 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no address: write https://chat.example.org")
         return value
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _provider(cls, value: str) -> str:
+        """Whoever could change what it says on its way here could sign in as anybody."""
+        if value and (
+            not _is_address(value) or not (value.startswith("https://") or is_loopback(urlsplit(value).hostname or ""))
+        ):
+            raise ValueError(f"{value!r} is no address of a provider: write https://login.example.org/realms/us")
+        return value
+
+    @field_validator("oidc_client_id")
+    @classmethod
+    def _client(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("oidc_issuer") and not value:
+            raise ValueError("the provider of PARLEY_OIDC_ISSUER knows Parley by it")
+        return value
+
+    @field_validator("oidc_roles")
+    @classmethod
+    def _roles(cls, value: str) -> str:
+        for group, role in _pairs(value).items():
+            if role not in ("user", "staff", "admin"):
+                raise ValueError(f"{group}={role}: a role is one of user, staff, admin")
+        return value
+
+    @field_validator("oidc_plans")
+    @classmethod
+    def _plans(cls, value: str) -> str:
+        _pairs(value)
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, value: str) -> str:
@@ -195,6 +253,16 @@ class Settings(BaseSettings):
     def signup_is_open(self) -> bool:
         """Whether visitors may create accounts."""
         return self.signup == "open" if self.signup else not self.public_url
+
+    @property
+    def group_roles(self) -> dict[str, str]:
+        """Roles by the provider's groups."""
+        return _pairs(self.oidc_roles)
+
+    @property
+    def group_plans(self) -> dict[str, str]:
+        """Ids of plans by the provider's groups, the first one first."""
+        return _pairs(self.oidc_plans)
 
     @property
     def inference_urls(self) -> tuple[str, ...]:
@@ -272,6 +340,17 @@ def _keys(value: SecretStr) -> tuple[str, ...]:
 
 def _names(value: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def _pairs(value: str) -> dict[str, str]:
+    made = {}
+    for pair in _names(value):
+        # From the right: names of groups may be addresses with a query of their own.
+        group, equals, given = (part.strip() for part in pair.rpartition("="))
+        if not (group and equals and given):
+            raise ValueError(f"{pair!r} is no pair: write group=name")
+        made[group] = given
+    return made
 
 
 def _is_address(url: str) -> bool:

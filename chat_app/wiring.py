@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 from chat_app.accounts.key_watch import KeyWatch
+from chat_app.accounts.oidc import ExternalSignIn
 from chat_app.accounts.people import Accounts
 from chat_app.billing.ledger import Ledger
 from chat_app.billing.plans import Plans
@@ -75,6 +76,7 @@ class Parley:
     queue: QueueView
     supervisor: Supervisor | None
     accounts: Accounts
+    external: ExternalSignIn
     key_watch: KeyWatch
     plans: Plans
     ledger: Ledger
@@ -117,6 +119,7 @@ def build(settings: Settings) -> Parley:
     engine = SteadyClient(client)
     pseudonyms = cache(partial(Pseudonyms.of_home, settings.home))  # Read at its first use: nothing is opened yet.
     accounts = Accounts(db, settings, lambda address: pseudonyms().of(f"address {address}"))
+    external = ExternalSignIn(db, settings, accounts)
     plans, ledger, reviews = Plans(db, settings.default_plan), Ledger(db), Reviews(db)
     threads, generations, steps = Threads(db), Generations(db), Steps(db)
     events = Events(db, settings)
@@ -157,6 +160,7 @@ def build(settings: Settings) -> Parley:
         queue=QueueView(engine),
         supervisor=supervisor,
         accounts=accounts,
+        external=external,
         key_watch=KeyWatch(accounts.in_force),
         plans=plans,
         ledger=ledger,

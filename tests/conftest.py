@@ -1,3 +1,3 @@
 """Fixtures that every room's tests may use: real servers, and Parley itself in this process."""
 
-pytest_plugins = ["tests.servers", "tests.parley"]
+pytest_plugins = ["tests.servers", "tests.parley", "tests.oidc.provider"]

@@ -1,6 +1,7 @@
 """The browser's cookies: their names, their attributes, and how they are found again in a header. It looks nothing up.
 
-Two cookies: the session, and the mark of a device that somebody has signed in from, which outlives the session.
+Three cookies: the session, the mark of a device that somebody has signed in from, which outlives the session, and for
+minutes the way to the provider and back.
 Behind TLS their names begin with `__Host-`: no other site of the same domain can plant such a cookie. A token says by
 its form under which name it was given and is found under no other, so one that was given safely cannot be planted
 under the old name either, while sessions from before stay valid until they expire.
@@ -10,22 +11,34 @@ from chat_app.accounts.tokens import is_host_token, is_token
 
 NAME = "parley_session"
 DEVICE = "parley_device"
+FLOW = "parley_oidc"
 HOST = "__Host-"
 
 DEVICE_DAYS = 400
 """As long as browsers keep any cookie."""
 
 _DAY_S = 86_400
+_FLOW_S = 600
 
 
 def set_cookie(token: str, days: int) -> str:
     """The value of a `Set-Cookie` header that signs the browser in for `days`. Scripts cannot read the cookie."""
-    return _set(NAME, token, days)
+    return _set(NAME, token, days * _DAY_S)
 
 
 def device_cookie(token: str) -> str:
     """The value of a `Set-Cookie` header that marks the browser as one that somebody has signed in from."""
-    return _set(DEVICE, token, DEVICE_DAYS)
+    return _set(DEVICE, token, DEVICE_DAYS * _DAY_S)
+
+
+def flow_cookie(token: str) -> str:
+    """The value of a `Set-Cookie` header for a browser that is sent to the provider and comes back soon."""
+    return _set(FLOW, token, _FLOW_S)
+
+
+def flow_from(cookie_header: str) -> str | None:
+    """The token of that way in a `Cookie` header, or None."""
+    return _found(FLOW, cookie_header)
 
 
 def clear_cookies() -> tuple[str, ...]:
@@ -59,9 +72,9 @@ def _found(base: str, cookie_header: str) -> str | None:
     return plain
 
 
-def _set(base: str, token: str, days: int) -> str:
+def _set(base: str, token: str, seconds: int) -> str:
     name = _name(base, token)
-    return f"{name}={token}; Max-Age={days * _DAY_S}; {_attributes(name)}"
+    return f"{name}={token}; Max-Age={seconds}; {_attributes(name)}"
 
 
 def _name(base: str, token: str) -> str:

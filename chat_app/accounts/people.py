@@ -4,7 +4,7 @@ Every method that returns an identity asks the database, so that a revocation or
 at once. It does not know what an account may do: that is its plan's and its caller's business.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from chat_app.accounts import attempts, devices, setup_code
 from chat_app.accounts.attempts import Hit, Limit, admit
@@ -20,6 +20,8 @@ from chat_app.data.ids import new_id, now_ms
 from chat_app.settings import Settings
 
 _DAY_MS = 86_400_000
+NO_PASSWORD = ""
+"""Stands for the hash where an account has no password. No password has it."""
 _AT_ONCE = 500
 """Sessions that one query asks about."""
 
@@ -56,6 +58,31 @@ class Accounts(Keys, Roster):
         Raises `AccountError`.
         """
         return await self._insert(email, name, role, await self._passwords.hashed(password), must="email_taken")
+
+    async def create_external(self, user_id: str, email: str, name: str, role: str, also: Statement) -> Identity:
+        """An account without a password, whose owner is known elsewhere; `also` is committed with it. Raises
+        `AccountError`."""
+        return await self._insert(email, name, role, NO_PASSWORD, must="email_taken", user_id=user_id, also=(also,))
+
+    async def open_external(self, user_id: str, provider_session: str, *, device: str = "", address: str = "") -> str:
+        """Sign somebody in whose identity was proven elsewhere: the token for the browser's cookie. Raises
+        `AccountError` (account_disabled)."""
+        token, now = new_token(host_only=is_host_token(device)), now_ms()
+        try:
+            await self._db.batch(
+                Statement("DELETE FROM browser_session WHERE user_id = $1 AND expires_at <= $2", (user_id, now)),
+                Statement(
+                    "INSERT INTO browser_session (id, user_id, created_at, expires_at, provider_session)"
+                    " SELECT $1, u.id, CAST($3 AS BIGINT), CAST($4 AS BIGINT), $5 FROM users u"
+                    " WHERE u.id = $2 AND u.disabled_at IS NULL",
+                    (digest(token), user_id, now, now + self._settings.session_days * _DAY_MS, provider_session),
+                    must="account_disabled",
+                ),
+                *(devices.seen(user_id, device, self._network(address)) if device else ()),
+            )
+        except Unmet as unmet:
+            raise _error(unmet.name) from unmet
+        return token
 
     async def sign_up(
         self,
@@ -120,8 +147,13 @@ class Accounts(Keys, Roster):
         if not await self._passwords.verified(password, hash_, lane, known=known) or row is None or hash_ is None:
             raise _error("bad_credentials")
         if row["disabled_at"] is not None:
-            raise AccountError("account_disabled", "This account has been disabled. Ask your administrator.")
+            raise _error("account_disabled")
         return await self._open_session(row["id"], password, hash_, device, address)
+
+    async def has_password(self, user_id: str) -> bool:
+        """Whether the account can be entered with a password."""
+        rows = await self._db.query("SELECT 1 FROM users WHERE id = $1 AND password_hash <> $2", user_id, NO_PASSWORD)
+        return bool(rows)
 
     async def sign_out(self, token: str) -> None:
         """End the browser session with this token, if there is one."""
@@ -185,12 +217,22 @@ class Accounts(Keys, Roster):
             devices.forgotten(user_id),
         )
 
-    async def _insert(self, email: str, name: str, role: str, hash_: str, *, must: str) -> Identity:
+    async def _insert(
+        self,
+        email: str,
+        name: str,
+        role: str,
+        hash_: str,
+        *,
+        must: str,
+        user_id: str | None = None,
+        also: Sequence[Statement] = (),
+    ) -> Identity:
         email, plan = normal_email(email), self._settings.default_plan
         name = normal_name(name, email.partition("@")[0][:100])
         if role not in ROLES:
             raise _error("bad_role")
-        user = (new_id(), TENANT, email, name, hash_, role, plan, now_ms(), self._settings.first_plan)
+        user = (user_id or new_id(), TENANT, email, name, hash_, role, plan, now_ms(), self._settings.first_plan)
         only_first = " AND NOT EXISTS (SELECT 1 FROM users)" if must == "signup_closed" else ""
         try:
             await self._db.batch(
@@ -198,6 +240,7 @@ class Accounts(Keys, Roster):
                 Statement("SELECT id FROM plan WHERE id = $1", (plan,), must="plan_unknown"),
                 Statement(_INSERT.format(condition=only_first), user, must=must),
                 setup_code.spent(),
+                *also,
             )
         except Unmet as unmet:
             raise _error(unmet.name, plan=plan) from unmet
@@ -236,6 +279,7 @@ def _unnoted(_: str) -> str:
 
 
 _WORDS = {
+    "account_disabled": "This account has been disabled. Ask your administrator.",
     "bad_credentials": "The e-mail address or the password is not right.",
     "bad_role": f"A role is one of {', '.join(ROLES)}.",
     "email_taken": "There is an account with this e-mail address already. Sign in instead.",

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from chat_app.gateway import admin, generations, health, models, sign_in
+from chat_app.gateway import admin, generations, health, models, oidc, sign_in
 from chat_app.gateway.caller import GetParley
 from chat_app.gateway.edge import Edge
 from chat_app.gateway.errors import ApiError, install, not_allowed
@@ -26,7 +26,7 @@ def api(get_parley: GetParley, pages: Collection[str] = ()) -> FastAPI:
     app.add_middleware(Edge)
     app.add_middleware(SecurityHeaders)  # Reflex mounts its pages inside this app, so they have them too.
     install(app)
-    for part in (generations, models, health):
+    for part in (generations, models, health, oidc):
         app.router.routes.extend(part.routes(get_parley))
     app.router.routes.extend(sign_in.routes(get_parley, pages))
     app.include_router(admin.router(get_parley))

@@ -6,6 +6,7 @@ with the form, to which a failure returns with `?error=<code>` (and `&wait=<seco
 too_many_attempts and busy). Nothing that was typed is ever put into an address.
 """
 
+import html
 from collections.abc import Collection, Sequence
 from urllib.parse import urlencode, urlsplit
 
@@ -19,7 +20,8 @@ from starlette.types import Message
 
 from chat_app.accounts.cookies import clear_cookies, device_cookie, device_from, set_cookie, token_from
 from chat_app.accounts.identity import AccountError
-from chat_app.accounts.tokens import is_host_token, new_token
+from chat_app.accounts.oidc import ProviderError
+from chat_app.accounts.tokens import digest, is_host_token, new_token
 from chat_app.gateway.caller import GetParley, address, by_cookie, came_by_tls, is_this_machine
 from chat_app.gateway.completions_route import HUNG_UP
 from chat_app.gateway.connection import Connection, HungUp
@@ -29,6 +31,8 @@ from chat_app.settings import Settings
 from chat_app.wiring import Parley
 
 logger = structlog.get_logger(__name__)
+
+NO_STORE = {"Cache-Control": "no-store"}
 
 
 def routes(get_parley: GetParley, pages: Collection[str] = ()) -> Sequence[BaseRoute]:
@@ -44,8 +48,9 @@ def routes(get_parley: GetParley, pages: Collection[str] = ()) -> Sequence[BaseR
 
     async def logout(request: Request) -> Response:
         parley, form = await _own_form(get_parley(), request, pages)
-        await _forget(parley, request)
-        response = _to(request, _path(form, "next") or "/")
+        there = await _end_there(parley, request)
+        await forget_session(parley, request)
+        response = _onward(there) if there else _to(request, _path(form, "next") or "/")
         for cookie in clear_cookies():
             response.headers.append("Set-Cookie", cookie)
         return response
@@ -61,7 +66,7 @@ def routes(get_parley: GetParley, pages: Collection[str] = ()) -> Sequence[BaseR
             "plan": who.plan_id,
         }
         body = {"user": user, "signup": "open" if parley.settings.signup_is_open else "closed"}
-        return Response(orjson.dumps(body), headers={"Cache-Control": "no-store"}, media_type="application/json")
+        return Response(orjson.dumps(body), headers=NO_STORE, media_type="application/json")
 
     return [
         Route("/auth/login", login, methods=["POST"]),
@@ -72,12 +77,12 @@ def routes(get_parley: GetParley, pages: Collection[str] = ()) -> Sequence[BaseR
 
 
 async def _enter(parley: Parley, request: Request, form: FormData, way: str) -> Response:
-    device = _device(request, secure=_secure(parley.settings, request))
+    device = browser_device(request, secure=is_secure(parley.settings, request))
     try:
         # Whoever goes away while they wait for their turn leaves the queue.
         async with Connection(request.receive, _nothing):
             token = await _token(parley, request, form, way, device)
-        await _forget(parley, request)
+        await forget_session(parley, request)
     except HungUp:
         return Response(status_code=HUNG_UP)
     except AccountError as error:
@@ -103,7 +108,7 @@ async def _token(parley: Parley, request: Request, form: FormData, way: str, dev
     )
 
 
-def _device(request: Request, *, secure: bool) -> str:
+def browser_device(request: Request, *, secure: bool) -> str:
     """The token of the browser's device cookie; a new one if it has none, or one of another kind."""
     found = device_from(request.headers.get("cookie", ""))
     return found if found and is_host_token(found) == secure else new_token(host_only=secure)
@@ -120,7 +125,29 @@ async def _own_form(parley: Parley, request: Request, pages: Collection[str]) ->
     return parley, await request.form(max_files=0, max_fields=20)
 
 
-async def _forget(parley: Parley, request: Request) -> None:
+def _onward(url: str) -> Response:
+    """A page that leads to another site: a form's own redirect must not (form-action of the pages' policy)."""
+    link = html.escape(url)
+    page = (
+        f'<!doctype html><title>Signing out</title><meta http-equiv="refresh" content="0; url={link}">'
+        f'<p>You are signed out of Parley. <a href="{link}">Sign out of your company account, too</a>.</p>'
+    )
+    return Response(page, media_type="text/html", headers=NO_STORE)
+
+
+async def _end_there(parley: Parley, request: Request) -> str:
+    """Where the browser ends its session with the provider too; empty if it was not opened through it."""
+    token = token_from(request.headers.get("cookie", ""))
+    if not token or not parley.external.is_on or not await parley.external.signed_in_there(digest(token)):
+        return ""
+    try:
+        return await parley.external.provider.end_session_url(own_address(parley.settings, request) + "/login")
+    except ProviderError as error:
+        logger.warning("not signed out with the provider", error=str(error))
+        return ""
+
+
+async def forget_session(parley: Parley, request: Request) -> None:
     """End the session that the browser had."""
     token = token_from(request.headers.get("cookie", ""))
     if token:
@@ -128,7 +155,7 @@ async def _forget(parley: Parley, request: Request) -> None:
 
 
 def _back(request: Request, form: FormData, code: str, wait: int | None = None) -> Response:
-    page = _path(form, "back") or _plain_path(urlsplit(request.headers.get("referer", "")).path) or "/"
+    page = _path(form, "back") or plain_path(urlsplit(request.headers.get("referer", "")).path) or "/"
     query = urlencode({"error": code, **({"wait": wait} if wait else {})})
     response = _to(request, f"{page}{'&' if '?' in page else '?'}{query}")
     if wait:
@@ -138,21 +165,29 @@ def _back(request: Request, form: FormData, code: str, wait: int | None = None) 
 
 def _to(request: Request, path: str) -> Response:
     # To the origin that the form came from: in development pages and API live on two ports.
-    return RedirectResponse(request.headers.get("origin", "") + path, 303, {"Cache-Control": "no-store"})
+    return RedirectResponse(request.headers.get("origin", "") + path, 303, NO_STORE)
 
 
 def _path(form: FormData, field: str) -> str:
-    return _plain_path(str(form.get(field, "")))
+    return plain_path(str(form.get(field, "")))
 
 
-def _plain_path(path: str) -> str:
+def plain_path(path: str) -> str:
     """The path if it leads to this site, else nothing: browsers read `//host` and `/\\host` as other
     sites."""
     leads_here = path.startswith("/") and path[1:2] not in ("/", "\\") and path.isprintable() and len(path) < 500
     return path if leads_here else ""
 
 
-def _secure(settings: Settings, request: Request) -> bool:
+def own_address(settings: Settings, request: Request) -> str:
+    """Scheme and host by which the browser knows Parley."""
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    return f"{'https' if is_secure(settings, request) else 'http'}://{request.headers['host']}"
+
+
+def is_secure(settings: Settings, request: Request) -> bool:
+    """Whether cookies are for TLS only."""
     if settings.secure_cookies is not None:
         return settings.secure_cookies
     return settings.public_url.startswith("https://") or came_by_tls(request, settings)

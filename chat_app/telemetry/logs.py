@@ -46,6 +46,7 @@ _QUIET = (
     "asyncio",
     "aiosqlite",
     "httpx",
+    "httpx2",
     "httpcore",
     "watchfiles",
     "multipart",

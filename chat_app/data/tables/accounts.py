@@ -39,6 +39,35 @@ class BrowserSession(SQLModel, table=True):
     user_id: str = Field(foreign_key="users.id", index=True)
     created_at: int = big()
     expires_at: int = big()
+    provider_session: str | None = Field(
+        default=None, index=True, description="the provider's name for the sign-in behind it; null: by password"
+    )
+
+
+class ExternalIdentity(SQLModel, table=True):
+    """Who somebody is at a provider of identities (OpenID Connect)."""
+
+    __tablename__ = "external_identity"
+
+    issuer: str = Field(primary_key=True)
+    subject: str = Field(primary_key=True, description="the provider's name for the person, for good")
+    user_id: str = Field(foreign_key="users.id", index=True)
+    created_at: int = big()
+
+
+class OidcFlow(SQLModel, table=True):
+    """A browser that was sent to the provider. Its cookie holds a random token, this row only its SHA-256."""
+
+    __tablename__ = "oidc_flow"
+
+    id: str = Field(primary_key=True, description="SHA-256 of the cookie's token, hex")
+    state: str
+    nonce: str
+    verifier: str = Field(description="PKCE's; the provider has its SHA-256")
+    onward: str = Field(description="path to go to afterwards")
+    link: str | None = Field(default=None, description="account that asked to be connected")
+    fresh: int = Field(description="1: they have to prove anew who they are")
+    created_at: int = big()
 
 
 class KnownDevice(SQLModel, table=True):

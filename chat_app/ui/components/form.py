@@ -24,6 +24,11 @@ def api(path: str) -> str:
     return path if is_prod_mode() else f"{get_config().api_url}{path}"
 
 
+def api_link(*children: object, href: str | rx.Var[str], **props: object) -> rx.Component:
+    """A link to an address of the gateway. Reflex would take any other for a page of its own and never ask for it."""
+    return rx.el.a(*children, href=href, custom_attrs={"reloadDocument": rx.Var("true")}, **props)
+
+
 def field(label: str, name: str, *, hint: str | rx.Component = "", **props: object) -> rx.Component:
     """A labelled input."""
     return rx.el.label(

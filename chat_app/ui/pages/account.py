@@ -8,7 +8,7 @@ from reflex_base.constants.base import LiteralColorMode
 from reflex_base.style import color_mode, set_color_mode
 
 from chat_app.ui.components.browser import NewKey
-from chat_app.ui.components.form import field
+from chat_app.ui.components.form import api, api_link, field
 from chat_app.ui.components.shell import page, sign_out
 from chat_app.ui.key_form import DAYS, TOKENS
 from chat_app.ui.state.account import FORM, Account, KeyLine
@@ -24,7 +24,8 @@ def account() -> rx.Component:
             _allowance(),
             _keys(),
             _appearance(),
-            _password(),
+            rx.cond(Account.provider != "", _provider()),
+            rx.cond(Account.has_password, _password()),
             _kept(),
             rx.el.section(
                 rx.el.h2("Sign out"),
@@ -182,6 +183,21 @@ def _appearance() -> rx.Component:
             class_name="choices",
             role="group",
             custom_attrs={"aria-label": "Theme"},
+        ),
+    )
+
+
+def _provider() -> rx.Component:
+    return rx.el.section(
+        rx.el.h2("Sign-in with ", Account.provider),
+        rx.cond(Account.provider_said != "", rx.el.p(Account.provider_said, class_name="trouble", role="alert")),
+        rx.cond(
+            Account.connected,
+            rx.el.p("You can sign in with it."),
+            rx.fragment(
+                rx.el.p("Connect it, and you can sign in with it as well as with your password."),
+                api_link("Connect", href=api("/auth/oidc?link=1&next=/account"), class_name="button plain"),
+            ),
         ),
     )
 

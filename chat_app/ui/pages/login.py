@@ -6,7 +6,7 @@
 import reflex as rx
 
 from chat_app.ui.components.browser import Behaviour
-from chat_app.ui.components.form import PostForm, api, field
+from chat_app.ui.components.form import PostForm, api, api_link, field
 from chat_app.ui.components.icon import logo
 from chat_app.ui.components.shell import theme_button
 from chat_app.ui.state.login import Login
@@ -37,6 +37,7 @@ def _sign_in() -> rx.Component:
     return rx.fragment(
         rx.el.h1("Welcome back"),
         _form("/auth/login", "Sign in", _email(), _password("current-password")),
+        _provider(),
         rx.cond(
             Login.may_sign_up,
             rx.el.p("New here? ", rx.el.a("Create an account", href=Login.other_way, class_name="link")),
@@ -48,6 +49,7 @@ def _sign_up() -> rx.Component:
     return rx.fragment(
         rx.el.h1("Create your account"),
         _form("/auth/signup", "Create account", _name(), _email(), _password("new-password")),
+        _provider(),
         rx.el.p("You have an account? ", rx.el.a("Sign in", href=Login.other_way, class_name="link")),
     )
 
@@ -63,6 +65,19 @@ def _first() -> rx.Component:
             _name(),
             _email(),
             _password("new-password"),
+        ),
+        _provider(),
+    )
+
+
+def _provider() -> rx.Component:
+    """The way in through a provider of identities, where there is one."""
+    return rx.cond(
+        Login.provider != "",
+        rx.el.div(
+            rx.el.p("or", class_name="or"),
+            api_link(Login.provider, href=Login.through_provider, class_name="button plain wide"),
+            class_name="provider",
         ),
     )
 

@@ -17,6 +17,7 @@ from chat_app.accounts.identity import AccountError, Identity
 from chat_app.accounts.tokens import SHOWN
 from chat_app.ui import words
 from chat_app.ui.key_form import HOUR_MS, OVERLAP_HOURS, rights_of
+from chat_app.ui.state.login import words as login_words
 from chat_app.ui.state.visitor import Visitor, text_of
 from chat_app.wiring import parley
 
@@ -52,6 +53,11 @@ class Account(Visitor):
     trouble: str = ""
     password_said: str = ""
     password_changed: bool = False
+    has_password: bool = True
+    provider: str = ""
+    """The name of the provider of identities; empty without one."""
+    connected: bool = False
+    provider_said: str = ""
     revoking: str = ""
     rotating: str = ""
     _shown: str = ""
@@ -65,6 +71,7 @@ class Account(Visitor):
         who = await self._enter()
         if who is None:
             return self._to_sign_in()
+        self.provider_said = login_words(self.router.url.query_parameters.get("error", ""))
         await self._load(who)
         return None
 
@@ -164,6 +171,10 @@ class Account(Visitor):
         spent = month.used + month.held
         self.percent = 0.0 if month.limit is None else round(min(100.0, 100 * spent / max(1, month.limit)), 1)
         self.keep_calls_days = parley().settings.keep_calls_days
+        self.has_password = await parley().accounts.has_password(who.user_id)
+        if parley().external.is_on:
+            self.provider = parley().settings.oidc_name
+            self.connected = await parley().external.connected(who.user_id)
         self.resets = words.next_month(datetime.now(UTC).date())
         tz, keys = self._zone(), await parley().accounts.keys(who.user_id)
         self._in_force = sum(not key.expired for key in keys)

@@ -6,6 +6,8 @@ import reflex as rx
 from reflex.event import EventSpec
 
 from chat_app.accounts.addresses import is_this_machine
+from chat_app.accounts.oidc import WORDS
+from chat_app.ui.components.form import api
 from chat_app.ui.state.visitor import Visitor
 from chat_app.wiring import parley
 
@@ -20,6 +22,7 @@ _WORDS = {
     "account_disabled": "This account has been disabled. Ask your administrator.",
     "storage_unavailable": "Parley cannot reach its database right now. Try again in a moment.",
     "plan_unknown": "New accounts should get a plan that does not exist. Tell the administrator.",
+    **WORDS,
 }
 
 _WAIT = {"too_many_attempts": "Too many attempts.", "busy": "Parley is busy with other sign-ins."}
@@ -36,6 +39,9 @@ class Login(Visitor):
     may_sign_up: bool = False
     asks_code: bool = False
     """Whether the first account asks for the set-up code."""
+    provider: str = ""
+    """What the button for the provider of identities says; empty without one."""
+    through_provider: str = ""
 
     @rx.event
     async def open(self) -> EventSpec | None:
@@ -51,6 +57,9 @@ class Login(Visitor):
         self.may_sign_up = parley().settings.signup_is_open
         up = asked.get("new") == "1" and self.may_sign_up
         self.mode = "first" if first else "sign-up" if up else "sign-in"
+        if parley().external.is_on:
+            self.provider = f"Continue with {parley().settings.oidc_name}"
+            self.through_provider = api(f"/auth/oidc?{urlencode({'next': onward})}")
         self.error = words(asked.get("error", ""), asked.get("wait", ""))
         self.here = self._address(new=up)
         self.other_way = self._address(new=not up)

@@ -1,4 +1,5 @@
-"""How many pages one address may hold open, and how much they may send: counted before anything is read.
+"""How many pages one address may hold open, how much they may send, and how much may wait for them: counted before
+anything is read.
 
 Plain ASGI around everything; it looks at sockets alone. It does not know what a message says.
 """
@@ -7,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +17,8 @@ from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.data.limits.memory import MemoryLimits
 from chat_app.settings import Settings
 from chat_app.telemetry.metrics import SOCKET_REFUSED
+from chat_app.ui.guard.outbox import OUTBOX, Outboxes
+from chat_app.ui.guard.wire import reset
 from chat_app.wiring import Parley
 
 ADDRESS = "parley.address"
@@ -42,6 +46,7 @@ class SocketDoor:
         self._parley = get_parley
         self._address = address
         self._open: Counter[str] = Counter()
+        self._outboxes = Outboxes()
         self._messages = MemoryLimits()  # This process's own: a flood must not cost a round trip each.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,9 +60,12 @@ class SocketDoor:
             await send({"type": "websocket.close", "code": 1013})
             return
         self._open[address] += 1
+        box = self._outboxes.opened(partial(reset, scope))
+        OUTBOX.set(box)
         try:
             await self._app({**scope, ADDRESS: address}, self._bounded(receive, address), send)
         finally:
+            box.close()
             self._open[address] -= 1
             if not self._open[address]:
                 del self._open[address]

@@ -27,6 +27,7 @@ from chat_app.ui.guard import message
 from chat_app.ui.guard.arguments import Refused
 from chat_app.ui.guard.door import ADDRESS
 from chat_app.ui.guard.events import BOOT, NOTIFY
+from chat_app.ui.guard.outbox import Outbox, current
 from chat_app.ui.guard.owner import session_of
 from chat_app.ui.state.chat import GIVE_BACK
 from chat_app.wiring import parley
@@ -49,6 +50,7 @@ class Socket:
     address: str
     session: str
     send: Send
+    outbox: Outbox
     opened: bool = False
     settled: bool = False
     somebody: bool = False
@@ -80,7 +82,7 @@ class PageNamespace(EventNamespace):
         bounded = {"event": boot, "state_schema": schema if isinstance(schema, str) and len(schema) <= 64 else None}
         headers = self._build_static_router_data(sid, environ)["headers"]
         address = environ.get("asgi.scope", {}).get(ADDRESS, "")
-        self.sockets[sid] = Socket(address, session_of(headers.get("cookie", "")), environ["asgi.send"])
+        self.sockets[sid] = Socket(address, session_of(headers.get("cookie", "")), environ["asgi.send"], current())
         try:
             await super().on_connect(sid, environ, bounded)
         except BaseException:
@@ -91,6 +93,8 @@ class PageNamespace(EventNamespace):
         """The page is gone. What says so itself, or sent something else than a page does, is not listened to any more:
         Engine.IO would leave the connection open until its client closes it."""
         socket = self.sockets.pop(sid, None)
+        if socket is not None:
+            socket.outbox.end_soon()  # To close waits behind what is being sent.
         if socket is not None and reason == Server.reason.CLIENT_DISCONNECT:
             self._closing.add(task := asyncio.create_task(socket.close()))
             task.add_done_callback(self._closing.discard)

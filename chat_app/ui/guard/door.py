@@ -13,6 +13,7 @@ from functools import partial
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chat_app.accounts.addresses import FORWARDED
 from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.data.limits.memory import MemoryLimits
 from chat_app.settings import Settings
@@ -26,6 +27,11 @@ ADDRESS = "parley.address"
 PER_PAGE = 60
 """Messages a minute for each page that an address may hold open; ten for each may come at once."""
 LEAST_BYTES = 128 * 1024
+MOST_HEADERS = 32 * 1024
+"""Bytes of a request for a socket, its address and headers: as many as nginx lets through. They are kept for as long as
+the socket is open, by all who have a part in it."""
+READ = FORWARDED | {"host", "origin", "cookie", "user-agent", "upgrade", "connection"}
+"""The headers of such a request that somebody reads, beside the protocol's own."""
 
 _FRAME = re.compile("[13]|4.")
 """How a page's frames begin (Engine.IO): close, pong, a message that says something."""
@@ -53,11 +59,13 @@ class SocketDoor:
         if scope["type"] != "websocket":
             await self._app(scope, receive, send)
             return
+        if _length(scope) > MOST_HEADERS:
+            await _refuse("requests for sockets that are too long", receive, send)
+            return
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if _is_read(name)]  # Also for the server.
         address = self._address(HTTPConnection(scope), self._parley().settings)
         if not await self._may_open(address):
-            SOCKET_REFUSED.labels("sockets of one address").inc()
-            await receive()
-            await send({"type": "websocket.close", "code": 1013})
+            await _refuse("sockets of one address", receive, send)
             return
         self._open[address] += 1
         box = self._outboxes.opened(partial(reset, scope))
@@ -96,3 +104,18 @@ class SocketDoor:
             return message
 
         return within
+
+
+def _length(scope: Scope) -> int:
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return len(scope["path"]) + len(scope["query_string"]) + headers
+
+
+def _is_read(name: bytes) -> bool:
+    return name.startswith(b"sec-websocket-") or name.decode("latin-1") in READ
+
+
+async def _refuse(what: str, receive: Receive, send: Send) -> None:
+    SOCKET_REFUSED.labels(what).inc()
+    await receive()
+    await send({"type": "websocket.close", "code": 1013})

@@ -88,6 +88,7 @@ class PageNamespace(EventNamespace):
         except BaseException:
             self.sockets.pop(sid, None)
             raise
+        environ.clear()  # Kept for as long as the socket is open, and everything in it has been read.
 
     def on_disconnect(self, sid: str, reason: str = "") -> "asyncio.Task[None] | None":
         """The page is gone. What says so itself, or sent something else than a page does, is not listened to any more:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
@@ -86,6 +87,20 @@ async def test_signing_in_and_out(accounts: Accounts) -> None:
     await accounts.sign_out(token)
     assert await accounts.by_cookie(token) is None
     assert await accounts.by_cookie(other) == ada
+
+
+async def test_a_password_that_changes_while_it_is_checked_signs_nobody_in(accounts: Accounts, db: Database) -> None:
+    ada = await accounts.create("ada@example.org", PASSWORD)
+    verified = accounts._passwords.verified
+
+    async def slowly(*args: Any, **options: Any) -> bool:
+        right = await verified(*args, **options)
+        await accounts.set_password(ada.user_id, "another password")
+        return right
+
+    accounts._passwords.verified = slowly  # type: ignore[method-assign]
+    await fails("bad_credentials", accounts.sign_in("ada@example.org", PASSWORD))
+    assert await db.query("SELECT id FROM browser_session") == []
 
 
 async def test_signing_up_signs_in(accounts: Accounts) -> None:

@@ -226,6 +226,25 @@ async def test_guessing_the_current_password_is_bounded(accounts: Accounts) -> N
     await fails("too_many_attempts", late)
 
 
+async def test_changing_passwords_takes_the_limit_and_the_turn_of_its_address(accounts: Accounts) -> None:
+    """However many accounts somebody has: they share one lane, and no place that is kept for known devices."""
+    ada, counter = await accounts.create("ada@example.org", PASSWORD), Counter()
+    run, turns = accounts._passwords._queue.run, []
+
+    async def noted(lane: str, work: Any, *, known: bool = False) -> Any:
+        turns.append((lane, known))
+        return await run(lane, work, known=known)
+
+    accounts._passwords._queue.run = noted  # type: ignore[method-assign, assignment]
+    counter.hits["sign-in:from:10.0.0.1"] = PER_ADDRESS - 1
+    change = accounts.change_password
+    await change(ada.user_id, PASSWORD, "another password", hit=counter.hit, address="10.0.0.1")
+    assert turns == [("10.0.0.1", False)] * 2
+    late = change(ada.user_id, "another password", PASSWORD, hit=counter.hit, address="10.0.0.1")
+    await fails("too_many_attempts", late)
+    await change(ada.user_id, "another password", PASSWORD, hit=counter.hit, address="10.0.0.2")
+
+
 async def test_guessing_is_bounded_per_address(accounts: Accounts) -> None:
     counter = Counter()
     counter.hits["sign-in:from:10.0.0.1"] = PER_ADDRESS

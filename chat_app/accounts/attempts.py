@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from chat_app.accounts.identity import AccountError
 
 PER_ADDRESS = 60
-"""Attempts a minute from one network address, in and up, whatever the account."""
+"""Attempts a minute from one network address to sign in or up or to change a password, whatever the account."""
 PER_EMAIL = 10
 """Attempts a minute to sign in to one account: from one address, or by one device that is known."""
 STRANGERS, STRANGERS_AT_ONCE = 1, 30

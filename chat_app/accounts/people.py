@@ -191,25 +191,35 @@ class Accounts(Keys, Roster):
         return left
 
     async def change_password(
-        self, user_id: str, current: str, new: str, *, keep: str = "", end_keys: bool = False, hit: Hit | None = None
+        self,
+        user_id: str,
+        current: str,
+        new: str,
+        *,
+        keep: str = "",
+        end_keys: bool = False,
+        hit: Hit | None = None,
+        address: str = "",
     ) -> None:
         """Set a new password, sign out every browser except the one with the token `keep`, and forget all devices; with
         `end_keys` revoke the person's API keys too. `hit` bounds the attempts, as for `sign_in`: who holds a session
-        need not know the password. Raises `AccountError`."""
-        lane = f"password:of:{user_id}"
-        await admit(hit, Limit(lane, attempts.PER_EMAIL))
+        need not know the password, and anybody may have many accounts: the network `address` counts, and waits for its
+        turn as at signing up. Raises `AccountError`."""
+        await admit(hit, attempts.from_address(address), Limit(f"password:of:{user_id}", attempts.PER_EMAIL))
         rows = await self._db.query("SELECT password_hash FROM users WHERE id = $1", user_id)
-        if not rows or not await self._passwords.verified(current, rows[0]["password_hash"], lane, known=True):
+        if not rows or not await self._passwords.verified(current, rows[0]["password_hash"], address):
             raise AccountError("bad_credentials", "The current password is not right.")
-        await self.set_password(user_id, new, keep=keep, end_keys=end_keys)
+        await self.set_password(user_id, new, keep=keep, end_keys=end_keys, address=address)
 
-    async def set_password(self, user_id: str, new: str, *, keep: str = "", end_keys: bool = False) -> None:
+    async def set_password(
+        self, user_id: str, new: str, *, keep: str = "", end_keys: bool = False, address: str = ""
+    ) -> None:
         """The same without the current password: for an administrator at the command line. Raises
         `AccountError`."""
         await self._change(
             Statement(
                 "UPDATE users SET password_hash = $2 WHERE id = $1",
-                (user_id, await self._passwords.hashed(new, f"password:of:{user_id}", known=True)),
+                (user_id, await self._passwords.hashed(new, address)),
                 must="not_found",
             ),
             Statement("DELETE FROM browser_session WHERE user_id = $1 AND id <> $2", (user_id, digest(keep))),

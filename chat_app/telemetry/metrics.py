@@ -64,7 +64,8 @@ HTTP_SECONDS = Histogram(
 SOCKET_REFUSED = Counter(
     "parley_socket_refused",
     "Pages' sockets, messages and events that were refused: sockets, messages and events of one address, events of one"
-    " person, events that no page sends.",
+    " person, events that no page sends, pages that do not read, requests for sockets that are too long, error"
+    " reports.",
     ["what"],
     registry=REGISTRY,
 )

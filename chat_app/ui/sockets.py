@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 
 from reflex_base.config import get_config
 
+NETWORK_ADDRESS = "parley-network-address"
+"""Under which of a socket's headers its state finds where it comes from, as limits count it: the guard writes that."""
+
 
 def may_open(origin: str | None, environ: Mapping[str, Any]) -> bool:
     """Whether the page of this origin may open the socket that `environ` (the WSGI form of its request) asks for.

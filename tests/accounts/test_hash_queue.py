@@ -134,6 +134,26 @@ async def test_a_turn_that_comes_as_its_caller_leaves_is_passed_on(counter: Coun
     assert staying.done() and counter.served == ["staying"]
 
 
+async def test_whoever_leaves_in_the_moment_of_their_turn_is_passed_over(counter: Counter) -> None:
+    leaving, staying = await counter.come("leaving", "staying")
+    leaving.cancel()  # It has not noticed yet.
+    counter.queue._pass_on()
+    await settled()
+    assert (leaving.cancelled(), counter.queue.waiting) == (True, 0)
+    await counter.open()
+    assert staying.done() and counter.served == ["staying"]
+
+
+async def test_whoever_leaves_as_they_would_be_sent_away_makes_room(counter: Counter) -> None:
+    flood = await counter.come("flood", "flood", "flood", "flood")
+    ada = asyncio.create_task(counter.queue.run("ada", lambda: "hashed"))
+    flood[-1].cancel()  # It has not noticed yet, as Ada comes.
+    await settled()
+    assert flood[-1].cancelled() and counter.queue.waiting == 4
+    await counter.open()
+    assert await ada == "hashed"
+
+
 async def test_no_place_is_lost_to_work_that_fails() -> None:
     queue = HashQueue()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
@@ -86,6 +87,20 @@ async def test_signing_in_and_out(accounts: Accounts) -> None:
     await accounts.sign_out(token)
     assert await accounts.by_cookie(token) is None
     assert await accounts.by_cookie(other) == ada
+
+
+async def test_a_password_that_changes_while_it_is_checked_signs_nobody_in(accounts: Accounts, db: Database) -> None:
+    ada = await accounts.create("ada@example.org", PASSWORD)
+    verified = accounts._passwords.verified
+
+    async def slowly(*args: Any, **options: Any) -> bool:
+        right = await verified(*args, **options)
+        await accounts.set_password(ada.user_id, "another password")
+        return right
+
+    accounts._passwords.verified = slowly  # type: ignore[method-assign]
+    await fails("bad_credentials", accounts.sign_in("ada@example.org", PASSWORD))
+    assert await db.query("SELECT id FROM browser_session") == []
 
 
 async def test_signing_up_signs_in(accounts: Accounts) -> None:
@@ -209,6 +224,25 @@ async def test_guessing_the_current_password_is_bounded(accounts: Accounts) -> N
     await fails("bad_credentials", guess)
     late = accounts.change_password(ada.user_id, PASSWORD, "another password", hit=counter.hit)
     await fails("too_many_attempts", late)
+
+
+async def test_changing_passwords_takes_the_limit_and_the_turn_of_its_address(accounts: Accounts) -> None:
+    """However many accounts somebody has: they share one lane, and no place that is kept for known devices."""
+    ada, counter = await accounts.create("ada@example.org", PASSWORD), Counter()
+    run, turns = accounts._passwords._queue.run, []
+
+    async def noted(lane: str, work: Any, *, known: bool = False) -> Any:
+        turns.append((lane, known))
+        return await run(lane, work, known=known)
+
+    accounts._passwords._queue.run = noted  # type: ignore[method-assign, assignment]
+    counter.hits["sign-in:from:10.0.0.1"] = PER_ADDRESS - 1
+    change = accounts.change_password
+    await change(ada.user_id, PASSWORD, "another password", hit=counter.hit, address="10.0.0.1")
+    assert turns == [("10.0.0.1", False)] * 2
+    late = change(ada.user_id, "another password", PASSWORD, hit=counter.hit, address="10.0.0.1")
+    await fails("too_many_attempts", late)
+    await change(ada.user_id, "another password", PASSWORD, hit=counter.hit, address="10.0.0.2")
 
 
 async def test_guessing_is_bounded_per_address(accounts: Accounts) -> None:

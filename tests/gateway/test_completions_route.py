@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import time
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -219,3 +222,23 @@ async def test_a_key_is_looked_up_once_where_the_body_comes_at_once(
     async with httpx.AsyncClient(headers=served.bearer) as client:
         assert (await client.post(f"{served.url}{PATH}", content=body())).status_code == 200
     assert looked == 1
+
+
+@pytest.mark.parametrize(("body_s", "times"), [(0.9, 1), (1.1, 2)])
+async def test_a_body_that_takes_more_than_a_second_has_its_key_looked_at_again(
+    body_s: float, times: int, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = count(start=0, step=body_s)
+    stepped = SimpleNamespace(monotonic=lambda: next(clock), perf_counter=time.perf_counter)
+    monkeypatch.setattr("chat_app.gateway.completions_route.time", stepped)
+    grant, looked = type(served.parley.accounts).grant, 0
+
+    async def noted(*args: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        return await grant(*args)
+
+    monkeypatch.setattr(type(served.parley.accounts), "grant", noted)
+    async with httpx.AsyncClient(headers=served.bearer) as client:
+        assert (await client.post(f"{served.url}{PATH}", content=body())).status_code == 200
+    assert looked == times

@@ -93,6 +93,15 @@ async def test_a_body_that_breaks_off_is_a_hang_up() -> None:
         await Program(part(b"ab", True), {"type": "http.disconnect"}).connection.body(3)
 
 
+async def test_a_body_that_was_given_up_leaves_its_connection_unusable() -> None:
+    program = Program(part(b"ab", True), part(b"cd", True), part(b"ef"))
+    connection = program.connection
+    with pytest.raises(TooLarge):
+        await connection.body(3)
+    assert not await connection.emptied(6)
+    assert program.receives == 2  # Nor is the rest of it read.
+
+
 async def test_a_whole_response_has_its_length() -> None:
     program, began = Program(), []
     connection = Connection(program.receive, program.send, lambda: began.append(len(program.got)))

@@ -10,7 +10,8 @@ import chat_app.chat_app  # noqa: F401 - registers every state.
 from chat_app.ui.build import build
 from chat_app.ui.guard import message
 from chat_app.ui.guard.arguments import Beginning, Form, Refused, Stored, Text, Texts
-from chat_app.ui.guard.events import BOOT, FROM_PAGES, REPORT_CHARS, every_state
+from chat_app.ui.guard.events import BOOT, FROM_PAGES, REPORT, REPORT_CHARS, every_state, name_of
+from chat_app.ui.state.chat import Chat
 
 # Only the server runs these: as a page opens, as one event leads to another, or never.
 REFUSED = {
@@ -64,6 +65,15 @@ def test_a_report_is_no_longer_than_reflex_can_search(length: int) -> None:
     [name] = [name for name in FROM_PAGES if name.endswith("handle_frontend_exception")]
     read = message.read({"name": name, "payload": {"info": "a" * length, "component_stack": "b" * length}})
     assert read["payload"] == {"info": "a" * min(length, REPORT_CHARS), "component_stack": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "payload"),
+    [(REPORT, {}), (REPORT, {"info": "a"}), (name_of(Chat.send), None), (name_of(Chat.ask_rename), {"title": "a"})],
+)
+def test_an_event_that_lacks_an_argument_does_not_run(name: str, payload: object) -> None:
+    with pytest.raises(Refused):
+        message.read({"name": name, "payload": payload})
 
 
 def test_of_the_browsers_storage_only_what_is_ours_is_taken() -> None:

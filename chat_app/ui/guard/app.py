@@ -9,6 +9,7 @@ from reflex_base.config import get_config
 from chat_app.settings import settings
 from chat_app.ui.guard.door import message_chars
 from chat_app.ui.guard.namespace import PageNamespace
+from chat_app.ui.guard.outbox import current
 from chat_app.ui.guard.owner import Ownership
 from chat_app.ui.guard.packet import PagePacket
 from chat_app.ui.guard.states import MemoryStates, ValkeyStates
@@ -26,6 +27,7 @@ class GuardedApp(rx.App):
         self._event_namespace = PageNamespace(get_config().get_event_namespace(), self)
         self.sio.register_namespace(self._event_namespace)  # type: ignore[no-untyped-call]
         self.sio.packet_class = PagePacket
+        self.sio.eio.create_queue = current
         self.sio.eio.max_http_buffer_size = message_chars(settings().max_input_chars)
         self.sio.eio.cors_allowed_origins = may_open
         self.add_middleware(Ownership())

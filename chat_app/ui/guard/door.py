@@ -1,4 +1,5 @@
-"""How many pages one address may hold open, and how much they may send: counted before anything is read.
+"""How many pages one address may hold open, how much they may send, and how much may wait for them: counted before
+anything is read.
 
 Plain ASGI around everything; it looks at sockets alone. It does not know what a message says.
 """
@@ -7,14 +8,18 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chat_app.accounts.addresses import FORWARDED
 from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.data.limits.memory import MemoryLimits
 from chat_app.settings import Settings
 from chat_app.telemetry.metrics import SOCKET_REFUSED
+from chat_app.ui.guard.outbox import OUTBOX, Outboxes
+from chat_app.ui.guard.wire import reset
 from chat_app.wiring import Parley
 
 ADDRESS = "parley.address"
@@ -22,6 +27,11 @@ ADDRESS = "parley.address"
 PER_PAGE = 60
 """Messages a minute for each page that an address may hold open; ten for each may come at once."""
 LEAST_BYTES = 128 * 1024
+MOST_HEADERS = 32 * 1024
+"""Bytes of a request for a socket, its address and headers: as many as nginx lets through. They are kept for as long as
+the socket is open, by all who have a part in it."""
+READ = FORWARDED | {"host", "origin", "cookie", "user-agent", "upgrade", "connection"}
+"""The headers of such a request that somebody reads, beside the protocol's own."""
 
 _FRAME = re.compile("[13]|4.")
 """How a page's frames begin (Engine.IO): close, pong, a message that says something."""
@@ -42,22 +52,28 @@ class SocketDoor:
         self._parley = get_parley
         self._address = address
         self._open: Counter[str] = Counter()
+        self._outboxes = Outboxes()
         self._messages = MemoryLimits()  # This process's own: a flood must not cost a round trip each.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
             await self._app(scope, receive, send)
             return
+        if _length(scope) > MOST_HEADERS:
+            await _refuse("requests for sockets that are too long", receive, send)
+            return
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if _is_read(name)]  # Also for the server.
         address = self._address(HTTPConnection(scope), self._parley().settings)
         if not await self._may_open(address):
-            SOCKET_REFUSED.labels("sockets of one address").inc()
-            await receive()
-            await send({"type": "websocket.close", "code": 1013})
+            await _refuse("sockets of one address", receive, send)
             return
         self._open[address] += 1
+        box = self._outboxes.opened(partial(reset, scope))
+        OUTBOX.set(box)
         try:
             await self._app({**scope, ADDRESS: address}, self._bounded(receive, address), send)
         finally:
+            box.close()
             self._open[address] -= 1
             if not self._open[address]:
                 del self._open[address]
@@ -88,3 +104,18 @@ class SocketDoor:
             return message
 
         return within
+
+
+def _length(scope: Scope) -> int:
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return len(scope["path"]) + len(scope["query_string"]) + headers
+
+
+def _is_read(name: bytes) -> bool:
+    return name.startswith(b"sec-websocket-") or name.decode("latin-1") in READ
+
+
+async def _refuse(what: str, receive: Receive, send: Send) -> None:
+    SOCKET_REFUSED.labels(what).inc()
+    await receive()
+    await send({"type": "websocket.close", "code": 1013})

@@ -4,6 +4,7 @@ Events that the server itself chains, among them each page's `open`, do not come
 holds the list to what the built pages send, and to every state that is registered, Reflex's own included.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,9 +36,10 @@ REPORT_CHARS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The arguments of an event, by name, all optional; and whether somebody has to be signed in."""
+    """The arguments of an event, by name, those that it cannot do without, and whether somebody has to be signed in."""
 
     arguments: Mapping[str, Argument] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
     session: bool = True
 
 
@@ -125,13 +127,21 @@ def name_of(event: EventHandler | Any) -> str:
     return str(format_event_handler(event))
 
 
+def _rule(event: EventHandler | Any, arguments: Mapping[str, Argument], *, session: bool) -> Rule:
+    taken = inspect.signature(event.fn).parameters
+    required = frozenset(name for name in arguments if taken[name].default is inspect.Parameter.empty)
+    return Rule(arguments, required, session)
+
+
 FROM_PAGES: Mapping[str, Rule] = {
-    **{name_of(event): Rule(arguments, session=False) for event, arguments in _OF_EVERYBODY.items()},
-    **{name_of(event): Rule(arguments) for event, arguments in _OF_THE_SIGNED_IN.items()},
+    **{name_of(event): _rule(event, arguments, session=False) for event, arguments in _OF_EVERYBODY.items()},
+    **{name_of(event): _rule(event, arguments, session=True) for event, arguments in _OF_THE_SIGNED_IN.items()},
 }
 """The rule of each event that a page may send."""
 
 BOOT = name_of(rx.State.hydrate_and_load)
 """What a page sends as it connects."""
+REPORT = name_of(FrontendEventExceptionState.handle_frontend_exception)
+"""How a page says that it broke."""
 NOTIFY = name_of(Visitor.notify)
 """How the server tells a page something; no page sends it."""

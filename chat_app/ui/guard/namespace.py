@@ -22,12 +22,15 @@ from starlette.types import Send
 from chat_app.accounts.addresses import FORWARDED
 from chat_app.accounts.cookies import cookie_of, token_from
 from chat_app.data.limits.base import LimitsUnavailable
+from chat_app.data.limits.memory import MemoryLimits
 from chat_app.telemetry.metrics import SOCKET_REFUSED
 from chat_app.ui.guard import message
 from chat_app.ui.guard.arguments import Refused
 from chat_app.ui.guard.door import ADDRESS
-from chat_app.ui.guard.events import BOOT, NOTIFY
+from chat_app.ui.guard.events import BOOT, NOTIFY, REPORT
+from chat_app.ui.guard.outbox import Outbox, current
 from chat_app.ui.guard.owner import session_of
+from chat_app.ui.sockets import NETWORK_ADDRESS
 from chat_app.ui.state.chat import GIVE_BACK
 from chat_app.wiring import parley
 
@@ -35,6 +38,9 @@ _TAB = re.compile(r"[0-9a-f-]{36}")
 """The name that a page gives to its tab, a UUID."""
 _REPORT = ("error_type", "message", "substate")
 REPORT_CHARS = 500
+REPORTS, REPORTS_OF_ALL = 5, 20
+"""Error reports a minute that go into the log, of one address and of all: as many as Reflex lets through of those that
+it has as messages of their own."""
 HEADER_CHARS = 300
 MOST_TABS = 20_000
 """Tabs whose session is watched; beyond that the longest quiet ones are not."""
@@ -49,6 +55,7 @@ class Socket:
     address: str
     session: str
     send: Send
+    outbox: Outbox
     opened: bool = False
     settled: bool = False
     somebody: bool = False
@@ -65,6 +72,7 @@ class PageNamespace(EventNamespace):
     def __init__(self, namespace: str, app: Any) -> None:
         super().__init__(namespace, app)
         self.sockets: dict[str, Socket] = {}
+        self._reports = MemoryLimits()  # This process's own, as its log is.
         self._closing: set[asyncio.Task[None]] = set()
         self.tabs: dict[str, str] = {}
         """The session of each tab, open or closed, in which somebody was signed in; see `ended`."""
@@ -80,17 +88,20 @@ class PageNamespace(EventNamespace):
         bounded = {"event": boot, "state_schema": schema if isinstance(schema, str) and len(schema) <= 64 else None}
         headers = self._build_static_router_data(sid, environ)["headers"]
         address = environ.get("asgi.scope", {}).get(ADDRESS, "")
-        self.sockets[sid] = Socket(address, session_of(headers.get("cookie", "")), environ["asgi.send"])
+        self.sockets[sid] = Socket(address, session_of(headers.get("cookie", "")), environ["asgi.send"], current())
         try:
             await super().on_connect(sid, environ, bounded)
         except BaseException:
             self.sockets.pop(sid, None)
             raise
+        environ.clear()  # Kept for as long as the socket is open, and everything in it has been read.
 
     def on_disconnect(self, sid: str, reason: str = "") -> "asyncio.Task[None] | None":
         """The page is gone. What says so itself, or sent something else than a page does, is not listened to any more:
         Engine.IO would leave the connection open until its client closes it."""
         socket = self.sockets.pop(sid, None)
+        if socket is not None:
+            socket.outbox.end_soon()  # To close waits behind what is being sent.
         if socket is not None and reason == Server.reason.CLIENT_DISCONNECT:
             self._closing.add(task := asyncio.create_task(socket.close()))
             task.add_done_callback(self._closing.discard)
@@ -111,6 +122,9 @@ class PageNamespace(EventNamespace):
             SOCKET_REFUSED.labels("events that no page sends").inc()
             if str(refused):
                 await self._tell(sid, data, str(refused))
+            return
+        if event["name"] == REPORT and await self._is_enough(socket.address):
+            SOCKET_REFUSED.labels("error reports").inc()
             return
         await super().on_event(sid, event)
 
@@ -156,7 +170,12 @@ class PageNamespace(EventNamespace):
             kept["cookie"] = cookie_of(token)
         # What they say is believed by nobody; that there was a proxy is what counts (`Login`). Reflex drops empty ones.
         kept |= dict.fromkeys(FORWARDED & headers.keys(), "-")
+        kept[NETWORK_ADDRESS] = environ.get("asgi.scope", {}).get(ADDRESS, "")
         return {**built, "headers": kept}
+
+    async def _is_enough(self, address: str) -> bool:
+        """Whether no more error reports of this address, or of all, go into the log now."""
+        return bool(await self._reports.hit(address, REPORTS) or await self._reports.hit("", REPORTS_OF_ALL))
 
     async def _may_be_nobody(self, socket: Socket) -> bool:
         most = 2 * parley().settings.pages_per_address

@@ -18,6 +18,8 @@ from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.telemetry.metrics import SOCKET_REFUSED
 from chat_app.ui.guard.events import FROM_PAGES, NOTIFY
 from chat_app.ui.state.chat import GIVE_BACK
+from chat_app.ui.state.plan_admin import PlanAdmin
+from chat_app.ui.state.review_admin import ReviewAdmin
 from chat_app.ui.state.visitor import Visitor
 from chat_app.wiring import parley
 
@@ -30,6 +32,8 @@ class Owner(rx.State):
 
     _session: str = ""
     """Digest of the session's token; empty for nobody's."""
+    _role: str = ""
+    """What its person was at the last event; empty for nobody."""
 
 
 def session_of(cookies: str) -> str:
@@ -53,6 +57,7 @@ class Ownership(rx.Middleware):
             return None
         who = await parley().accounts.by_cookie(token_from(cookies) or "")
         await give(state, session_of(cookies) if who else "", anew=not chained)
+        await take_back(state, who.role if who else "")
         app.event_namespace.settle(sid, somebody=who is not None)
         return None if chained else await _from_a_page(state, event, who)
 
@@ -65,6 +70,16 @@ async def give(state: BaseState, session: str, *, anew: bool = False, in_force: 
         await empty(state)
     # Also what is as it was is written: in Valkey it must not run out before the pages do.
     owner._session = session if in_force or owner._session == session else ""
+
+
+async def take_back(state: BaseState, role: str) -> None:
+    """Empty what pages for the staff hold of a person whose role is another than at the last event; the browser is told
+    with the event's own changes."""
+    owner = await state.get_state(Owner)
+    if owner._role not in ("", role):
+        for page in (ReviewAdmin, PlanAdmin):
+            (await state.get_state(page)).reset()  # type: ignore[no-untyped-call]
+    owner._role = role
 
 
 async def empty(state: BaseState) -> None:

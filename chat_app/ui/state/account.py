@@ -146,7 +146,9 @@ class Account(Visitor):
         keep, current = token_from(self.router.headers.cookie) or "", text_of(form, "current")
         accounts, hit, end_keys = parley().accounts, parley().limits.hit, bool(text_of(form, "end_keys"))
         try:
-            await accounts.change_password(who.user_id, current, new, keep=keep, end_keys=end_keys, hit=hit)
+            await accounts.change_password(
+                who.user_id, current, new, keep=keep, end_keys=end_keys, hit=hit, address=self._network_address()
+            )
         except AccountError as error:
             self.password_said = error.message
             return None

@@ -14,6 +14,7 @@ from reflex.event import EventSpec
 from chat_app.accounts.cookies import token_from
 from chat_app.accounts.identity import Identity
 from chat_app.ui import words
+from chat_app.ui.sockets import NETWORK_ADDRESS
 from chat_app.wiring import parley
 
 SESSION_ENDED = "You are signed out: your session has ended."
@@ -78,6 +79,10 @@ class Visitor(rx.State):
             return who
         self.denied = "You may not do this any more: your role has changed."
         return None
+
+    def _network_address(self) -> str:
+        """Where the page is, as limits count it."""
+        return str(self.router.headers.raw_headers.get(NETWORK_ADDRESS, ""))
 
     def _to_sign_in(self) -> EventSpec:
         """Where somebody without a session goes."""

@@ -92,7 +92,7 @@ class RunningApp:
     def is_ready(self) -> bool:
         """Whether it answers requests now."""
         try:
-            return self.request("GET", "/ping", timeout=5)[0] == 200
+            return self.request("GET", "/healthz", timeout=5)[0] == 200
         except OSError:
             return False
 

@@ -125,8 +125,8 @@ class Keys:
 
     async def rotate_key(self, user_id: str, key_id: str, overlap_ms: int, *, end_former: bool = False) -> str:
         """A new secret for the same key; the one that it has serves for `overlap_ms` beside it, and what still runs
-        with it then ends within a second. A key has one former secret: while it serves it is not replaced, unless `end_former` says that it ends at once.
-        Raises `AccountError` (bad_key, not_found, former_serves)."""
+        with it then ends within a second. A key has one former secret: while it serves it is not replaced, unless
+        `end_former` says that it ends at once. Raises `AccountError` (bad_key, not_found, former_serves)."""
         if not 0 <= overlap_ms <= LONGEST_OVERLAP_MS:
             raise AccountError("bad_key", "A former secret can serve for up to 30 days.")
         key, now = new_key(), now_ms()

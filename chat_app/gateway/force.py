@@ -17,5 +17,6 @@ class KeyEnded(ApiError):
 
 
 def while_in_force(parley: Parley, grant: Grant, connection: Connection) -> AbstractContextManager[None]:
-    """Within `async with connection`: ends it with `KeyEnded` within a second after the end of the key or of the secret that was shown."""
+    """Within `async with connection`: ends it with `KeyEnded` within a second after the end of the key, or of the
+    secret that was shown."""
     return parley.key_watch.watching(grant.secret, lambda: connection.interrupt(KeyEnded()))

@@ -1,8 +1,9 @@
 """The queue of refusals that a person looks at, and what they decided.
 
 A refusal is recorded in the transaction that ends its turn: with its text, or, where many of the same person and kind
-wait already, as one more of the newest of them, so that nobody can bury what others wait for. A decision changes no turn: it says whether the rule was
-right, so that rules can be corrected. It does not know rules, nor who may see the queue.
+wait already, as one more of the newest of them, so that nobody can bury what others wait for. A decision changes no
+turn: it says whether the rule was right, so that rules can be corrected. It does not know rules, nor who may see the
+queue.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """What of a model's calls may be released: all of an answer's calls, or none.
 
-A call's arguments are checked as a whole, as they are meant: without the escapes of JSON. Of its name only one that was offered gets out, of its id only one that looks
-like an id: else a model could write there whatever it may not say.
+A call's arguments are checked as a whole, as they are meant: without the escapes of JSON. Of its name only one that was
+offered gets out, of its id only one that looks like an id: else a model could write there whatever it may not say.
 """
 
 import re

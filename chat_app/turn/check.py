@@ -1,8 +1,9 @@
 """2. The check of the input: what a person said last, or every text of a program's that reaches a model.
 
 A program may put words into every role, and into tools, calls and schemas; it may spread a phrase over neighbouring
-messages, or escape it in JSON: so what is JSON is read as it is meant, which is also what a reviewer is shown. The whole takes time in proportion to the text, some 100 ms for a megabyte, and some
-40 µs for each text however short. No look at once is longer than `WINDOW`, since some hold the interpreter's lock.
+messages, or escape it in JSON: so what is JSON is read as it is meant, which is also what a reviewer is shown. The
+whole takes time in proportion to the text, some 100 ms for a megabyte, and some 40 µs for each text however short. No
+look at once is longer than `WINDOW`, since some hold the interpreter's lock.
 """
 
 from collections.abc import Iterable, Iterator

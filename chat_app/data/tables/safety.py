@@ -1,11 +1,11 @@
 """What the checks refused, and what a person decided about it."""
 
-from sqlalchemy import Index, text as sql
+from sqlalchemy import Index
+from sqlalchemy import text as sql
 from sqlmodel import Field, SQLModel
 
 from chat_app.data.ids import new_id
 from chat_app.data.tables.columns import big, text
-
 
 _WAITS = sql("decision IS NULL")
 

@@ -29,12 +29,11 @@ class ContentPolicy:
         # A socket to where the page came from: not every browser takes 'self' for that.
         sockets = (f"ws://{host}", f"wss://{host}") if _HOST.fullmatch(host) else ()
         policy = ContentSecurityPolicy().default_src(_NONE)
-        policy = policy.script_src(
-            _HERE, *map(source_of, self._scripts), "'unsafe-eval'"
-        )  # Reflex runs its events by it.
-        # Reflex's styles are rules of an empty element.
+        # Reflex runs some of its events by eval.
+        policy = policy.script_src(_HERE, *map(source_of, self._scripts), "'unsafe-eval'")
+        # Reflex adds its styles as rules of an empty element.
         policy = policy.style_src(_HERE, source_of("")).img_src(_HERE, "data:").connect_src(_HERE, *sockets)
-        policy = policy.form_action(_HERE).base_uri(_NONE).frame_ancestors(_NONE).object_src(_NONE)
+        policy = policy.form_action(_HERE).base_uri(_NONE).frame_ancestors(_NONE).object_src(_NONE).worker_src(_NONE)
         return policy.header_value
 
 

@@ -30,9 +30,16 @@ def announce(
             print("  engine    ", end="", flush=True)
         if "engine" in state and (state["engine"] != "starting" or time.monotonic() - began > patience_s):
             told = _told(state, time.monotonic() - began, address)
-            print(told + (f"\n  Set-up code, for the first account there: {code}" if code else ""), flush=True)
+            print(told + (_first_account(address, code) if code else ""), flush=True)
             return
         time.sleep(LOOK_S)
+
+
+def _first_account(address: str, code: str) -> str:
+    return (
+        f"\n  Set-up code, for the first account there: {code}"
+        f"\n  The page with the code filled in: {address}/login?code={code}"
+    )
 
 
 def _told(state: dict[str, Any], seconds: float, address: str) -> str:

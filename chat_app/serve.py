@@ -231,9 +231,7 @@ def find_model(chosen: Settings) -> str:
 
 
 def first_code(chosen: Settings) -> str:
-    """The set-up code, where the first account asks for one and is still to be made. Raises `CannotStart`."""
-    if chosen.private:
-        return ""
+    """The set-up code, as long as the first account is still to be made. Raises `CannotStart`."""
 
     async def look() -> str:
         db = open_database(chosen)

@@ -1,11 +1,13 @@
 """The only reader of the environment. Every setting is documented in docs/settings.md, held there by a test."""
 
+import re
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+import idna
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -26,7 +28,8 @@ class Settings(BaseSettings):
     )
     public_url: str = Field(
         "",
-        description="Address that browsers use, e.g. https://chat.example.org. Empty: whatever the request says.",
+        description="Address that browsers use, e.g. https://chat.example.org: scheme, name and port, no path. Empty:"
+        " whatever the request says.",
     )
     trusted_proxies: str = Field(
         "",
@@ -36,7 +39,8 @@ class Settings(BaseSettings):
     allowed_hosts: str = Field(
         "",
         description="Further names that requests may be addressed to, separated by commas, beside the public address's"
-        " and localhost; without a public address numeric addresses are always among them.",
+        " and localhost. Without a public address numeric addresses are among them, unless only this machine reaches"
+        " Parley.",
     )
     allowed_origins: str = Field(
         "", description="Further origins that may open the socket or sign in, separated by commas."
@@ -109,8 +113,8 @@ class Settings(BaseSettings):
 
     signup: Literal["open", "closed"] | None = Field(
         None,
-        description="Whether visitors may create accounts: open or closed. Unset: open only without a public address."
-        " The first one, the administrator's, always can be.",
+        description="Whether visitors may create accounts: open or closed. Unset: open only where nobody but this"
+        " machine reaches Parley. The first one, the administrator's, can always be made with the set-up code.",
     )
     oidc_issuer: str = Field(
         "",
@@ -169,7 +173,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     metrics_token: SecretStr = Field(
         SecretStr(""),
-        description="Bearer token that /metrics asks for. Empty: only requests from this machine are answered.",
+        description="Bearer token that /metrics asks for. Empty: nobody reads the figures.",
     )
 
     @field_validator("home")
@@ -181,10 +185,8 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _public_address(cls, value: str) -> str:
-        """Names and cookies are derived from it, so half an address would be worse than none."""
-        if value and not _is_address(value):
-            raise ValueError(f"{value!r} is no address: write https://chat.example.org")
-        return value
+        """Names, origins and cookies are derived from it, so half an address would be worse than none."""
+        return origin_of(value) if value else value
 
     @field_validator("oidc_issuer")
     @classmethod
@@ -246,13 +248,15 @@ class Settings(BaseSettings):
 
     @property
     def private(self) -> bool:
-        """Whether only this machine reaches it: bound to loopback, and no sign of anything in front."""
-        return is_loopback(self.host) and not self.public_url and not self.trusted_proxies
+        """Whether only this machine reaches it: bound to loopback, and no sign of anything in front. It then goes by
+        no name but localhost, so a proxy that nobody told it about, and that passes on how it was asked, finds it
+        closed."""
+        return is_loopback(self.host) and not (self.public_url or self.trusted_proxies or self.allowed_hosts)
 
     @property
     def signup_is_open(self) -> bool:
         """Whether visitors may create accounts."""
-        return self.signup == "open" if self.signup else not self.public_url
+        return self.signup == "open" if self.signup else self.private
 
     @property
     def group_roles(self) -> dict[str, str]:
@@ -324,6 +328,42 @@ def networks_of(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
         except ValueError as error:
             raise ValueError(f"{name!r} is neither an address nor a network: write 10.0.0.5 or 10.0.0.0/24") from error
     return tuple(made)
+
+
+def origin_of(address: str) -> str:
+    """Scheme, name and port of a web address as browsers write them: lower case, other scripts as IDNA, and no port
+    where it is the scheme's own. Raises `ValueError` if it is no address, or has more in it than that."""
+    wrong = ValueError(f"{address!r} is no address: write https://chat.example.org")
+    try:
+        parts = urlsplit(address.strip())
+        name, port = _ascii(parts.hostname or ""), parts.port
+    except ValueError as error:  # Not a port, half an IPv6 address, or a name that cannot be.
+        raise wrong from error
+    if parts.scheme not in _PORTS or port == 0 or parts.netloc.endswith(":") or "%" in name:
+        raise wrong
+    origin = f"{parts.scheme}://{name}" + (f":{port}" if port not in (None, _PORTS[parts.scheme]) else "")
+    if "@" in parts.netloc:  # What stands in front of it may be a password, and is not repeated.
+        raise ValueError(f"an address without user and password is wanted: write {origin}")
+    if parts.path not in ("", "/") or set("?#") & set(address):
+        raise ValueError(
+            f"{address!r} goes on behind the name, and Parley is served at the root of one: write {origin}"
+        )
+    return origin
+
+
+_PORTS = {"http": 80, "https": 443}
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+
+
+def _ascii(name: str) -> str:
+    """A host's name or address in lower case, as it stands in a URL. Raises `ValueError`."""
+    if ":" in name:
+        return f"[{IPv6Address(name)}]"
+    name = name.rstrip(".")
+    name = name if name.isascii() else idna.encode(name, uts46=True).decode()
+    if not _NAME.fullmatch(name):
+        raise ValueError(name)
+    return name
 
 
 def is_loopback(host: str) -> bool:

@@ -57,7 +57,8 @@ class RunningApp:
         self.home = home
         self.arguments = arguments
         self.port = port or free_port()
-        self.env = {"PARLEY_INFERENCE_ENGINE": "scripted", "PARLEY_EXPORT_MINUTES": "0", **(env or {})}
+        fixed = {"PARLEY_INFERENCE_ENGINE": "scripted", "PARLEY_EXPORT_MINUTES": "0", "PARLEY_METRICS_TOKEN": "figures"}
+        self.env = {**fixed, **(env or {})}
         self.log = home.parent / f"{home.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -91,7 +92,7 @@ class RunningApp:
     def is_ready(self) -> bool:
         """Whether it answers requests now."""
         try:
-            return self.request("GET", "/ping", timeout=5)[0] == 200
+            return self.request("GET", "/healthz", timeout=5)[0] == 200
         except OSError:
             return False
 
@@ -199,6 +200,10 @@ class RunningApp:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
+    def metrics(self) -> str:
+        """The app's figures, as Prometheus reads them."""
+        return self.request("GET", "/metrics", Authorization=f"Bearer {self.env['PARLEY_METRICS_TOKEN']}")[2].decode()
+
     def unlimited(self, email: str) -> None:
         """Put an account on the plan without a monthly limit."""
         self.command("users", "plan", "--email", email, "enterprise")
@@ -218,6 +223,8 @@ class RunningApp:
 
     def _cookie(self, path: str, form: Mapping[str, str]) -> str:
         status, headers, body = self.request("POST", path, form)
+        if "bad_setup_code" in headers.get("location", ""):  # It is the first account.
+            status, headers, body = self.request("POST", path, {**form, "code": self.command("setup-code")})
         cookie = headers.get("set-cookie", "").partition(";")[0]
         assert "parley_session=" in cookie, f"{path} answered {status}: {headers} {body[:500]!r}"
         return cookie

@@ -9,9 +9,6 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Networks = Sequence[IPv4Network | IPv6Network]
 """Of the proxies that are trusted."""
 
-FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-real-ip"})
-"""Headers that say that a request went through a proxy; names in lower case."""
-
 HOUSEHOLD = 64
 """Bits of an IPv6 address that limits look at: who has one address there has all of its network."""
 
@@ -37,13 +34,6 @@ def is_trusted_proxy(host: str, trusted: Networks) -> bool:
     """Whether this end of a connection is one of the trusted proxies."""
     address = _parsed(host)
     return address is not None and any(address in network for network in trusted)
-
-
-def is_this_machine(peer: str, headers: Iterable[str]) -> bool:
-    """Whether a request with these header names (lower case) comes from this machine itself, and not through a proxy
-    that runs on it."""
-    address = _parsed(peer)
-    return address is not None and address.is_loopback and FORWARDED.isdisjoint(headers)
 
 
 def counted(host: str) -> str:

@@ -65,11 +65,13 @@ RIGHTS = ("scopes", "models", "monthly_tokens", "requests_per_minute", "expires_
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A key as it stood at this moment. Ask anew for each request; keep none."""
+    """A key as it stood at this moment. Ask anew for each request; keep none. `secret` stands for the one of its
+    secrets that was shown (a digest)."""
 
     identity: Identity
     key_id: str
     rights: Rights
+    secret: str
 
 
 def _is_name(model: str) -> bool:

@@ -1,7 +1,7 @@
-"""Looks after the keys in whose name something runs in this process, and says when one is in force no more.
+"""Looks after the secrets of keys that something in this process runs with, and says when one is in force no more.
 
-Whoever ends a key does so in the database, which every replica and the command line share; it is asked a few times a
-second for the keys that are in use, and not at all while none is. It does not know what runs.
+Whoever ends a key, or replaces its secret, does so in the database, which every replica and the command line share; it
+is asked a few times a second for the secrets that are in use, and not at all while none is. It does not know what runs.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ logger = structlog.get_logger(__name__)
 LOOK_S = 0.4
 """Pause between two looks: what an ended key runs ends within a second."""
 AT_ONCE = 500
-"""Keys in one look."""
+"""Secrets in one look."""
 
 
 class KeyWatch:
-    """`in_force` returns those of some keys that are."""
+    """`in_force` returns those of some secrets that are."""
 
     def __init__(self, in_force: Callable[[Collection[str]], Awaitable[set[str]]]) -> None:
         self._in_force = in_force
@@ -37,16 +37,16 @@ class KeyWatch:
         await cancelled(task)
 
     @contextmanager
-    def watching(self, key_id: str, ended: Callable[[], None]) -> Iterator[None]:
-        """Calls `ended`, once, as soon as the key is seen to be in force no more, while the block lasts."""
-        watchers = self._watched.setdefault(key_id, set())
+    def watching(self, secret: str, ended: Callable[[], None]) -> Iterator[None]:
+        """Calls `ended`, once, as soon as the secret is seen to be in force no more, while the block lasts."""
+        watchers = self._watched.setdefault(secret, set())
         watchers.add(ended)
         try:
             yield
         finally:
             watchers.discard(ended)
-            if not watchers and self._watched.get(key_id) is watchers:
-                del self._watched[key_id]
+            if not watchers and self._watched.get(secret) is watchers:
+                del self._watched[secret]
 
     async def _run(self) -> None:
         while True:
@@ -62,6 +62,6 @@ class KeyWatch:
         watched = list(self._watched)
         for first in range(0, len(watched), AT_ONCE):
             some = watched[first : first + AT_ONCE]
-            for key_id in set(some) - await self._in_force(some):
-                for ended in self._watched.pop(key_id, ()):
+            for secret in set(some) - await self._in_force(some):
+                for ended in self._watched.pop(secret, ()):
                     ended()

@@ -86,18 +86,19 @@ class Keys:
             note = asyncio.create_task(self._note_use(row["key_id"], now))
             self._notes.add(note)
             note.add_done_callback(self._notes.discard)
-        return Grant(Identity.from_row(row), row["key_id"], Rights.from_row(row))
+        return Grant(Identity.from_row(row), row["key_id"], Rights.from_row(row), secret)
 
-    async def in_force(self, key_ids: Collection[str]) -> set[str]:
-        """Those of the keys with these ids that are in force now."""
-        places = ", ".join(f"${n}" for n in range(2, 2 + len(key_ids)))
+    async def in_force(self, secrets: Collection[str]) -> set[str]:
+        """Those of these secrets, by their digests, that are in force now, as a key's present or former one."""
+        places = ", ".join(f"${n}" for n in range(2, 2 + len(secrets)))
         rows = await self._db.query(
-            "SELECT k.id FROM api_key k JOIN users u ON u.id = k.user_id"
-            f" WHERE {_IN_FORCE.format(now='$1')} AND k.id IN ({places})",
+            "SELECT k.digest, CASE WHEN k.former_until > $1 THEN k.former_digest END AS former"
+            " FROM api_key k JOIN users u ON u.id = k.user_id"
+            f" WHERE {_IN_FORCE.format(now='$1')} AND (k.digest IN ({places}) OR k.former_digest IN ({places}))",
             now_ms(),
-            *key_ids,
+            *secrets,
         )
-        return {row["id"] for row in rows}
+        return {secret for row in rows for secret in (row["digest"], row["former"])} & set(secrets)
 
     async def make_key(self, user_id: str, name: str = "", rights: Rights | None = None) -> str:
         """A new key. Only its hash is kept, so it can be shown this once. Raises `AccountError`."""
@@ -123,9 +124,9 @@ class Keys:
         return key
 
     async def rotate_key(self, user_id: str, key_id: str, overlap_ms: int, *, end_former: bool = False) -> str:
-        """A new secret for the same key; the one that it has serves for `overlap_ms` beside it. A key has one former
-        secret: while it serves it is not replaced, unless `end_former` says that it ends at once.
-        Raises `AccountError` (bad_key, not_found, former_serves)."""
+        """A new secret for the same key; the one that it has serves for `overlap_ms` beside it, and what still runs
+        with it then ends within a second. A key has one former secret: while it serves it is not replaced, unless
+        `end_former` says that it ends at once. Raises `AccountError` (bad_key, not_found, former_serves)."""
         if not 0 <= overlap_ms <= LONGEST_OVERLAP_MS:
             raise AccountError("bad_key", "A former secret can serve for up to 30 days.")
         key, now = new_key(), now_ms()

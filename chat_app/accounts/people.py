@@ -94,28 +94,22 @@ class Accounts(Keys, Roster):
         device: str = "",
         hit: Hit | None = None,
         code: str = "",
-        from_here: bool = False,
     ) -> str:
         """A visitor makes an account and is signed in: returns the token for the browser's cookie.
 
-        The first account can always be made, by whoever has the set-up `code`; where nobody else can reach Parley, and
-        the visitor is on this machine (`from_here`), without it. The others can while sign-up is open. `hit`,
-        `address` and `device` as for `sign_in`. Raises `AccountError`.
+        The first account can always be made, by whoever has the set-up `code`, the others while sign-up is open.
+        `hit`, `address` and `device` as for `sign_in`. Raises `AccountError`.
         """
         await admit(hit, attempts.from_address(address))
         must = "email_taken" if self._settings.signup_is_open else "signup_closed"
         if await self.is_empty():  # Once there is an account there always is one: who is let past is not the first.
-            if self.asks_code(from_here=from_here) and not await self.setup_code.is_right(code):
+            if not await self.setup_code.is_right(code):
                 raise _error("bad_setup_code")
         elif must == "signup_closed":
             raise _error("signup_closed")  # Without the work of hashing; the insert asks again.
         hash_ = await self._passwords.hashed(password, address)
         made = await self._insert(email, name, "user", hash_, must=must)
         return await self._open_session(made.user_id, password, hash_, device, address)
-
-    def asks_code(self, *, from_here: bool) -> bool:
-        """Whether a visitor needs the set-up code to make the first account."""
-        return not (from_here and self._settings.private)
 
     async def sign_in(
         self, email: str, password: str, *, address: str = "", device: str = "", hit: Hit | None = None
@@ -294,7 +288,7 @@ _WORDS = {
     "bad_role": f"A role is one of {', '.join(ROLES)}.",
     "email_taken": "There is an account with this e-mail address already. Sign in instead.",
     "bad_setup_code": "Enter the set-up code that was printed where Parley was started.",
-    "signup_closed": "New accounts are made by the administrator here.",
+    "signup_closed": "New accounts are made by the administrator here: ask for one.",
     "plan_unknown": "New accounts should get the plan {plan}, but there is none. Tell the administrator.",
     "not_found": "There is no such account.",
 }

@@ -1,6 +1,8 @@
-"""The code that makes the first account, the administrator's, where others than its owner could reach the page first.
+"""The code that makes the first account, the administrator's: it proves that a visitor reads what Parley prints.
 
-It is made at the first start, stays the same at the next and on every replica, and is gone with the first account.
+Where a request comes from proves nothing: what a proxy or a tunnel on this machine passes on comes from this machine,
+and every header is whatever the caller wrote. The code is made at the first start, stays the same at the next and on
+every replica, and is gone with the first account.
 """
 
 import hmac

@@ -11,10 +11,12 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from chat_app.gateway import admin, generations, health, models, oidc, sign_in
+from chat_app.gateway.address_rates import AddressRates
 from chat_app.gateway.caller import GetParley
 from chat_app.gateway.edge import Edge
 from chat_app.gateway.errors import ApiError, install, not_allowed
 from chat_app.gateway.headers import SecurityHeaders
+from chat_app.gateway.origins import OwnPagesOnly
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
@@ -23,8 +25,12 @@ def api(get_parley: GetParley, pages: Collection[str] = ()) -> FastAPI:
     """The app. `get_parley` returns the running instance and is called at each request, never before; `pages` are the
     origins of our own pages, beside those in the settings and the address that was asked."""
     app = FastAPI(title="Parley", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(OwnPagesOnly, get_parley=get_parley, pages=pages)
+    app.add_middleware(AddressRates, get_parley=get_parley)
     app.add_middleware(Edge)
-    app.add_middleware(SecurityHeaders)  # Reflex mounts its pages inside this app, so they have them too.
+    app.add_middleware(
+        SecurityHeaders, get_parley=get_parley
+    )  # Reflex mounts its pages inside this app, so they have them too.
     install(app)
     for part in (generations, models, health, oidc):
         app.router.routes.extend(part.routes(get_parley))

@@ -49,11 +49,6 @@ def address(request: HTTPConnection, settings: Settings) -> str:
     return addresses.caller_address(_peer(request), request.headers.getlist("x-forwarded-for"), trusted)
 
 
-def is_this_machine(request: HTTPConnection) -> bool:
-    """Whether the request comes from this machine itself, and not through a proxy that runs on it."""
-    return addresses.is_this_machine(_peer(request), request.headers.keys())
-
-
 def came_by_tls(request: HTTPConnection, settings: Settings) -> bool:
     """Whether the browser spoke TLS: with us, or with a trusted proxy that says so."""
     said = ",".join(request.headers.getlist("x-forwarded-proto")).lower().split(",")

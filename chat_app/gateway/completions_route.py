@@ -20,7 +20,7 @@ from chat_app.gateway.completions import Completion
 from chat_app.gateway.connection import Connection, HungUp, Pairs
 from chat_app.gateway.edge import TooLarge, declared, most_bytes, request_id_of
 from chat_app.gateway.errors import not_allowed, reported
-from chat_app.gateway.headers import HEADERS
+from chat_app.gateway.headers import headers_for
 from chat_app.telemetry.measured_http import RouteFigures
 from chat_app.turn import Ask
 from chat_app.turn.program import asked
@@ -55,7 +55,7 @@ class CompletionsRoute:
         began = time.perf_counter()
         headers = dict(reversed(list(scope["headers"])))  # Of several with one name the first.
         request_id = request_id_of(headers)
-        always = (*HEADERS, (b"x-request-id", request_id))
+        always = (*headers_for(scope, self._get_parley().settings), (b"x-request-id", request_id))
         connection = Connection(receive, send, lambda: self._figures.responding(time.perf_counter() - began))
         with bound_contextvars(request_id=request_id.decode()):
             try:

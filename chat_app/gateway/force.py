@@ -1,4 +1,4 @@
-"""A key that is in force no more ends what it runs, wherever it was revoked."""
+"""A key that is in force no more, or was shown with a secret that is not, ends what it runs, wherever it was ended."""
 
 from contextlib import AbstractContextManager
 
@@ -17,5 +17,6 @@ class KeyEnded(ApiError):
 
 
 def while_in_force(parley: Parley, grant: Grant, connection: Connection) -> AbstractContextManager[None]:
-    """Within `async with connection`: ends it with `KeyEnded` within a second after the key's end."""
-    return parley.key_watch.watching(grant.key_id, lambda: connection.interrupt(KeyEnded()))
+    """Within `async with connection`: ends it with `KeyEnded` within a second after the end of the key, or of the
+    secret that was shown."""
+    return parley.key_watch.watching(grant.secret, lambda: connection.interrupt(KeyEnded()))

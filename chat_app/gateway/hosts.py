@@ -63,7 +63,8 @@ def is_known(host: str, settings: Settings) -> bool:
     name = found[1].strip("[]").rstrip(".")
     if is_loopback(name) or name in _names(settings.public_url, f"{settings.host},{settings.allowed_hosts}"):
         return True
-    return not settings.public_url and _is_address(name)  # Nobody can point a number elsewhere.
+    # Nobody can point a number elsewhere; but where only this machine reaches Parley, no other number leads here.
+    return not (settings.public_url or settings.private) and _is_address(name)
 
 
 @lru_cache(maxsize=8)

@@ -1,7 +1,7 @@
 """Signing in, up and out: three forms, since only an HTTP answer can set a cookie that scripts cannot read.
 
-`POST /auth/login` (email, password), `/auth/signup` (email, password, name; code, the set-up code, where the very first
-account asks for it), `/auth/logout`. All take `next`, the path to go to afterwards, and `back`, the path of the page
+`POST /auth/login` (email, password), `/auth/signup` (email, password, name; code, the set-up code, for the very first
+account), `/auth/logout`. All take `next`, the path to go to afterwards, and `back`, the path of the page
 with the form, to which a failure returns with `?error=<code>` (and `&wait=<seconds>`, beside Retry-After, for
 too_many_attempts and busy). Nothing that was typed is ever put into an address.
 """
@@ -22,7 +22,7 @@ from chat_app.accounts.cookies import clear_cookies, device_cookie, device_from,
 from chat_app.accounts.identity import AccountError
 from chat_app.accounts.oidc import ProviderError
 from chat_app.accounts.tokens import digest, is_host_token, new_token
-from chat_app.gateway.caller import GetParley, address, by_cookie, came_by_tls, is_this_machine
+from chat_app.gateway.caller import GetParley, address, by_cookie, came_by_tls
 from chat_app.gateway.completions_route import HUNG_UP
 from chat_app.gateway.connection import Connection, HungUp
 from chat_app.gateway.errors import STORAGE, ApiError
@@ -102,10 +102,7 @@ async def _token(parley: Parley, request: Request, form: FormData, way: str, dev
     accounts, hit, caller = parley.accounts, parley.limits.hit, address(request, parley.settings)
     if way == "sign_in":
         return await accounts.sign_in(email, password, address=caller, device=device, hit=hit)
-    here = is_this_machine(request)
-    return await accounts.sign_up(
-        email, password, name, address=caller, device=device, hit=hit, code=code, from_here=here
-    )
+    return await accounts.sign_up(email, password, name, address=caller, device=device, hit=hit, code=code)
 
 
 def browser_device(request: Request, *, secure: bool) -> str:

@@ -12,7 +12,6 @@ from chat_app.sessions.viewer import Update
 
 EVENT_STREAM = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
 COMMENT = b": still here\n\n"

@@ -1,7 +1,9 @@
 """The queue of refusals that a person looks at, and what they decided.
 
-A refusal is recorded in the transaction that ends its turn. A decision changes no turn: it says whether the rule was
-right, so that rules can be corrected. It does not know rules, nor who may see the queue.
+A refusal is recorded in the transaction that ends its turn: with its text, or, where many of the same person and kind
+wait already, as one more of the newest of them, so that nobody can bury what others wait for. A decision changes no
+turn: it says whether the rule was right, so that rules can be corrected. It does not know rules, nor who may see the
+queue.
 """
 
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from typing import Literal
 from chat_app.data.db.base import Database, Statement
 from chat_app.data.ids import new_id, now_ms
 from chat_app.data.tables.safety import Review
-from chat_app.data.tables.sessions import IN_DELETED_THREAD
+from chat_app.data.tables.sessions import IN_DELETED_THREAD, in_deleted_thread
 from chat_app.safety.masking import Masked
 from chat_app.safety.review_page import LONGEST_EXCERPT, LONGEST_KEPT, LONGEST_NOTE, PAGE, ReviewPage, read_page
 from chat_app.safety.verdict import Verdict
@@ -31,6 +33,21 @@ def excerpt(text: str, start: int, end: int) -> str:
     return f"{'…' if first else ''}{text[first:last]}{'…' if last < len(text) else ''}"
 
 
+MOST_WAITING = 20
+"""Refusals of one person and category that wait with their texts; further ones are only counted."""
+
+_OF_THEIRS = f"w.user_id = $3 AND w.category = $6 AND w.decision IS NULL AND NOT {in_deleted_thread('w')}"
+# Two at once may both find room: the bound is there against thousands, not against one more.
+_REFUSAL = (
+    "INSERT INTO review"
+    " (id, tenant_id, user_id, generation_id, stage, category, rule, content, created_at, note, further)"
+    " SELECT COALESCE((SELECT w.id FROM review w WHERE " + _OF_THEIRS + f" AND {MOST_WAITING} <="
+    " (SELECT COUNT(*) FROM review w WHERE " + _OF_THEIRS + ") ORDER BY w.created_at DESC, w.id DESC LIMIT 1), $1),"
+    " $2, $3, $4, $5, $6, $7, $8, CAST($9 AS BIGINT), '', 0 WHERE TRUE"
+    " ON CONFLICT (id) DO UPDATE SET further = review.further + 1"
+)
+
+
 class ReviewError(Exception):
     """The decision cannot be recorded. `code` is not_found, decided or bad_decision; the message is for a person."""
 
@@ -48,11 +65,9 @@ class Reviews:
 
     def refusal(self, tenant_id: str, user_id: str, generation_id: str, verdict: Verdict, content: str) -> Statement:
         """Put a refusal into the queue, with an `excerpt` of the text that it is about, whose end is cut off if it is
-        none."""
+        none; where `MOST_WAITING` of this person's and category's wait, it is counted on the newest."""
         return Statement(
-            "INSERT INTO review"
-            " (id, tenant_id, user_id, generation_id, stage, category, rule, content, created_at, note)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '')",
+            _REFUSAL,
             (
                 new_id(),
                 tenant_id,

@@ -19,7 +19,8 @@ LONGEST_KEPT = LONGEST_EXCERPT + 2
 """The same with the marks of what was cut off at either end."""
 
 _COLUMNS = (
-    "id, tenant_id, user_id, generation_id, stage, category, rule, created_at, decision, decided_by, decided_at,"
+    "id, tenant_id, user_id, generation_id, stage, category, rule, created_at, further, decision, decided_by,"
+    " decided_at,"
     # Older releases kept whole texts, of megabytes.
     f" SUBSTR(content, 1, {LONGEST_KEPT}) AS content, SUBSTR(note, 1, {LONGEST_NOTE}) AS note"
 )

@@ -21,6 +21,9 @@ from chat_app.data.limits.base import Limits, LimitsUnavailable
 from chat_app.sessions.generations import ENDED, GenerationRow, Generations
 from chat_app.turn.ask import Ask, TurnError
 
+REFUSALS, REFUSALS_AT_ONCE = 1, 60
+"""Messages a minute of one person's that the check may refuse, and how many may come at once: each is stored, though it
+costs nothing."""
 PLACE_TTL_MS = 60_000
 """After so long without a heartbeat a place frees itself: whoever had it and all who could take it over are dead."""
 
@@ -114,6 +117,13 @@ class Admission:
                 f"This month's {most:,} tokens of this key are used up. They are renewed on the first of the month.",
                 429,
             )
+
+    async def count_refusal(self, row: GenerationRow) -> None:
+        """The check refused what this row's person asks. Raises `TurnError` once that happens too often, then nothing
+        of it is kept; `LimitsUnavailable`."""
+        wait_ms = await self._limits.hit(f"refused:{row.user_id}", REFUSALS, REFUSALS_AT_ONCE)
+        if wait_ms:
+            raise _too_fast("Too many of your messages were refused.", wait_ms)
 
     async def occupy(self, rows: Sequence[GenerationRow]) -> None:
         """Renew the places of these generations, and take those again that are gone, of generations that are active.

@@ -99,6 +99,7 @@ class TurnStarter:
             choice = await self._preparation.choose(ask)  # 3
             row.model = choice.model.id
             if refusal is not None:
+                await self._admission.count_refusal(row)
                 return await self._refuse(ask, row, refusal)
             job = await self._preparation.job(ask, row, terms, choice)  # 4
             begun = await self._hold.begin(ask, job, terms)  # 5

@@ -1,7 +1,7 @@
 """What of a model's calls may be released: all of an answer's calls, or none.
 
-A call's arguments are checked as a whole. Of its name only one that was offered gets out, of its id only one that looks
-like an id: else a model could write there whatever it may not say.
+A call's arguments are checked as a whole, as they are meant: without the escapes of JSON. Of its name only one that was
+offered gets out, of its id only one that looks like an id: else a model could write there whatever it may not say.
 """
 
 import re
@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 
 from chat_app.data.ids import new_id
 from chat_app.data.log.entries import Entry, clean
+from chat_app.safety.escapes import unescaped
 from chat_app.safety.screen import Screen
 from chat_app.safety.verdict import Verdict
 from inference.protocol import ToolCall
@@ -41,9 +42,10 @@ class CallGate:
         entries: list[Entry] = []
         within = any(call.name not in self._own for call in calls)
         for call in calls:
-            arguments, self.blocked = await self._checked(clean(call.arguments))
+            arguments = clean(call.arguments)
+            released, self.blocked = await self._checked(unescaped(arguments))
             if self.blocked is not None:
-                self.refused_arguments = arguments
+                self.refused_arguments = released
                 return
             id = await self._id(call.id, {*taken, *(entry.data["id"] for entry in entries)})
             name = call.name if call.name in self._own or call.name in self._built_in else UNKNOWN

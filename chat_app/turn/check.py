@@ -1,16 +1,16 @@
 """2. The check of the input: what a person said last, or every text of a program's that reaches a model.
 
 A program may put words into every role, and into tools, calls and schemas; it may spread a phrase over neighbouring
-messages, or escape it in JSON. The whole takes time in proportion to the text, some 100 ms for a megabyte, and some
-40 µs for each text however short. No look at once is longer than `WINDOW`, since some hold the interpreter's lock.
+messages, or escape it in JSON: so what is JSON is read as it is meant, which is also what a reviewer is shown. The
+whole takes time in proportion to the text, some 100 ms for a megabyte, and some 40 µs for each text however short. No
+look at once is longer than `WINDOW`, since some hold the interpreter's lock.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-import orjson
-
+from chat_app.safety.escapes import unescaped
 from chat_app.safety.input import inspect
 from chat_app.safety.masking import masked
 from chat_app.safety.review import excerpt
@@ -67,9 +67,9 @@ def _together(said: Iterable[tuple[str, str]]) -> Iterator[str]:
 def _around(ask: Ask) -> Iterator[str]:
     """What stands beside the messages: tools, the schema of the answer, the ids of calls and results."""
     for tool in ask.tools:
-        yield f"{tool.name}\n{tool.description}\n{_read(tool.parameters)}"
+        yield f"{tool.name}\n{tool.description}\n{unescaped(tool.parameters)}"
     if ask.sampling is not None:
-        yield _read(ask.sampling.json_schema)
+        yield unescaped(ask.sampling.json_schema)
     if ask.source == "api":
         messages = ask.messages
         yield "\n".join([call.id for message in messages for call in message.tool_calls])
@@ -77,26 +77,4 @@ def _around(ask: Ask) -> Iterator[str]:
 
 
 def _called(call: ToolCall) -> str:
-    return f"{call.name}\n{_read(call.arguments)}"
-
-
-def _read(written: str) -> str:
-    """JSON text as it is written, and behind it what its strings say where they are escaped."""
-    if "\\" not in written:
-        return written
-    try:
-        waiting = [orjson.loads(written)]
-    except orjson.JSONDecodeError:
-        return written
-    strings = [written]
-    while waiting:
-        match waiting.pop():
-            case str() as text:
-                strings.append(text)
-            case list() as items:
-                waiting += reversed(items)
-            case dict() as fields:
-                waiting += (each for pair in reversed(fields.items()) for each in reversed(pair))
-            case _:
-                pass
-    return "\n".join(strings)
+    return f"{call.name}\n{unescaped(call.arguments)}"

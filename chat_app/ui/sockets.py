@@ -19,7 +19,7 @@ def may_open(origin: str | None, environ: Mapping[str, Any]) -> bool:
 
     A page is ours when it came from the very host and port that it connects to, under whatever name.
     """
-    if not origin:
-        return True  # No browser, so nobody's cookies.
+    if not origin:  # No browser, so nobody's cookies.
+        return environ.get("HTTP_SEC_FETCH_SITE", "none") in ("same-origin", "none")
     host = str(environ.get("HTTP_HOST", "")).lower()
     return origin in get_config().cors_allowed_origins or (bool(host) and urlsplit(origin).netloc.lower() == host)

@@ -8,26 +8,12 @@ from functools import cached_property
 
 from reflex.utils.prerequisites import get_web_dir
 from reflex_base import constants
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chat_app.ui.content_policy import ContentPolicy
+
 FOR_GOOD = "public, max-age=31536000, immutable"
-# Reflex starts its page with inline scripts and runs its own events by eval; what it never needs is closed: pictures,
-# frames, plug-ins and connections to other places, and being framed itself.
-POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "frame-src 'none'",
-        "object-src 'none'",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
-)
 
 
 class StaticFiles:
@@ -42,6 +28,10 @@ class StaticFiles:
         directory = get_web_dir() / constants.Dirs.STATIC
         return {f"/{page.parent.relative_to(directory)}" for page in directory.glob("*/**/index.html")}
 
+    @cached_property
+    def _policy(self) -> ContentPolicy:
+        return ContentPolicy((get_web_dir() / constants.Dirs.STATIC).glob("**/*.html"))
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             await self._app(scope, receive, send)
@@ -52,18 +42,13 @@ class StaticFiles:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _add(MutableHeaders(scope=message), path, message["status"])
+                headers = MutableHeaders(scope=message)
+                if path.startswith("/assets/"):
+                    headers["cache-control"] = FOR_GOOD if message["status"] in (200, 304) else "no-store"
+                # A page that has not changed comes without its type, and what comes with it replaces what is cached.
+                elif message["status"] == 304 or headers.get("content-type", "").startswith("text/html"):
+                    headers["content-security-policy"] = self._policy.header(Headers(scope=scope).get("host", ""))
+                    headers["cache-control"] = "no-cache"
             await send(message)
 
         await self._app(scope, receive, with_headers)
-
-
-def _add(headers: MutableHeaders, path: str, status: int) -> None:
-    if headers.get("content-type", "").startswith("text/html"):
-        headers["content-security-policy"] = POLICY
-        headers["x-content-type-options"] = "nosniff"
-        headers["referrer-policy"] = "same-origin"
-        headers["cache-control"] = "no-cache"
-    elif path.startswith("/assets/"):
-        headers["x-content-type-options"] = "nosniff"
-        headers["cache-control"] = FOR_GOOD if status in (200, 304) else "no-store"

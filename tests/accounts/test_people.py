@@ -24,6 +24,11 @@ async def fails(code: str, work: object) -> AccountError:
     return error.value
 
 
+async def code_of(accounts: Accounts) -> str:
+    """What the first account asks for; '' once there is one."""
+    return await accounts.setup_code.current() or ""
+
+
 async def test_the_first_account_is_the_administrators(accounts: Accounts) -> None:
     assert await accounts.is_empty()
     ada = await accounts.create("Ada@Example.org ", PASSWORD)
@@ -44,7 +49,8 @@ async def test_of_many_first_accounts_at_once_one_is_made_when_sign_up_is_closed
     db: Database, settings: Settings
 ) -> None:
     accounts = Accounts(db, settings.model_copy(update={"signup": "closed"}))
-    many = (accounts.sign_up(f"p{n}@example.org", PASSWORD, from_here=True) for n in range(4))
+    code = await code_of(accounts)
+    many = (accounts.sign_up(f"p{n}@example.org", PASSWORD, code=code) for n in range(4))
     made = await asyncio.gather(*many, return_exceptions=True)
     refused = [outcome for outcome in made if isinstance(outcome, AccountError)]
     assert [error.code for error in refused] == ["signup_closed"] * 3
@@ -104,13 +110,15 @@ async def test_a_password_that_changes_while_it_is_checked_signs_nobody_in(accou
 
 
 async def test_signing_up_signs_in(accounts: Accounts) -> None:
-    who = await accounts.by_cookie(await accounts.sign_up("ada@example.org", PASSWORD, "Ada", from_here=True))
+    who = await accounts.by_cookie(
+        await accounts.sign_up("ada@example.org", PASSWORD, "Ada", code=await code_of(accounts))
+    )
     assert who is not None
     assert (who.email, who.name, who.role) == ("ada@example.org", "Ada", "admin")
 
 
 async def test_neither_token_nor_password_is_stored(accounts: Accounts, db: Database) -> None:
-    token = await accounts.sign_up("ada@example.org", PASSWORD, from_here=True)
+    token = await accounts.sign_up("ada@example.org", PASSWORD, code=await code_of(accounts))
     sessions = await db.query("SELECT * FROM browser_session")
     users = await db.query("SELECT * FROM users")
     assert sessions[0]["id"] == digest(token)
@@ -131,7 +139,7 @@ async def test_a_made_up_token_is_nobody(accounts: Accounts, token: str) -> None
 
 
 async def test_a_session_expires(accounts: Accounts, db: Database) -> None:
-    token = await accounts.sign_up("ada@example.org", PASSWORD, from_here=True)
+    token = await accounts.sign_up("ada@example.org", PASSWORD, code=await code_of(accounts))
     await db.batch(Statement("UPDATE browser_session SET expires_at = 1"))
     assert await accounts.by_cookie(token) is None
     await accounts.sign_in("ada@example.org", PASSWORD)
@@ -140,7 +148,7 @@ async def test_a_session_expires(accounts: Accounts, db: Database) -> None:
 
 async def test_a_disabled_account_is_locked_out_at_once(accounts: Accounts) -> None:
     await accounts.create("root@example.org", PASSWORD)
-    token = await accounts.sign_up("ada@example.org", PASSWORD, from_here=True)
+    token = await accounts.sign_up("ada@example.org", PASSWORD, code=await code_of(accounts))
     ada = await accounts.by_cookie(token)
     assert ada is not None
     key = await accounts.make_key(ada.user_id, "k")
@@ -155,7 +163,7 @@ async def test_a_disabled_account_is_locked_out_at_once(accounts: Accounts) -> N
 
 
 async def test_a_changed_password_signs_out_every_other_browser(accounts: Accounts) -> None:
-    here = await accounts.sign_up("ada@example.org", PASSWORD, from_here=True)
+    here = await accounts.sign_up("ada@example.org", PASSWORD, code=await code_of(accounts))
     there = await accounts.sign_in("ada@example.org", PASSWORD)
     ada = await accounts.by_cookie(here)
     assert ada is not None
@@ -250,7 +258,7 @@ async def test_guessing_is_bounded_per_address(accounts: Accounts) -> None:
     counter.hits["sign-in:from:10.0.0.1"] = PER_ADDRESS
     await fails("too_many_attempts", accounts.sign_in("a@b.c", PASSWORD, address="10.0.0.1", hit=counter.hit))
     await fails("too_many_attempts", accounts.sign_up("a@b.c", PASSWORD, address="10.0.0.1", hit=counter.hit))
-    await accounts.sign_up("a@b.c", PASSWORD, address="10.0.0.2", hit=counter.hit, from_here=True)
+    await accounts.sign_up("a@b.c", PASSWORD, address="10.0.0.2", hit=counter.hit, code=await code_of(accounts))
 
 
 def test_an_identity_holds_nothing_secret() -> None:

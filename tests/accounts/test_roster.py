@@ -13,7 +13,7 @@ PASSWORD = "correct horse battery"
 
 
 async def test_a_new_plan_is_in_force_at_once(accounts: Accounts) -> None:
-    token = await accounts.sign_up("ada@example.org", PASSWORD, from_here=True)
+    token = await accounts.sign_up("ada@example.org", PASSWORD, code=await accounts.setup_code.current() or "")
     ada = await accounts.by_cookie(token)
     assert ada is not None
     key = await accounts.make_key(ada.user_id, "")

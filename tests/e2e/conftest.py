@@ -108,7 +108,7 @@ def admin(app: RunningApp, browser: Browser, cookies: dict[str, str]) -> str:
 def first_visit(app: RunningApp, browser: Browser) -> str:
     context = browser.new_context()
     page = context.new_page()
-    page.goto(app.url)
+    page.goto(f"{app.url}/login?code={app.command('setup-code')}")  # As the start prints it.
     expect(page.get_by_role("heading", name="Welcome to Parley")).to_be_visible()
     page.get_by_label("Name").fill("Ada")
     page.get_by_label("E-mail").fill(ADMIN)

@@ -20,7 +20,7 @@ CODE = re.compile(r"Set-up code, for the first account there: ([A-Z0-9-]+)")
 def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     """Bound to every address of this machine."""
     home = tmp_path_factory.mktemp("public") / "home"
-    with RunningApp(home, env={"PARLEY_HOST": "0.0.0.0"}) as running:
+    with RunningApp(home, env={"PARLEY_HOST": "0.0.0.0", "PARLEY_METRICS_TOKEN": ""}) as running:
         yield running
 
 

@@ -81,7 +81,7 @@ async def test_a_stream_has_the_headers_too(served: Served) -> None:
         served.url + PATH, data=body(stream=True), headers={**served.bearer, "X-Request-Id": "my-own-request"}
     ) as response:
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert response.headers["cache-control"] == "no-cache"
+        assert response.headers["cache-control"] == "no-store"
         assert response.headers["x-accel-buffering"] == "no"
         assert response.headers["x-request-id"] == "my-own-request"
         assert response.headers["x-ratelimit-limit-requests"] == "60"

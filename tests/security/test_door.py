@@ -21,7 +21,6 @@ USUAL = [
     (b"user-agent", b"a browser"),
     (b"x-forwarded-for", b"192.0.2.1"),
     (b"x-forwarded-proto", b"https"),
-    (b"forwarded", b"for=192.0.2.1"),
 ]
 
 

@@ -29,7 +29,7 @@ async def door(start_parley: StartParley, settings: dict[str, str]) -> AsyncIter
 @pytest.fixture
 async def behind_a_proxy(start_parley: StartParley, settings: dict[str, str]) -> AsyncIterator[Door]:
     """This machine is a trusted proxy."""
-    parley = await start_parley(**settings, trusted_proxies="127.0.0.1, 10.0.0.0/8")
+    parley = await start_parley(**settings, trusted_proxies="127.0.0.1, 10.0.0.0/8", signup="open")
     await person(parley)
     async with door_to(parley) as door:
         yield door

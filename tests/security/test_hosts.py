@@ -82,12 +82,20 @@ async def test_the_public_address_and_named_hosts_are_known(start_parley: StartP
 
 def test_without_a_public_address_numbers_are_known() -> None:
     """Nobody can point a number elsewhere."""
-    plain = Settings()
+    plain = Settings(host="0.0.0.0")
     for host in ("localhost:3000", "127.0.0.1", "[::1]:3000", "192.168.1.5:80", "[fe80::1]"):
         assert is_known(host, plain), host
     for host in (REBOUND, "127.0.0.1.nip.io", "localhost.example", "", "::1", "[::1", "127.0.0.1:x", "parley.local"):
         assert not is_known(host, plain), host
     assert is_known("parley.local", Settings(host="parley.local"))
+
+
+def test_what_only_this_machine_reaches_is_asked_by_no_other_number() -> None:
+    """So a proxy that nobody told it about, and that passes the Host on, gets nothing out of it."""
+    for host in ("localhost:3000", "127.0.0.1", "[::1]:3000"):
+        assert is_known(host, Settings()), host
+    for host in ("192.168.1.5:80", "[fe80::1]", "203.0.113.7"):
+        assert not is_known(host, Settings()), host
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from chat_app.accounts.identity import AccountError
 from chat_app.accounts.key_watch import KeyWatch
 from chat_app.accounts.keys import LONGEST_OVERLAP_MS
 from chat_app.accounts.people import Accounts
+from chat_app.accounts.tokens import digest
 from chat_app.billing.ledger import period_of
 from chat_app.data.db import open_database
 from chat_app.data.db.base import DatabaseUnavailable, Statement
@@ -228,18 +229,23 @@ async def test_a_secret_is_its_owners_to_change(served: Served) -> None:
 
 
 async def end(served: Served, how: str) -> None:
-    """End the served key from another replica."""
+    """End the served key, or the secret of it that is in use, from another replica."""
     async with another_replica(served) as accounts:
+        [line] = [line for line in await accounts.keys(served.who.user_id) if line.name == "tests"]
         if how == "revoked":
-            [line] = [line for line in await accounts.keys(served.who.user_id) if line.name == "tests"]
             await accounts.revoke_key(served.who.user_id, line.id)
+        elif how == "replaced":
+            await accounts.rotate_key(served.who.user_id, line.id, 0)
+        elif how == "replaced twice":
+            await accounts.rotate_key(served.who.user_id, line.id, 60_000)
+            await accounts.rotate_key(served.who.user_id, line.id, 60_000, end_former=True)
         elif how == "disabled":
             await accounts.disable(served.who.user_id)
         else:
             await served.parley.db.batch(Statement("UPDATE api_key SET expires_at = $1", (now_ms(),)))
 
 
-@pytest.mark.parametrize("how", ["revoked", "disabled", "expired"])
+@pytest.mark.parametrize("how", ["revoked", "disabled", "expired", "replaced", "replaced twice"])
 @pytest.mark.parametrize(("headers", "ends_as"), [({}, "stopped"), ({"X-Parley-Detach": "true"}, "goes on")])
 async def test_a_stream_ends_with_its_key(
     served_anywhere: Served, how: str, headers: dict[str, str], ends_as: str
@@ -257,6 +263,22 @@ async def test_a_stream_ends_with_its_key(
     else:
         assert await served_anywhere.parley.generations.status(id) in ACTIVE
         await served_anywhere.parley.turns.stop(served_anywhere.who, id)
+
+
+async def test_what_runs_goes_on_while_its_secret_serves_beside_the_new_one(served_anywhere: Served) -> None:
+    [line] = await served_anywhere.parley.accounts.keys(served_anywhere.who.user_id)
+    async with served_anywhere.http.post(
+        served_anywhere.url + PATH, json={**SLOW, "stream": True}, headers=served_anywhere.bearer
+    ) as response:
+        await response.content.readuntil(b"\n\n")
+        new = await served_anywhere.parley.accounts.rotate_key(served_anywhere.who.user_id, line.id, 60_000)
+        secrets = [digest(served_anywhere.key), digest(new)]
+        await served_anywhere.parley.key_watch._look()
+        assert await served_anywhere.parley.accounts.in_force([*secrets, digest("another")]) == set(secrets)
+        await response.content.readuntil(b"\n\n")
+        id = response.headers["x-parley-generation"]
+        assert await served_anywhere.parley.generations.status(id) in ACTIVE
+    await served_anywhere.settled(id)
 
 
 async def test_a_call_that_waits_for_its_answer_ends_with_its_key(served_anywhere: Served) -> None:

@@ -261,4 +261,4 @@ async def test_one_person_sends_only_so_many_events(app: RunningApp, person: Cal
 
 
 def metrics(app: RunningApp) -> str:
-    return app.request("GET", "/metrics")[2].decode()
+    return app.metrics()

@@ -14,11 +14,17 @@ IS_ACTIVE = f"status IN {ACTIVE}"
 
 HAS_KEY = "api_key_id IS NOT NULL"
 
-IN_DELETED_THREAD = (
-    "EXISTS (SELECT 1 FROM generation g JOIN thread t ON t.id = g.thread_id"
-    " WHERE g.id = generation_id AND t.deleted_at IS NOT NULL)"
-)
-"""Condition on a row that has a `generation_id`: it is about an answer in a thread that was deleted."""
+
+def in_deleted_thread(table: str) -> str:
+    """Condition on a row of `table`, which has a `generation_id`: it is about an answer in a thread that was
+    deleted."""
+    return (
+        "EXISTS (SELECT 1 FROM generation g JOIN thread t ON t.id = g.thread_id"
+        f" WHERE g.id = {table}.generation_id AND t.deleted_at IS NOT NULL)"
+    )
+
+
+IN_DELETED_THREAD = in_deleted_thread("review")
 
 
 class Thread(SQLModel, table=True):

@@ -19,6 +19,12 @@ from chat_app.ui.sockets import may_open
 class GuardedApp(rx.App):
     """Raises `RuntimeError` where Reflex has no socket or an unknown store of states: nothing would be guarded."""
 
+    def _add_default_endpoints(self) -> None:
+        """None: whether it lives and is ready is the gateway's to say."""
+
+    def _add_optional_endpoints(self) -> None:
+        """None: nothing is uploaded, and no list of all pages is for everybody."""
+
     def _setup_state(self) -> None:
         super()._setup_state()
         if self.sio is None or self._state_manager is None:

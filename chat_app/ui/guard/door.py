@@ -13,7 +13,6 @@ from functools import partial
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_app.accounts.addresses import FORWARDED
 from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.data.limits.memory import MemoryLimits
 from chat_app.settings import Settings
@@ -30,7 +29,7 @@ LEAST_BYTES = 128 * 1024
 MOST_HEADERS = 32 * 1024
 """Bytes of a request for a socket, its address and headers: as many as nginx lets through. They are kept for as long as
 the socket is open, by all who have a part in it."""
-READ = FORWARDED | {"host", "origin", "cookie", "user-agent", "upgrade", "connection"}
+READ = {"host", "origin", "cookie", "user-agent", "upgrade", "connection", "x-forwarded-for", "x-forwarded-proto"}
 """The headers of such a request that somebody reads, beside the protocol's own."""
 
 _FRAME = re.compile("[13]|4.")

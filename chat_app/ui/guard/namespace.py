@@ -19,7 +19,6 @@ from socketio import AsyncServer as Server
 from socketio.exceptions import ConnectionRefusedError as ConnectionRefused
 from starlette.types import Send
 
-from chat_app.accounts.addresses import FORWARDED
 from chat_app.accounts.cookies import cookie_of, token_from
 from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.data.limits.memory import MemoryLimits
@@ -168,8 +167,6 @@ class PageNamespace(EventNamespace):
         kept = {name: headers[name][:HEADER_CHARS] for name in ("host", "origin", "user-agent") if name in headers}
         if (token := token_from(headers.get("cookie", ""))) is not None:
             kept["cookie"] = cookie_of(token)
-        # What they say is believed by nobody; that there was a proxy is what counts (`Login`). Reflex drops empty ones.
-        kept |= dict.fromkeys(FORWARDED & headers.keys(), "-")
         kept[NETWORK_ADDRESS] = environ.get("asgi.scope", {}).get(ADDRESS, "")
         return {**built, "headers": kept}
 

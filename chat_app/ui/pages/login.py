@@ -41,6 +41,7 @@ def _sign_in() -> rx.Component:
         rx.cond(
             Login.may_sign_up,
             rx.el.p("New here? ", rx.el.a("Create an account", href=Login.other_way, class_name="link")),
+            rx.el.p("No account? Ask the administrator here: nobody can sign up by themselves."),
         ),
     )
 
@@ -61,7 +62,7 @@ def _first() -> rx.Component:
         _form(
             "/auth/signup",
             "Create the administrator’s account",
-            rx.cond(Login.asks_code, _code()),
+            _code(),
             _name(),
             _email(),
             _password("new-password"),
@@ -97,7 +98,8 @@ def _form(action: str, button: str, *fields: rx.Component) -> rx.Component:
 
 def _code() -> rx.Component:
     hint = "Printed where Parley was started; “python -m chat_app setup-code” prints it again."
-    return field("Set-up code", "code", required=True, auto_complete="off", spell_check=False, hint=hint)
+    options = {"required": True, "auto_complete": "off", "spell_check": False}
+    return field("Set-up code", "code", default_value=Login.code, hint=hint, **options)
 
 
 def _name() -> rx.Component:

@@ -115,6 +115,7 @@ def _about(review: rx.Var[ReviewLine]) -> rx.Component:
             rx.el.span(review.category, class_name="tag"),
             rx.el.code(review.rule),
             rx.el.small(" ", review.by, ", ", review.at),
+            rx.cond(review.further != "", rx.el.small(", ", rx.el.strong(review.further))),
         ),
         rx.cond(
             (review.head != "") | (review.tail != ""),

@@ -5,7 +5,6 @@ from urllib.parse import urlencode
 import reflex as rx
 from reflex.event import EventSpec
 
-from chat_app.accounts.addresses import is_this_machine
 from chat_app.accounts.oidc import WORDS
 from chat_app.ui.components.form import api
 from chat_app.ui.state.visitor import Visitor
@@ -18,13 +17,14 @@ _WORDS = {
     "bad_password": "A password needs 8 to 512 characters.",
     "email_taken": "There is an account with this e-mail address already. Sign in instead.",
     "bad_setup_code": "Enter the set-up code that was printed where Parley was started.",
-    "signup_closed": "New accounts are made by the administrator here.",
+    "signup_closed": "New accounts are made by the administrator here: ask for one.",
     "account_disabled": "This account has been disabled. Ask your administrator.",
     "storage_unavailable": "Parley cannot reach its database right now. Try again in a moment.",
     "plan_unknown": "New accounts should get a plan that does not exist. Tell the administrator.",
     **WORDS,
 }
 
+_LONGEST_CODE = 64
 _WAIT = {"too_many_attempts": "Too many attempts.", "busy": "Parley is busy with other sign-ins."}
 
 
@@ -37,8 +37,8 @@ class Login(Visitor):
     here: str = "/login"
     other_way: str = "/login"
     may_sign_up: bool = False
-    asks_code: bool = False
-    """Whether the first account asks for the set-up code."""
+    code: str = ""
+    """The set-up code for the first account, if the address that was printed beside it brought one."""
     provider: str = ""
     """What the button for the provider of identities says; empty without one."""
     through_provider: str = ""
@@ -51,9 +51,8 @@ class Login(Visitor):
         if await self._identity() is not None:
             return rx.redirect(onward, replace=True)
         self.next = onward
-        accounts = parley().accounts
-        first = await accounts.is_empty()
-        self.asks_code = first and accounts.asks_code(from_here=self._is_this_machine())
+        first = await parley().accounts.is_empty()
+        self.code = asked.get("code", "")[:_LONGEST_CODE] if first else ""
         self.may_sign_up = parley().settings.signup_is_open
         up = asked.get("new") == "1" and self.may_sign_up
         self.mode = "first" if first else "sign-up" if up else "sign-in"
@@ -64,10 +63,6 @@ class Login(Visitor):
         self.here = self._address(new=up)
         self.other_way = self._address(new=not up)
         return None
-
-    def _is_this_machine(self) -> bool:
-        """Whether the page is looked at on the machine that Parley runs on."""
-        return is_this_machine(self.router.session.client_ip, self.router.headers.raw_headers)
 
     def _address(self, *, new: bool) -> str:
         query = {**({"new": "1"} if new else {}), **({"next": self.next} if self.next != "/" else {})}

@@ -34,6 +34,8 @@ class ReviewLine:
     tail: str = ""
     by: str = ""
     at: str = ""
+    further: str = ""
+    """How many more of the kind came from the same person; empty for none."""
     decision: str = ""
     note: str = ""
     decided: str = ""
@@ -124,6 +126,7 @@ def _line(review: Review, people: Mapping[str, str], sources: Mapping[str, str],
             review.stage, people.get(review.user_id, "somebody"), sources.get(review.generation_id, "")
         ),
         at=words.when(review.created_at, tz),
+        further=f"and {review.further:,} more like it from the same person" if review.further else "",
         decision=review.decision or "",
         note=review.note,
         decided=f"{decided_by}, {words.when(review.decided_at, tz)}" if review.decision else "",

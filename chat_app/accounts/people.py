@@ -4,7 +4,8 @@ Every method that returns an identity asks the database, so that a revocation or
 at once. It does not know what an account may do: that is its plan's and its caller's business.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 
 from chat_app.accounts import attempts, devices, setup_code
 from chat_app.accounts.attempts import Hit, Limit, admit
@@ -15,6 +16,7 @@ from chat_app.accounts.passwords import Passwords, outdated
 from chat_app.accounts.roster import TENANT, Roster, one_at_a_time
 from chat_app.accounts.setup_code import SetupCode
 from chat_app.accounts.tokens import digest, is_host_token, is_token, new_token
+from chat_app.data.acts import BY_OPERATOR, NOBODY, OBJECT, Act, Action, By, Outcome, Recorder
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
 from chat_app.settings import Settings
@@ -40,22 +42,32 @@ _INSERT = (
 class Accounts(Keys, Roster):
     """Everything about accounts, over one database. Keys and other people are in `Keys` and `Roster`."""
 
-    def __init__(self, db: Database, settings: Settings, pseudonym: Callable[[str], str] | None = None) -> None:
-        """`pseudonym` names a network address so that nobody can turn it back; without it none is noted."""
-        Keys.__init__(self, db)
+    def __init__(
+        self,
+        db: Database,
+        settings: Settings,
+        pseudonym: Callable[[str], str] | None = None,
+        audit: Recorder | None = None,
+    ) -> None:
+        """`pseudonym` names a network address so that nobody can turn it back; without it none is noted. What is done
+        to accounts is reported to `audit`."""
+        Keys.__init__(self, db, audit)
         self._network = pseudonym or _unnoted
         self._settings = settings
         self._passwords = Passwords()
-        self.setup_code = SetupCode(db)
+        self.setup_code = SetupCode(db, audit)
 
-    async def create(self, email: str, password: str, name: str = "", role: str = "user") -> Identity:
+    async def create(
+        self, email: str, password: str, name: str = "", role: str = "user", *, by: By = NOBODY
+    ) -> Identity:
         """Make an account on the default plan, whatever the sign-up setting says: for administrators.
 
         The very first account is an administrator's, whatever `role` says, on the plan `first_plan`.
 
         Raises `AccountError`.
         """
-        return await self._insert(email, name, role, await self._passwords.hashed(password), must="email_taken")
+        hash_ = await self._passwords.hashed(password)
+        return await self._insert(email, name, role, hash_, "account_create", by, must="email_taken")
 
     async def sign_up(
         self,
@@ -75,15 +87,24 @@ class Accounts(Keys, Roster):
         the visitor is on this machine (`from_here`), without it. The others can while sign-up is open. `hit`,
         `address` and `device` as for `sign_in`. Raises `AccountError`.
         """
+        try:
+            return await self._signed_up(email, password, name, address, device, hit, code, from_here)
+        except AccountError as error:
+            await self._report("sign_up", error, address)
+            raise
+
+    async def _signed_up(
+        self, email: str, password: str, name: str, address: str, device: str, hit: Hit | None, code: str, here: bool
+    ) -> str:
         await admit(hit, attempts.from_address(address))
         must = "email_taken" if self._settings.signup_is_open else "signup_closed"
         if await self.is_empty():  # Once there is an account there always is one: who is let past is not the first.
-            if self.asks_code(from_here=from_here) and not await self.setup_code.is_right(code):
+            if self.asks_code(from_here=here) and not await self.setup_code.is_right(code):
                 raise _error("bad_setup_code")
         elif must == "signup_closed":
             raise _error("signup_closed")  # Without the work of hashing; the insert asks again.
         hash_ = await self._passwords.hashed(password, address)
-        made = await self._insert(email, name, "user", hash_, must=must)
+        made = await self._insert(email, name, "user", hash_, "sign_up", By(address=address), must=must)
         return await self._open_session(made.user_id, password, hash_, device, address)
 
     def asks_code(self, *, from_here: bool) -> bool:
@@ -100,6 +121,13 @@ class Accounts(Keys, Roster):
         (the command line) they are not bounded. `device` is the token of the browser's other cookie, a new one if it
         had none: signing in makes it known to this account.
         """
+        try:
+            return await self._signed_in(email, password, address, device, hit)
+        except AccountError as error:
+            await self._report("sign_in", error, address, email)
+            raise
+
+    async def _signed_in(self, email: str, password: str, address: str, device: str, hit: Hit | None) -> str:
         try:
             email = normal_email(email)
         except AccountError as error:
@@ -123,9 +151,14 @@ class Accounts(Keys, Roster):
             raise AccountError("account_disabled", "This account has been disabled. Ask your administrator.")
         return await self._open_session(row["id"], password, hash_, device, address)
 
-    async def sign_out(self, token: str) -> None:
+    async def sign_out(self, token: str, *, address: str = "") -> None:
         """End the browser session with this token, if there is one."""
-        await self._db.batch(Statement("DELETE FROM browser_session WHERE id = $1", (digest(token),)))
+        session = digest(token)
+        for row in await self._db.query("SELECT user_id FROM browser_session WHERE id = $1", session):
+            act = Act("sign_out", By(row["user_id"], address), "account", row["user_id"])
+            end = Statement("DELETE FROM browser_session WHERE id = $1", (session,), must="ended")
+            with suppress(Unmet):  # It has ended meanwhile, and whoever ended it has recorded that.
+                await self._db.batch(end, *self._audit.statements(act))
 
     async def forget_expired(self) -> int:
         """Remove the browser sessions that have expired, and devices that were not seen for a year; how many sessions
@@ -159,19 +192,30 @@ class Accounts(Keys, Roster):
         return left
 
     async def change_password(
-        self, user_id: str, current: str, new: str, *, keep: str = "", end_keys: bool = False, hit: Hit | None = None
+        self,
+        user_id: str,
+        current: str,
+        new: str,
+        *,
+        keep: str = "",
+        end_keys: bool = False,
+        hit: Hit | None = None,
+        address: str = "",
     ) -> None:
         """Set a new password, sign out every browser except the one with the token `keep`, and forget all devices; with
         `end_keys` revoke the person's API keys too. `hit` bounds the attempts, as for `sign_in`: who holds a session
         need not know the password. Raises `AccountError`."""
-        lane = f"password:of:{user_id}"
+        lane, by = f"password:of:{user_id}", By(user_id, address)
         await admit(hit, Limit(lane, attempts.PER_EMAIL))
         rows = await self._db.query("SELECT password_hash FROM users WHERE id = $1", user_id)
         if not rows or not await self._passwords.verified(current, rows[0]["password_hash"], lane, known=True):
+            await self._audit.record(Act("password_change", by, "account", user_id, "failed"))
             raise AccountError("bad_credentials", "The current password is not right.")
-        await self.set_password(user_id, new, keep=keep, end_keys=end_keys)
+        await self.set_password(user_id, new, keep=keep, end_keys=end_keys, by=by)
 
-    async def set_password(self, user_id: str, new: str, *, keep: str = "", end_keys: bool = False) -> None:
+    async def set_password(
+        self, user_id: str, new: str, *, keep: str = "", end_keys: bool = False, by: By = BY_OPERATOR
+    ) -> None:
         """The same without the current password: for an administrator at the command line. Raises
         `AccountError`."""
         await self._change(
@@ -183,14 +227,18 @@ class Accounts(Keys, Roster):
             Statement("DELETE FROM browser_session WHERE user_id = $1 AND id <> $2", (user_id, digest(keep))),
             *([revoke_all(user_id)] if end_keys else []),
             devices.forgotten(user_id),
+            *self._audit.statements(Act("password_change", by, "account", user_id, details={"keys_end": end_keys})),
         )
 
-    async def _insert(self, email: str, name: str, role: str, hash_: str, *, must: str) -> Identity:
+    async def _insert(
+        self, email: str, name: str, role: str, hash_: str, action: Action, by: By, *, must: str
+    ) -> Identity:
         email, plan = normal_email(email), self._settings.default_plan
         name = normal_name(name, email.partition("@")[0][:100])
         if role not in ROLES:
             raise _error("bad_role")
-        user = (new_id(), TENANT, email, name, hash_, role, plan, now_ms(), self._settings.first_plan)
+        id = new_id()
+        user = (id, TENANT, email, name, hash_, role, plan, now_ms(), self._settings.first_plan)
         only_first = " AND NOT EXISTS (SELECT 1 FROM users)" if must == "signup_closed" else ""
         try:
             await self._db.batch(
@@ -198,6 +246,7 @@ class Accounts(Keys, Roster):
                 Statement("SELECT id FROM plan WHERE id = $1", (plan,), must="plan_unknown"),
                 Statement(_INSERT.format(condition=only_first), user, must=must),
                 setup_code.spent(),
+                *self._made(action, by, id, role),
             )
         except Unmet as unmet:
             raise _error(unmet.name, plan=plan) from unmet
@@ -205,6 +254,28 @@ class Accounts(Keys, Roster):
         if made is None:
             raise _error("not_found")
         return made
+
+    def _made(self, action: Action, by: By, id: str, role: str) -> Iterator[Statement]:
+        """What records a new account, behind its insert: only there it is known whether it is the first one."""
+        by = By(id, by.address) if action == "sign_up" else by
+        others = f"EXISTS (SELECT 1 FROM users o WHERE o.id <> {OBJECT})"
+        first = Act(action, by, "account", id, details={"role": "admin", "first": True})
+        yield from self._audit.statements(first, f"NOT {others}")
+        yield from self._audit.statements(Act(action, by, "account", id, details={"role": role}), others)
+
+    async def _report(self, action: Action, error: AccountError, address: str, email: str = "") -> None:
+        """Record why somebody did not come in: to which account, if there is one. Limits that are passed cost who
+        passes them nothing, so they have one entry a minute."""
+        known = None
+        with suppress(AccountError):
+            known = await self.by_email(normal_email(email))
+        id = known.user_id if known else ""
+        outcome: Outcome = "refused" if error.code in _REFUSED else "failed"
+        act = Act(action, By(address=address), "account", id, outcome, {"code": error.code})
+        if error.retry_after is None:
+            await self._audit.record(act)
+        else:
+            await self._audit.refused(act, f"{action}:{id or address}")
 
     async def _open_session(self, user_id: str, password: str, hash_: str, device: str, address: str) -> str:
         # The two cookies of a browser are given under names of one kind.
@@ -220,6 +291,7 @@ class Accounts(Keys, Roster):
                 must="bad_credentials",
             ),
             *(devices.seen(user_id, device, self._network(address)) if device else ()),
+            *self._audit.statements(Act("sign_in", By(user_id, address), "account", user_id)),
         ]
         if outdated(hash_):
             rehash = "UPDATE users SET password_hash = $2 WHERE id = $1"
@@ -235,6 +307,8 @@ def _unnoted(_: str) -> str:
     return ""
 
 
+_REFUSED = {"too_many_attempts", "busy", "account_disabled", "signup_closed"}
+"""Codes of those who were not let try, or not in; the others gave something wrong."""
 _WORDS = {
     "bad_credentials": "The e-mail address or the password is not right.",
     "bad_role": f"A role is one of {', '.join(ROLES)}.",

@@ -4,6 +4,7 @@ All times are integer milliseconds UTC; money is integer micro-units of the curr
 """
 
 from chat_app.data.tables.accounts import ApiKey, BrowserSession, KnownDevice, SetupCode, Tenant, User
+from chat_app.data.tables.audit import AuditEntry, AuditHead
 from chat_app.data.tables.billing import LedgerEntry, Plan, Price, Quota
 from chat_app.data.tables.safety import Review
 from chat_app.data.tables.sessions import Checkpoint, Generation, Message, Step, Thread
@@ -11,6 +12,8 @@ from chat_app.data.tables.telemetry import Event
 
 __all__ = [
     "ApiKey",
+    "AuditEntry",
+    "AuditHead",
     "BrowserSession",
     "Checkpoint",
     "Event",

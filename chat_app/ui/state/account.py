@@ -76,7 +76,7 @@ class Account(Visitor):
             return
         self.trouble, name = "", text_of(form, "name")
         try:
-            key = await parley().accounts.make_key(who.user_id, name, rights_of(form))
+            key = await parley().accounts.make_key(who.user_id, name, rights_of(form), by=self._by(who))
         except AccountError as error:
             self.trouble = error.message
             return
@@ -98,7 +98,8 @@ class Account(Visitor):
             return
         self.rotating = self.trouble = ""
         try:
-            key = await parley().accounts.rotate_key(who.user_id, key_id, OVERLAP_HOURS * HOUR_MS)
+            overlap_ms = OVERLAP_HOURS * HOUR_MS
+            key = await parley().accounts.rotate_key(who.user_id, key_id, overlap_ms, by=self._by(who))
         except AccountError as error:
             self.trouble = error.message
             return
@@ -119,7 +120,7 @@ class Account(Visitor):
             return None
         self.revoking = self.trouble = ""
         try:
-            await parley().accounts.revoke_key(who.user_id, key_id)
+            await parley().accounts.revoke_key(who.user_id, key_id, by=self._by(who))
         except AccountError as error:
             self.trouble = error.message
         await self._load(who)
@@ -139,7 +140,10 @@ class Account(Visitor):
         keep, current = token_from(self.router.headers.cookie) or "", text_of(form, "current")
         accounts, hit, end_keys = parley().accounts, parley().limits.hit, bool(text_of(form, "end_keys"))
         try:
-            await accounts.change_password(who.user_id, current, new, keep=keep, end_keys=end_keys, hit=hit)
+            here = self._address_of_caller()
+            await accounts.change_password(
+                who.user_id, current, new, keep=keep, end_keys=end_keys, hit=hit, address=here
+            )
         except AccountError as error:
             self.password_said = error.message
             return None

@@ -11,12 +11,17 @@ from urllib.parse import quote
 import reflex as rx
 from reflex.event import EventSpec
 
+from chat_app.accounts.addresses import caller_address
 from chat_app.accounts.cookies import token_from
 from chat_app.accounts.identity import Identity
+from chat_app.data.acts import Act, By
+from chat_app.settings import networks_of
 from chat_app.ui import words
 from chat_app.wiring import parley
 
 SESSION_ENDED = "You are signed out: your session has ended."
+REFUSALS = 30
+"""Entries of the audit trail a minute about one person who is refused a page."""
 
 
 class Visitor(rx.State):
@@ -68,6 +73,7 @@ class Visitor(rx.State):
         if not _has_role(who, role):
             needed = "administrators" if role == "admin" else "staff"
             self.denied = f"This page is for {needed}. You are signed in as {who.email}."
+            await self._report_refusal(who, role)
             return None
         return who
 
@@ -77,7 +83,22 @@ class Visitor(rx.State):
         if who is None or _has_role(who, role):
             return who
         self.denied = "You may not do this any more: your role has changed."
+        await self._report_refusal(who, role)
         return None
+
+    async def _report_refusal(self, who: Identity, role: str) -> None:
+        by, asked = self._by(who), {"needed": role}
+        act = Act("admin_request", by, "page", type(self).__name__, "refused", asked)
+        await parley().audit.refused(act, f"admin:{who.user_id}", REFUSALS)
+
+    def _by(self, who: Identity) -> By:
+        """Who does something on this page, and where from."""
+        return By(who.user_id, self._address_of_caller())
+
+    def _address_of_caller(self) -> str:
+        forwarded = self.router.headers.raw_headers.get("x-forwarded-for", "")
+        trusted = networks_of(parley().settings.trusted_proxies)
+        return caller_address(self.router.session.client_ip, [forwarded] if forwarded else [], trusted)
 
     def _to_sign_in(self) -> EventSpec:
         """Where somebody without a session goes."""

@@ -27,6 +27,8 @@ ACTIONS: Mapping[Action, str] = {
     "admin_request": "Request for administrators",
     "command": "Command",
 }
+PAGES = {"PlanAdmin": "Plans and people", "ReviewAdmin": "Moderation", "AuditAdmin": "Audit trail"}
+"""The pages that somebody can be refused, by the names of their states."""
 LONGEST = 160
 """Characters of an entry's details in a line."""
 
@@ -42,6 +44,8 @@ def target(entry: Mapping[str, Any], people: Mapping[str, str]) -> str:
     kind, id = entry["object_kind"], entry["object_id"]
     if kind == "account":
         return "" if id == entry["actor"] else people.get(id, id) or "no account"
+    if kind == "page":
+        id = PAGES.get(id, id)
     return f"{kind} {id}" if id else ""
 
 

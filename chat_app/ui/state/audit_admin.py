@@ -83,7 +83,7 @@ class AuditAdmin(Visitor):
         try:
             wanted = await self._wanted()
         except _Unclear as error:
-            self.trouble = str(error)
+            self.trouble, self.entries, self.newer, self.older = str(error), [], "", ""
             return
         page = await parley().audit.page(wanted, self._at)
         people = await parley().accounts.emails(_ids(page.entries))

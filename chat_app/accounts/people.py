@@ -21,6 +21,8 @@ from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
 from chat_app.settings import Settings
 
+REFUSALS = 10
+"""Entries of the audit trail a minute about too many attempts from one address."""
 _DAY_MS = 86_400_000
 _AT_ONCE = 500
 """Sessions that one query asks about."""
@@ -90,7 +92,7 @@ class Accounts(Keys, Roster):
         try:
             return await self._signed_up(email, password, name, address, device, hit, code, from_here)
         except AccountError as error:
-            await self._report("sign_up", error, address)
+            await self._report("sign_up", error, By(address=address))
             raise
 
     async def _signed_up(
@@ -124,7 +126,7 @@ class Accounts(Keys, Roster):
         try:
             return await self._signed_in(email, password, address, device, hit)
         except AccountError as error:
-            await self._report("sign_in", error, address, email)
+            await self._report("sign_in", error, By(address=address), email)
             raise
 
     async def _signed_in(self, email: str, password: str, address: str, device: str, hit: Hit | None) -> str:
@@ -206,7 +208,11 @@ class Accounts(Keys, Roster):
         `end_keys` revoke the person's API keys too. `hit` bounds the attempts, as for `sign_in`: who holds a session
         need not know the password. Raises `AccountError`."""
         lane, by = f"password:of:{user_id}", By(user_id, address)
-        await admit(hit, Limit(lane, attempts.PER_EMAIL))
+        try:
+            await admit(hit, Limit(lane, attempts.PER_EMAIL))
+        except AccountError as error:
+            await self._report("password_change", error, by)
+            raise
         rows = await self._db.query("SELECT password_hash FROM users WHERE id = $1", user_id)
         if not rows or not await self._passwords.verified(current, rows[0]["password_hash"], lane, known=True):
             await self._audit.record(Act("password_change", by, "account", user_id, "failed"))
@@ -263,19 +269,17 @@ class Accounts(Keys, Roster):
         yield from self._audit.statements(first, f"NOT {others}")
         yield from self._audit.statements(Act(action, by, "account", id, details={"role": role}), others)
 
-    async def _report(self, action: Action, error: AccountError, address: str, email: str = "") -> None:
-        """Record why somebody did not come in: to which account, if there is one. Limits that are passed cost who
-        passes them nothing, so they have one entry a minute."""
-        known = None
+    async def _report(self, action: Action, error: AccountError, by: By, email: str = "") -> None:
+        """Record why somebody did not get on: with their own account, or the one of this address if there is one."""
+        # To be refused for too many attempts takes nothing, so it must not fill the trail.
+        if error.retry_after and not await self._audit.has_room(f"{action}:{by.actor or by.address}", REFUSALS):
+            return
+        id = by.actor
         with suppress(AccountError):
-            known = await self.by_email(normal_email(email))
-        id = known.user_id if known else ""
+            known = await self.by_email(normal_email(email)) if email else None
+            id = known.user_id if known else id
         outcome: Outcome = "refused" if error.code in _REFUSED else "failed"
-        act = Act(action, By(address=address), "account", id, outcome, {"code": error.code})
-        if error.retry_after is None:
-            await self._audit.record(act)
-        else:
-            await self._audit.refused(act, f"{action}:{id or address}")
+        await self._audit.record(Act(action, by, "account", id, outcome, {"code": error.code}))
 
     async def _open_session(self, user_id: str, password: str, hash_: str, device: str, address: str) -> str:
         # The two cookies of a browser are given under names of one kind.

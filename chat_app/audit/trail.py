@@ -57,12 +57,8 @@ class Trail:
         """See `read_page`."""
         return await read_page(self._db, wanted, at, limit)
 
-    async def refused(self, act: Act, source: str, per_minute: int = 1) -> None:
+    async def has_room(self, source: str, per_minute: int) -> bool:
         """See `Recorder`."""
-        if await self._room(source, per_minute):
-            await self.record(act)
-
-    async def _room(self, source: str, per_minute: int) -> bool:
         if self._hit is None:
             return True
         with suppress(LimitsUnavailable):  # Rather too many entries than none.

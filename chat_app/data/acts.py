@@ -88,9 +88,9 @@ class Recorder(Protocol):
         """Record an act that changes nothing. Raises `DatabaseUnavailable`."""
         ...
 
-    async def refused(self, act: Act, source: str, per_minute: int = 1) -> None:
-        """Record a refusal, at most so many a minute for one `source`: whoever is refused costs nothing else. Raises
-        `DatabaseUnavailable`."""
+    async def has_room(self, source: str, per_minute: int) -> bool:
+        """Whether one more refusal of this `source` is to be recorded now: so many are a minute, and a number of all
+        together. Whoever is refused pays nothing else for it."""
         ...
 
 
@@ -102,4 +102,5 @@ class Unrecorded:
 
     async def record(self, act: Act) -> None: ...
 
-    async def refused(self, act: Act, source: str, per_minute: int = 1) -> None: ...
+    async def has_room(self, source: str, per_minute: int) -> bool:
+        return False

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from reflex.istate.data import RouterData
 
+from chat_app.accounts.attempts import PER_EMAIL
 from chat_app.accounts.grant import SCOPES, Rights
 from chat_app.accounts.identity import AccountError, Identity
 from chat_app.audit.reading import Wanted, everything
 from chat_app.audit.verification import verify
+from chat_app.data.acts import Act, By
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.audit_admin import AuditAdmin
 from chat_app.ui.state.chat import Chat
@@ -19,7 +22,7 @@ from chat_app.ui.state.plan_admin import PlanAdmin
 from chat_app.ui.state.review_admin import ReviewAdmin
 from chat_app.wiring import Parley
 from tests.gateway.served import Served
-from tests.parley import PASSWORD, person
+from tests.parley import PASSWORD, StartParley, person
 from tests.ui.tab import page_of
 
 SECRETS = (
@@ -127,6 +130,27 @@ async def test_who_is_disabled_or_over_the_limit_is_refused_and_recorded(parley:
     with pytest.raises(AccountError):
         await parley.accounts.change_password(root.user_id, "a wrong one", "another long one", address=HERE)
     assert await watch.new() == [(root.user_id, "password_change", root.user_id, "failed")]
+    while not await parley.limits.hit(f"password:of:{root.user_id}", PER_EMAIL):
+        pass
+    with pytest.raises(AccountError):
+        await parley.accounts.change_password(root.user_id, PASSWORD, "another long one", hit=parley.limits.hit)
+    assert await watch.new() == [(root.user_id, "password_change", root.user_id, "refused")]
+
+
+@pytest.mark.parametrize(("trusted", "address"), [("", "10.0.0.9"), ("10.0.0.0/8", HERE)])
+async def test_a_page_knows_where_its_caller_is_behind_proxies_that_are_trusted(
+    trusted: str, address: str, start_parley: StartParley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parley = await start_parley(trusted_proxies=trusted)
+    root = await person(parley, "root@example.org")
+    page = page_of(PlanAdmin, root, monkeypatch)
+    socket = {"ip": "10.0.0.9", "headers": {"x-forwarded-for": f"6.6.6.6, {HERE}"}}
+    page.router = RouterData.from_router_data(socket)
+    watch = Watch(parley)
+    await watch.rows()
+    await page.assign(root.user_id, "pro")
+    await parley.audit.record(Act("sign_in", By(root.user_id, address)))
+    assert len({entry["network"] for entry in await watch.rows()}) == 1
 
 
 async def test_the_first_account_and_the_code_for_it(parley: Parley) -> None:

@@ -89,7 +89,8 @@ class Visitor(rx.State):
     async def _report_refusal(self, who: Identity, role: str) -> None:
         by, asked = self._by(who), {"needed": role}
         act = Act("admin_request", by, "page", type(self).__name__, "refused", asked)
-        await parley().audit.refused(act, f"admin:{who.user_id}", REFUSALS)
+        if await parley().audit.has_room(f"admin:{who.user_id}", REFUSALS):
+            await parley().audit.record(act)
 
     def _by(self, who: Identity) -> By:
         """Who does something on this page, and where from."""

@@ -6,6 +6,7 @@ two that seal at once need no lease. It does not know what an entry says.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -16,6 +17,8 @@ from chat_app.data.ids import now_ms
 from chat_app.data.tables.audit import NOT_SEALED
 
 EVERY_S = 1.0
+CLOSING_S = 3.0
+"""How long a process that ends waits for its last sealing."""
 AT_ONCE = 100
 """Most entries that one transaction seals: four values each, and SQLite takes 999."""
 SAID_MS = 3_600_000
@@ -36,10 +39,12 @@ class Sealer:
         self._task = asyncio.create_task(self._run(), name="audit sealer")
 
     async def close(self) -> None:
-        """Seal what there is, and stop."""
+        """Seal what there is, unless the database is away, and stop. What is left the next start seals."""
         task, self._task = self._task, None
         await cancelled(task)
-        await self._attempt()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_S):
+                await self._attempt()
 
     async def seal(self) -> int:
         """Seal everything that is not sealed; returns how many entries this call sealed. Raises `DatabaseUnavailable`,
@@ -98,9 +103,8 @@ def _sealed(head: Head, rows: Sequence[Row]) -> tuple[Statement, Statement]:
         for n in range(1, len(params), 4)
     )
     chain = Statement(
-        f"WITH sealed (id, seq, prev, hash) AS (VALUES {places})"
-        " UPDATE audit SET seq = sealed.seq, prev = sealed.prev, hash = sealed.hash FROM sealed"
-        f" WHERE audit.id = sealed.id AND audit.{NOT_SEALED}",
+        "UPDATE audit SET seq = sealed.column2, prev = sealed.column3, hash = sealed.column4"
+        f" FROM (VALUES {places}) AS sealed WHERE audit.id = sealed.column1 AND audit.{NOT_SEALED}",
         tuple(params),
         must=BEHIND,
     )

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from chat_app.audit.chain import Head, digest_of
-from chat_app.audit.sealing import AT_ONCE, Sealer, head_of
+from chat_app.audit.sealing import AT_ONCE, Sealer, _sealed, head_of
 from chat_app.audit.trail import Trail
 from chat_app.audit.verification import verify
 from chat_app.data.acts import Act, By
 from chat_app.data.db.base import Database
+from chat_app.data.db.merge import groups
 from tests.audit.conftest import Tamper, one_by_one
 
 
@@ -99,3 +100,23 @@ async def test_without_a_head_nothing_is_sealed(trail: Trail, db: Database, tamp
         await Sealer(db).seal()
     await Sealer(db).close()  # Says so in the log, and lets the process end.
     assert [row["seq"] for row in await chain(db)] == [None]
+
+
+async def test_a_process_ends_though_the_database_does_not_respond(
+    trail: Trail, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent:
+        async def query(self, *_: Any) -> Any:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("chat_app.audit.sealing.CLOSING_S", 0.01)
+    await trail.record(Act("sign_in", By("ada")))
+    await Sealer(Silent()).close()  # type: ignore[arg-type]
+    assert (await head_of(db)).seq == 0
+
+
+async def test_a_sealing_is_one_statement_on_postgresql(trail: Trail, db: Database) -> None:
+    """So the head is held no longer than a statement takes, and not for another round trip."""
+    await trail.record(Act("sign_in", By("ada")))
+    [row] = await db.query("SELECT id, digest FROM audit")
+    assert len(groups(_sealed(Head(), [row]))) == 1

@@ -42,7 +42,8 @@ def verify(
     found = run(lambda here: verified(here.db, noted))
     if found.broken:
         fail(f"The trail is broken{f' at entry {found.at:,}' if found.at else ''}: {found.broken}.")
-    typer.echo(f"✓ {found.head.seq:,} entries, none changed, missing or out of place.{_waiting(found)}")
+    entries = "1 entry" if found.head.seq == 1 else f"{found.head.seq:,} entries"
+    typer.echo(f"✓ {entries}, none changed, missing or out of place.{_waiting(found)}")
     typer.echo(f"Head: {found.head}")
     if noted:
         typer.echo("The chain passes through the head that you gave: up to there nothing was cut off or rewritten.")

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from chat_app.audit import trail
+from chat_app.audit.trail import Trail
+from chat_app.cli.audit import WAITING_MS
+from chat_app.data.acts import Act, By
 from chat_app.data.db import open_database
 from chat_app.data.db.base import Statement
+from chat_app.data.ids import now_ms
 from chat_app.settings import Settings
 from tests.cli.conftest import Run
 
@@ -94,6 +99,22 @@ def test_verify_finds_what_was_changed_and_a_cut_with_a_noted_head(run: Run) -> 
     found = run("audit", "verify")
     assert (found.exit_code, found.stdout) == (1, "")
     assert "broken at entry 2: changed after it was written" in found.stderr
+
+
+def test_verify_says_what_is_not_sealed_and_for_how_long(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    said(run, "users", "create", *ADA, "--password-stdin", stdin=PASSWORD)
+
+    async def act() -> None:
+        db = open_database(Settings())
+        await db.start()
+        await Trail(db).record(Act("sign_in", By("ada")))
+        await db.close()
+
+    monkeypatch.setattr(trail, "now_ms", lambda: now_ms() - 3 * WAITING_MS)
+    asyncio.run(act())
+    found = said(run, "audit", "verify")
+    assert "✓ 1 entry," in found and "1 more not sealed yet. The oldest has waited for 18" in found
+    assert "not sealed" not in said(run, "audit", "verify")  # Every command seals what it finds.
 
 
 def test_list_and_export_what_is_asked_for(run: Run, tmp_path: Path) -> None:

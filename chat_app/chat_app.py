@@ -19,11 +19,13 @@ from chat_app.ui.guard.door import SocketDoor
 from chat_app.ui.guard.ended import watching
 from chat_app.ui.lifetime import with_parent
 from chat_app.ui.pages.account import account
+from chat_app.ui.pages.audit import audit
 from chat_app.ui.pages.chat import chat
 from chat_app.ui.pages.login import login
 from chat_app.ui.pages.moderation import moderation
 from chat_app.ui.pages.plans import plans
 from chat_app.ui.state.account import Account
+from chat_app.ui.state.audit_admin import AuditAdmin
 from chat_app.ui.state.chat import GIVE_BACK, Chat
 from chat_app.ui.state.login import Login
 from chat_app.ui.state.plan_admin import PlanAdmin
@@ -85,6 +87,7 @@ app.add_page(login, route="/login", title="Sign in · Parley", on_load=Login.ope
 app.add_page(account, route="/account", title="Account · Parley", on_load=[Account.open, Chat.leave])
 app.add_page(plans, route="/admin/plans", title="Plans · Parley", on_load=[PlanAdmin.open, Chat.leave])
 app.add_page(moderation, route="/admin/moderation", title="Moderation · Parley", on_load=[ReviewAdmin.open, Chat.leave])
+app.add_page(audit, route="/admin/audit", title="Audit trail · Parley", on_load=[AuditAdmin.open, Chat.leave])
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ from pydantic import ValidationError
 
 from chat_app.accounts.setup_code import SetupCode
 from chat_app.announcement import announce
+from chat_app.audit.trail import Trail
 from chat_app.data import migrations
 from chat_app.data.db import open_database
 from chat_app.data.db.base import DatabaseUnavailable
@@ -237,7 +238,7 @@ def first_code(chosen: Settings) -> str:
         db = open_database(chosen)
         await db.start()
         try:
-            return await SetupCode(db).current() or ""
+            return await SetupCode(db, Trail(db)).current() or ""
         finally:
             await db.close()
 

@@ -13,6 +13,8 @@ from functools import cache, partial
 from chat_app.accounts.key_watch import KeyWatch
 from chat_app.accounts.oidc import ExternalSignIn
 from chat_app.accounts.people import Accounts
+from chat_app.audit.sealing import Sealer
+from chat_app.audit.trail import Trail
 from chat_app.billing.ledger import Ledger
 from chat_app.billing.plans import Plans
 from chat_app.data.db import open_database
@@ -88,6 +90,8 @@ class Parley:
     reviews: Reviews
     exporter: Exporter
     purge: Purge
+    audit: Trail
+    sealer: Sealer
     admission: Admission
     turns: Turns
     worker: Worker
@@ -118,10 +122,15 @@ def build(settings: Settings) -> Parley:
         client = Pool(settings.inference_urls, settings.inference_keys)
     engine = SteadyClient(client)
     pseudonyms = cache(partial(Pseudonyms.of_home, settings.home))  # Read at its first use: nothing is opened yet.
-    accounts = Accounts(db, settings, lambda address: pseudonyms().of(f"address {address}"))
-    external = ExternalSignIn(db, settings, accounts)
-    plans, ledger, reviews = Plans(db, settings.default_plan), Ledger(db), Reviews(db)
-    threads, generations, steps = Threads(db), Generations(db), Steps(db)
+
+    def network(address: str) -> str:
+        return pseudonyms().of(f"address {address}")
+
+    audit = Trail(db, network, limits.hit)
+    accounts = Accounts(db, settings, network, audit)
+    external = ExternalSignIn(db, settings, accounts, audit)
+    plans, ledger, reviews = Plans(db, settings.default_plan, audit), Ledger(db), Reviews(db, audit)
+    threads, generations, steps = Threads(db, audit), Generations(db), Steps(db)
     events = Events(db, settings)
     ownership = Ownership(leases, generations, settings.lease_ms, VERSION)
     admission = Admission(limits, generations)
@@ -172,6 +181,8 @@ def build(settings: Settings) -> Parley:
         reviews=reviews,
         exporter=Exporter(db, leases, settings),
         purge=Purge(db, log, leases, Removal(db), reviews, accounts, settings),
+        audit=audit,
+        sealer=Sealer(db),
         admission=admission,
         turns=Turns(settings, log, threads, generations, preparation, beginning),
         worker=worker,
@@ -213,7 +224,7 @@ async def lifespan(settings: Settings | None = None) -> AsyncIterator[Parley]:
         await made.ownership.start(made.worker.work, made.worker.beat)
         metrics.ACTIVE.set_function(lambda: made.ownership.running)
         stack.push_async_callback(made.ownership.close)
-        for watch in (made.key_watch, made.exporter, made.purge):
+        for watch in (made.sealer, made.key_watch, made.exporter, made.purge):
             await watch.start()
             stack.push_async_callback(watch.close)
         _current = made

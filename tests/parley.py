@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from chat_app.accounts.identity import Identity
+from chat_app.audit import sealing
 from chat_app.data.log.entries import Entry, text_of
 from chat_app.settings import Settings
 from chat_app.tools import BUILT_IN
@@ -88,7 +89,13 @@ StartParley = Callable[..., Awaitable[Parley]]
 
 
 @pytest.fixture
-async def start_parley(tmp_path: Path, scripted_engine: str) -> AsyncIterator[StartParley]:
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing seals the audit trail by itself before the end: tests put faults under the very next statement."""
+    monkeypatch.setattr(sealing, "EVERY_S", 3_600)
+
+
+@pytest.fixture
+async def start_parley(tmp_path: Path, scripted_engine: str, quiet: None) -> AsyncIterator[StartParley]:
     """Starts a Parley with the settings given, SQLite and the shared scripted engine unless they say otherwise."""
     async with AsyncExitStack() as stack:
 

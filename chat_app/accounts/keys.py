@@ -9,6 +9,7 @@ from chat_app.accounts.emails import normal_name
 from chat_app.accounts.grant import DAY_MS, RIGHTS, Grant, Rights
 from chat_app.accounts.identity import COLUMNS, AccountError, Identity
 from chat_app.accounts.tokens import SHOWN, digest, is_key, new_key
+from chat_app.data.acts import Act, By, Detail, Recorder, Unrecorded
 from chat_app.data.db.base import Database, DatabaseUnavailable, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
 
@@ -61,8 +62,9 @@ class Key:
 class Keys:
     """The `api_key` table."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, audit: Recorder | None = None) -> None:
         self._db = db
+        self._audit: Recorder = audit or Unrecorded()
         self._notes: set[asyncio.Task[None]] = set()
 
     async def by_key(self, key: str) -> Identity | None:
@@ -100,8 +102,12 @@ class Keys:
         )
         return {secret for row in rows for secret in (row["digest"], row["former"])} & set(secrets)
 
-    async def make_key(self, user_id: str, name: str = "", rights: Rights | None = None) -> str:
-        """A new key. Only its hash is kept, so it can be shown this once. Raises `AccountError`."""
+    async def make_key(
+        self, user_id: str, name: str = "", rights: Rights | None = None, *, by: By | None = None
+    ) -> str:
+        """A new key. Only its hash is kept, so it can be shown this once. `by`: its owner, unless said. Raises
+        `AccountError`."""
+        id, by = new_id(), by or By(user_id)
         key, name, rights = new_key(), normal_name(name, "API key"), (rights or Rights()).checked()
         may = " AND u.role IN ('staff', 'admin')" if "admin" in rights.scopes else ""
         try:
@@ -115,15 +121,18 @@ class Keys:
                     f" WHERE u.id = $2{may}"
                     f" AND (SELECT COUNT(*) FROM api_key k WHERE k.user_id = $2 AND {_UNENDED.format(now='$6')})"
                     f" < {MOST_KEYS}",
-                    (new_id(), user_id, name, key[:SHOWN], digest(key), now_ms(), *rights.values),
+                    (id, user_id, name, key[:SHOWN], digest(key), now_ms(), *rights.values),
                     must="too_many_keys",
                 ),
+                *self._audit.statements(Act("key_create", by, "key", id, details=_figures(user_id, rights))),
             )
         except Unmet as unmet:
             raise AccountError(unmet.name, _WORDS[unmet.name]) from unmet
         return key
 
-    async def rotate_key(self, user_id: str, key_id: str, overlap_ms: int, *, end_former: bool = False) -> str:
+    async def rotate_key(
+        self, user_id: str, key_id: str, overlap_ms: int, *, end_former: bool = False, by: By | None = None
+    ) -> str:
         """A new secret for the same key; the one that it has serves for `overlap_ms` beside it, and what still runs
         with it then ends within a second. A key has one former secret: while it serves it is not replaced, unless
         `end_former` says that it ends at once. Raises `AccountError` (bad_key, not_found, former_serves)."""
@@ -139,6 +148,9 @@ class Keys:
                 f" WHERE {whole}{serves}",
                 (key_id, user_id, now, digest(key), key[:SHOWN], now + overlap_ms),
                 must="former_serves",
+            ),
+            *self._audit.statements(
+                Act("key_rotate", by or By(user_id), "key", key_id, details={"of": user_id, "overlap_ms": overlap_ms})
             ),
         )
         return key
@@ -161,11 +173,12 @@ class Keys:
         )
         return [Key(**{name: row[name] for name in _SHOWN}, rights=Rights.from_row(row)) for row in rows]
 
-    async def revoke_key(self, user_id: str, key_id: str) -> None:
+    async def revoke_key(self, user_id: str, key_id: str, *, by: By | None = None) -> None:
         """End one of the person's keys; the next request with it is refused, and what it runs ends within a second.
         Raises `AccountError` (not_found)."""
         revoke = "UPDATE api_key SET revoked_at = $3 WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL"
-        await self._mine(Statement(revoke, (key_id, user_id, now_ms()), must="not_found"))
+        act = Act("key_revoke", by or By(user_id), "key", key_id, details={"of": user_id})
+        await self._mine(Statement(revoke, (key_id, user_id, now_ms()), must="not_found"), *self._audit.statements(act))
 
     async def _mine(self, *statements: Statement) -> None:
         try:
@@ -177,6 +190,18 @@ class Keys:
         update = "UPDATE api_key SET last_used_at = $2 WHERE id = $1 AND COALESCE(last_used_at, 0) < $2"
         with suppress(DatabaseUnavailable):  # Then the next call notes it.
             await self._db.batch(Statement(update, (key_id, at)))
+
+
+def _figures(user_id: str, rights: Rights) -> dict[str, Detail]:
+    """What the audit trail keeps of a new key."""
+    return {
+        "of": user_id,
+        "scopes": rights.scopes,
+        "models": len(rights.models),
+        "monthly_tokens": rights.monthly_tokens,
+        "requests_per_minute": rights.requests_per_minute,
+        "expires_at": rights.expires_at,
+    }
 
 
 def revoke_all(user_id: str) -> Statement:

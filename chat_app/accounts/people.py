@@ -4,7 +4,8 @@ Every method that returns an identity asks the database, so that a revocation or
 at once. It does not know what an account may do: that is its plan's and its caller's business.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 
 from chat_app.accounts import attempts, devices, setup_code
 from chat_app.accounts.attempts import Hit, Limit, admit
@@ -15,10 +16,13 @@ from chat_app.accounts.passwords import Passwords, outdated
 from chat_app.accounts.roster import TENANT, Roster, one_at_a_time
 from chat_app.accounts.setup_code import SetupCode
 from chat_app.accounts.tokens import digest, is_host_token, is_token, new_token
+from chat_app.data.acts import BY_OPERATOR, NOBODY, OBJECT, Act, Action, By, Outcome, Recorder
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
 from chat_app.settings import Settings
 
+REFUSALS = 10
+"""Entries of the audit trail a minute about too many attempts from one address."""
 _DAY_MS = 86_400_000
 NO_PASSWORD = ""
 """Stands for the hash where an account has no password. No password has it."""
@@ -42,27 +46,42 @@ _INSERT = (
 class Accounts(Keys, Roster):
     """Everything about accounts, over one database. Keys and other people are in `Keys` and `Roster`."""
 
-    def __init__(self, db: Database, settings: Settings, pseudonym: Callable[[str], str] | None = None) -> None:
-        """`pseudonym` names a network address so that nobody can turn it back; without it none is noted."""
-        Keys.__init__(self, db)
+    def __init__(
+        self,
+        db: Database,
+        settings: Settings,
+        pseudonym: Callable[[str], str] | None = None,
+        audit: Recorder | None = None,
+    ) -> None:
+        """`pseudonym` names a network address so that nobody can turn it back; without it none is noted. What is done
+        to accounts is reported to `audit`."""
+        Keys.__init__(self, db, audit)
         self._network = pseudonym or _unnoted
         self._settings = settings
         self._passwords = Passwords()
-        self.setup_code = SetupCode(db)
+        self.setup_code = SetupCode(db, audit)
 
-    async def create(self, email: str, password: str, name: str = "", role: str = "user") -> Identity:
+    async def create(
+        self, email: str, password: str, name: str = "", role: str = "user", *, by: By = NOBODY
+    ) -> Identity:
         """Make an account on the default plan, whatever the sign-up setting says: for administrators.
 
         The very first account is an administrator's, whatever `role` says, on the plan `first_plan`.
 
         Raises `AccountError`.
         """
-        return await self._insert(email, name, role, await self._passwords.hashed(password), must="email_taken")
+        hash_ = await self._passwords.hashed(password)
+        return await self._insert(email, name, role, hash_, "account_create", by, must="email_taken")
 
-    async def create_external(self, user_id: str, email: str, name: str, role: str, also: Statement) -> Identity:
+    async def create_external(
+        self, user_id: str, email: str, name: str, role: str, also: Statement, *, address: str = ""
+    ) -> Identity:
         """An account without a password, whose owner is known elsewhere; `also` is committed with it. Raises
         `AccountError`."""
-        return await self._insert(email, name, role, NO_PASSWORD, must="email_taken", user_id=user_id, also=(also,))
+        by = By(address=address)
+        return await self._insert(
+            email, name, role, NO_PASSWORD, "sign_up", by, must="email_taken", user_id=user_id, also=(also,)
+        )
 
     async def open_external(self, user_id: str, provider_session: str, *, device: str = "", address: str = "") -> str:
         """Sign somebody in whose identity was proven elsewhere: the token for the browser's cookie. Raises
@@ -79,6 +98,9 @@ class Accounts(Keys, Roster):
                     must="account_disabled",
                 ),
                 *(devices.seen(user_id, device, self._network(address)) if device else ()),
+                *self._audit.statements(
+                    Act("sign_in", By(user_id, address), "account", user_id, details={"way": "provider"})
+                ),
             )
         except Unmet as unmet:
             raise _error(unmet.name) from unmet
@@ -100,6 +122,15 @@ class Accounts(Keys, Roster):
         The first account can always be made, by whoever has the set-up `code`, the others while sign-up is open.
         `hit`, `address` and `device` as for `sign_in`. Raises `AccountError`.
         """
+        try:
+            return await self._signed_up(email, password, name, address, device, hit, code)
+        except AccountError as error:
+            await self._report("sign_up", error, By(address=address))
+            raise
+
+    async def _signed_up(
+        self, email: str, password: str, name: str, address: str, device: str, hit: Hit | None, code: str
+    ) -> str:
         await admit(hit, attempts.from_address(address))
         must = "email_taken" if self._settings.signup_is_open else "signup_closed"
         if await self.is_empty():  # Once there is an account there always is one: who is let past is not the first.
@@ -108,7 +139,7 @@ class Accounts(Keys, Roster):
         elif must == "signup_closed":
             raise _error("signup_closed")  # Without the work of hashing; the insert asks again.
         hash_ = await self._passwords.hashed(password, address)
-        made = await self._insert(email, name, "user", hash_, must=must)
+        made = await self._insert(email, name, "user", hash_, "sign_up", By(address=address), must=must)
         return await self._open_session(made.user_id, password, hash_, device, address)
 
     async def sign_in(
@@ -121,6 +152,13 @@ class Accounts(Keys, Roster):
         (the command line) they are not bounded. `device` is the token of the browser's other cookie, a new one if it
         had none: signing in makes it known to this account.
         """
+        try:
+            return await self._signed_in(email, password, address, device, hit)
+        except AccountError as error:
+            await self._report("sign_in", error, By(address=address), email)
+            raise
+
+    async def _signed_in(self, email: str, password: str, address: str, device: str, hit: Hit | None) -> str:
         try:
             email = normal_email(email)
         except AccountError as error:
@@ -149,9 +187,14 @@ class Accounts(Keys, Roster):
         rows = await self._db.query("SELECT 1 FROM users WHERE id = $1 AND password_hash <> $2", user_id, NO_PASSWORD)
         return bool(rows)
 
-    async def sign_out(self, token: str) -> None:
+    async def sign_out(self, token: str, *, address: str = "") -> None:
         """End the browser session with this token, if there is one."""
-        await self._db.batch(Statement("DELETE FROM browser_session WHERE id = $1", (digest(token),)))
+        session = digest(token)
+        for row in await self._db.query("SELECT user_id FROM browser_session WHERE id = $1", session):
+            act = Act("sign_out", By(row["user_id"], address), "account", row["user_id"])
+            end = Statement("DELETE FROM browser_session WHERE id = $1", (session,), must="ended")
+            with suppress(Unmet):  # It has ended meanwhile, and whoever ended it has recorded that.
+                await self._db.batch(end, *self._audit.statements(act))
 
     async def forget_expired(self) -> int:
         """Remove the browser sessions that have expired, and devices that were not seen for a year; how many sessions
@@ -199,26 +242,33 @@ class Accounts(Keys, Roster):
         `end_keys` revoke the person's API keys too. `hit` bounds the attempts, as for `sign_in`: who holds a session
         need not know the password, and anybody may have many accounts: the network `address` counts, and waits for its
         turn as at signing up. Raises `AccountError`."""
-        await admit(hit, attempts.from_address(address), Limit(f"password:of:{user_id}", attempts.PER_EMAIL))
+        by = By(user_id, address)
+        try:
+            await admit(hit, attempts.from_address(address), Limit(f"password:of:{user_id}", attempts.PER_EMAIL))
+        except AccountError as error:
+            await self._report("password_change", error, by)
+            raise
         rows = await self._db.query("SELECT password_hash FROM users WHERE id = $1", user_id)
         if not rows or not await self._passwords.verified(current, rows[0]["password_hash"], address):
+            await self._audit.record(Act("password_change", by, "account", user_id, "failed"))
             raise AccountError("bad_credentials", "The current password is not right.")
-        await self.set_password(user_id, new, keep=keep, end_keys=end_keys, address=address)
+        await self.set_password(user_id, new, keep=keep, end_keys=end_keys, by=by)
 
     async def set_password(
-        self, user_id: str, new: str, *, keep: str = "", end_keys: bool = False, address: str = ""
+        self, user_id: str, new: str, *, keep: str = "", end_keys: bool = False, by: By = BY_OPERATOR
     ) -> None:
         """The same without the current password: for an administrator at the command line. Raises
         `AccountError`."""
         await self._change(
             Statement(
                 "UPDATE users SET password_hash = $2 WHERE id = $1",
-                (user_id, await self._passwords.hashed(new, address)),
+                (user_id, await self._passwords.hashed(new, by.address)),
                 must="not_found",
             ),
             Statement("DELETE FROM browser_session WHERE user_id = $1 AND id <> $2", (user_id, digest(keep))),
             *([revoke_all(user_id)] if end_keys else []),
             devices.forgotten(user_id),
+            *self._audit.statements(Act("password_change", by, "account", user_id, details={"keys_end": end_keys})),
         )
 
     async def _insert(
@@ -227,6 +277,8 @@ class Accounts(Keys, Roster):
         name: str,
         role: str,
         hash_: str,
+        action: Action,
+        by: By,
         *,
         must: str,
         user_id: str | None = None,
@@ -236,7 +288,8 @@ class Accounts(Keys, Roster):
         name = normal_name(name, email.partition("@")[0][:100])
         if role not in ROLES:
             raise _error("bad_role")
-        user = (user_id or new_id(), TENANT, email, name, hash_, role, plan, now_ms(), self._settings.first_plan)
+        id = user_id or new_id()
+        user = (id, TENANT, email, name, hash_, role, plan, now_ms(), self._settings.first_plan)
         only_first = " AND NOT EXISTS (SELECT 1 FROM users)" if must == "signup_closed" else ""
         try:
             await self._db.batch(
@@ -245,6 +298,7 @@ class Accounts(Keys, Roster):
                 Statement(_INSERT.format(condition=only_first), user, must=must),
                 setup_code.spent(),
                 *also,
+                *self._made(action, by, id, role),
             )
         except Unmet as unmet:
             raise _error(unmet.name, plan=plan) from unmet
@@ -252,6 +306,26 @@ class Accounts(Keys, Roster):
         if made is None:
             raise _error("not_found")
         return made
+
+    def _made(self, action: Action, by: By, id: str, role: str) -> Iterator[Statement]:
+        """What records a new account, behind its insert: only there it is known whether it is the first one."""
+        by = By(id, by.address) if action == "sign_up" else by
+        others = f"EXISTS (SELECT 1 FROM users o WHERE o.id <> {OBJECT})"
+        first = Act(action, by, "account", id, details={"role": "admin", "first": True})
+        yield from self._audit.statements(first, f"NOT {others}")
+        yield from self._audit.statements(Act(action, by, "account", id, details={"role": role}), others)
+
+    async def _report(self, action: Action, error: AccountError, by: By, email: str = "") -> None:
+        """Record why somebody did not get on: with their own account, or the one of this address if there is one."""
+        # To be refused for too many attempts takes nothing, so it must not fill the trail.
+        if error.retry_after and not await self._audit.has_room(f"{action}:{by.actor or by.address}", REFUSALS):
+            return
+        id = by.actor
+        with suppress(AccountError):
+            known = await self.by_email(normal_email(email)) if email else None
+            id = known.user_id if known else id
+        outcome: Outcome = "refused" if error.code in _REFUSED else "failed"
+        await self._audit.record(Act(action, by, "account", id, outcome, {"code": error.code}))
 
     async def _open_session(self, user_id: str, password: str, hash_: str, device: str, address: str) -> str:
         # The two cookies of a browser are given under names of one kind.
@@ -267,6 +341,7 @@ class Accounts(Keys, Roster):
                 must="bad_credentials",
             ),
             *(devices.seen(user_id, device, self._network(address)) if device else ()),
+            *self._audit.statements(Act("sign_in", By(user_id, address), "account", user_id)),
         ]
         if outdated(hash_):
             rehash = "UPDATE users SET password_hash = $2 WHERE id = $1"
@@ -282,6 +357,8 @@ def _unnoted(_: str) -> str:
     return ""
 
 
+_REFUSED = {"too_many_attempts", "busy", "account_disabled", "signup_closed"}
+"""Codes of those who were not let try, or not in; the others gave something wrong."""
 _WORDS = {
     "account_disabled": "This account has been disabled. Ask your administrator.",
     "bad_credentials": "The e-mail address or the password is not right.",

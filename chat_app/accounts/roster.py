@@ -1,14 +1,14 @@
 """The list of people and what an administrator changes in it. It does not know who may: its callers have
 asked."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from chat_app.accounts.identity import COLUMNS, ROLES, AccountError, Identity, Person
+from chat_app.data.acts import NOBODY, OBJECT, TENANT, Act, By, Recorder, Unrecorded
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import now_ms
 
-TENANT = "default"
-"""The one tenant of an installation without tenants."""
+__all__ = ["TENANT", "Roster", "one_at_a_time"]
 
 _OTHER_ADMIN = "EXISTS (SELECT 1 FROM users o WHERE o.id <> $1 AND o.role = 'admin' AND o.disabled_at IS NULL)"
 
@@ -32,8 +32,9 @@ def one_at_a_time() -> Statement:
 class Roster:
     """The `users` table, as an administrator works on it."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, audit: Recorder | None = None) -> None:
         self._db = db
+        self._audit: Recorder = audit or Unrecorded()
 
     async def is_empty(self) -> bool:
         """Whether nobody has an account yet, so that the next one made will be the administrator's."""
@@ -65,14 +66,15 @@ class Roster:
         rows = await self._db.query(f"SELECT id, email FROM users WHERE id IN ({places})", *user_ids)
         return {row["id"]: row["email"] for row in rows}
 
-    async def set_plan(self, user_id: str, plan_id: str) -> None:
+    async def set_plan(self, user_id: str, plan_id: str, *, by: By = NOBODY) -> None:
         """Move a person to another plan, in force with their next turn. Raises `AccountError`."""
         await self._change(
             Statement("SELECT id FROM plan WHERE id = $1 AND archived_at IS NULL", (plan_id,), must="plan_unknown"),
             Statement("UPDATE users SET plan_id = $2 WHERE id = $1", (user_id, plan_id), must="not_found"),
+            *self._audit.statements(Act("plan_assign", by, "account", user_id, details={"plan": plan_id})),
         )
 
-    async def set_role(self, user_id: str, role: str) -> None:
+    async def set_role(self, user_id: str, role: str, *, by: By = NOBODY) -> None:
         """Make a person user, staff or admin. The last administrator stays one. Raises `AccountError`."""
         if role not in ROLES:
             raise AccountError("bad_role", f"A role is one of {', '.join(ROLES)}.")
@@ -80,10 +82,18 @@ class Roster:
         await self._change(
             one_at_a_time(),
             _exists(user_id),
+            *self._was(user_id, role, by),
             Statement(f"UPDATE users SET role = $2 WHERE id = $1{stays}", (user_id, role), must="last_admin"),
         )
 
-    async def disable(self, user_id: str) -> None:
+    def _was(self, user_id: str, role: str, by: By) -> Iterator[Statement]:
+        """What records a change of role, before it: the one from the role that the person then has."""
+        for former in ROLES:
+            act = Act("role_change", by, "account", user_id, details={"from": former, "to": role})
+            has = f"EXISTS (SELECT 1 FROM users u WHERE u.id = {OBJECT} AND u.role = '{former}')"
+            yield from self._audit.statements(act, has) if former != role else ()
+
+    async def disable(self, user_id: str, *, by: By = NOBODY) -> None:
         """Lock a person out at once: their browsers and keys are refused from now on. Raises
         `AccountError`."""
         await self._change(
@@ -95,11 +105,15 @@ class Roster:
                 must="last_admin",
             ),
             Statement("DELETE FROM browser_session WHERE user_id = $1", (user_id,)),
+            *self._audit.statements(Act("account_disable", by, "account", user_id)),
         )
 
-    async def enable(self, user_id: str) -> None:
+    async def enable(self, user_id: str, *, by: By = NOBODY) -> None:
         """Undo `disable`; the person signs in anew. Raises `AccountError`."""
-        await self._change(Statement("UPDATE users SET disabled_at = NULL WHERE id = $1", (user_id,), must="not_found"))
+        await self._change(
+            Statement("UPDATE users SET disabled_at = NULL WHERE id = $1", (user_id,), must="not_found"),
+            *self._audit.statements(Act("account_enable", by, "account", user_id)),
+        )
 
     async def _change(self, *statements: Statement) -> None:
         try:

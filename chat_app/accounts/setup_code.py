@@ -8,6 +8,7 @@ every replica, and is gone with the first account.
 import hmac
 import secrets
 
+from chat_app.data.acts import BY_OPERATOR, Act, Recorder, Unrecorded
 from chat_app.data.db.base import Database, Statement
 from chat_app.data.ids import now_ms
 
@@ -20,17 +21,19 @@ _GROUPS, _EACH = 5, 4
 class SetupCode:
     """The `setup_code` table."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, audit: Recorder | None = None) -> None:
         self._db = db
+        self._audit: Recorder = audit or Unrecorded()
 
     async def current(self) -> str | None:
-        """The code, made now if need be; None once there is an account."""
+        """The code, made now if need be, for whoever runs Parley; None once there is an account."""
         await self._db.batch(
             Statement(
                 "INSERT INTO setup_code (id, code, created_at) SELECT 'first', $1, CAST($2 AS BIGINT)"
                 " WHERE NOT EXISTS (SELECT 1 FROM users) ON CONFLICT (id) DO NOTHING",
                 (_new_code(), now_ms()),
-            )
+            ),
+            *self._audit.statements(Act("setup_code", BY_OPERATOR), "NOT EXISTS (SELECT 1 FROM users)"),
         )
         return await self._kept()
 

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from chat_app.data.acts import NOBODY, Act, By, Recorder, Unrecorded
 from chat_app.data.db.base import Database, Row, Statement, Unmet
 from chat_app.data.ids import now_ms
 
@@ -53,8 +54,9 @@ SEEDS = (
 class Plans:
     """The `plan` table. `default` is the plan that new accounts get; it cannot be archived."""
 
-    def __init__(self, db: Database, default: str = "free") -> None:
+    def __init__(self, db: Database, default: str = "free", audit: Recorder | None = None) -> None:
         self._db = db
+        self._audit: Recorder = audit or Unrecorded()
         self._default = default
 
     async def seed(self) -> None:
@@ -85,6 +87,7 @@ class Plans:
         position: int = 0,
         *,
         new: bool = False,
+        by: By = NOBODY,
     ) -> Terms:
         """Make a plan or change it (bringing an archived one back). With `new` an id that is taken is
         refused.
@@ -105,12 +108,15 @@ class Plans:
         )
         changes = ", ".join(f"{c} = excluded.{c}" for c in _COLUMNS.split(", ")[1:])
         try:
-            await self._db.batch(_write(terms, "DO NOTHING" if new else f"DO UPDATE SET {changes}", must="taken"))
+            await self._db.batch(
+                _write(terms, "DO NOTHING" if new else f"DO UPDATE SET {changes}", must="taken"),
+                *self._audit.statements(Act("plan_save", by, "plan", terms.id, details=_figures(terms))),
+            )
         except Unmet as unmet:
             raise PlanError(f"There is a plan {terms.id} already.") from unmet
         return terms
 
-    async def archive(self, plan_id: str) -> None:
+    async def archive(self, plan_id: str, *, by: By = NOBODY) -> None:
         """Take a plan out of use. Raises `PlanError` while somebody is on it, or if it is the default."""
         if plan_id == self._default:
             raise PlanError("New accounts get this plan, so it cannot be archived. Change the default plan first.")
@@ -123,6 +129,7 @@ class Plans:
                     (plan_id, now_ms()),
                     must="Somebody is on this plan. Move its members to another plan first.",
                 ),
+                *self._audit.statements(Act("plan_archive", by, "plan", plan_id)),
             )
         except Unmet as unmet:
             raise PlanError(unmet.name) from unmet
@@ -150,6 +157,17 @@ def _write(plan: Terms, conflict: str, must: str | None = None) -> Statement:
         ),
         must=must,
     )
+
+
+def _figures(plan: Terms) -> dict[str, int | None]:
+    """What the audit trail keeps of a plan."""
+    return {
+        "monthly_tokens": plan.monthly_tokens,
+        "requests_per_minute": plan.requests_per_minute,
+        "concurrent_streams": plan.concurrent_streams,
+        "max_output_tokens": plan.max_output_tokens,
+        "weight": plan.weight,
+    }
 
 
 def _terms(row: Row) -> Terms:

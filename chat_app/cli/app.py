@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from chat_app.cli import keys, upkeep, users
+from chat_app.cli import audit, keys, upkeep, users
 from chat_app.cli.doctor import doctor
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 app.add_typer(users.commands, name="users", help="Accounts: who may sign in, with which role and plan.")
 app.add_typer(keys.commands, name="keys", help="API keys: how programs ask.")
+app.add_typer(audit.commands, name="audit", help="The audit trail: who did what to what.")
 app.command()(users.setup_code)
 app.command()(upkeep.migrate)
 app.command()(upkeep.export)

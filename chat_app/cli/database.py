@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
@@ -11,7 +11,10 @@ from pydantic import ValidationError
 
 from chat_app.accounts.identity import AccountError, Identity
 from chat_app.accounts.people import Accounts
+from chat_app.audit.sealing import Sealer
+from chat_app.audit.trail import Trail
 from chat_app.billing.plans import PlanError, Plans
+from chat_app.data.acts import BY_OPERATOR, Act
 from chat_app.data.db import open_database
 from chat_app.data.db.base import Database, DatabaseUnavailable
 from chat_app.data.migrations import migrate
@@ -27,6 +30,7 @@ class Installation:
     settings: Settings
     db: Database
     accounts: Accounts
+    audit: Trail
 
     async def account(self, email: str) -> Identity:
         """The account with this e-mail address. Raises `AccountError` (not_found)."""
@@ -53,16 +57,22 @@ async def installation() -> AsyncIterator[Installation]:
     await db.start()
     try:
         await Plans(db, chosen.default_plan).seed()
-        yield Installation(chosen, db, Accounts(db, chosen))
+        audit = Trail(db)
+        yield Installation(chosen, db, Accounts(db, chosen, audit=audit), audit)
     finally:
+        with suppress(DatabaseUnavailable, LookupError):  # Then a server seals, or `audit verify` says what is wrong.
+            await Sealer(db).seal()
         await db.close()
 
 
-def run(work: Callable[[Installation], Awaitable[T]]) -> T:
-    """Do `work` on the installation; an error that a person can mend ends the program with its message and code 1."""
+def run(work: Callable[[Installation], Awaitable[T]], *, recorded: str = "") -> T:
+    """Do `work` on the installation; an error that a person can mend ends the program with its message and code 1. A
+    command whose work leaves no trace of its own is `recorded` under this name before it is done."""
 
     async def opened() -> T:
         async with installation() as here:
+            if recorded:
+                await here.audit.record(Act("command", BY_OPERATOR, "command", recorded))
             return await work(here)
 
     try:

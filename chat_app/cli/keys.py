@@ -10,6 +10,7 @@ from chat_app.accounts.grant import DAY_MS, SCOPES, USUAL, Rights
 from chat_app.accounts.identity import AccountError
 from chat_app.accounts.keys import Key
 from chat_app.cli.database import Installation, run
+from chat_app.data.acts import BY_OPERATOR
 from chat_app.data.ids import now_ms
 
 commands = typer.Typer(no_args_is_help=True)
@@ -64,7 +65,7 @@ def create(
     rights = Rights(tuple(scope or USUAL), tuple(model or ()), monthly_tokens, per_minute, ends)
 
     async def work(here: Installation) -> str:
-        return await here.accounts.make_key((await here.account(email)).user_id, name, rights)
+        return await here.accounts.make_key((await here.account(email)).user_id, name, rights, by=BY_OPERATOR)
 
     typer.echo(run(work))
 
@@ -76,7 +77,7 @@ def list_(email: Email) -> None:
     async def work(here: Installation) -> list[Key]:
         return await here.accounts.keys((await here.account(email)).user_id)
 
-    for key in run(work):  # Not a table: one that is too wide is cut, and an id has to be whole.
+    for key in run(work, recorded="keys.list"):  # Not a table: one that is too wide is cut, and an id has to be whole.
         typer.echo(f"{key.id}  {key.prefix}…  {key.name}\n    {_about(key)}")
 
 
@@ -91,7 +92,8 @@ def rotate(
 
     async def work(here: Installation) -> str:
         owner, meant = await _meant(here, email, key)
-        return await here.accounts.rotate_key(owner, meant.id, overlap * HOUR_MS, end_former=end_former)
+        overlap_ms = overlap * HOUR_MS
+        return await here.accounts.rotate_key(owner, meant.id, overlap_ms, end_former=end_former, by=BY_OPERATOR)
 
     typer.echo(run(work))
 
@@ -102,7 +104,7 @@ def revoke(email: Email, key: Which) -> None:
 
     async def work(here: Installation) -> Key:
         owner, meant = await _meant(here, email, key)
-        await here.accounts.revoke_key(owner, meant.id)
+        await here.accounts.revoke_key(owner, meant.id, by=BY_OPERATOR)
         return meant
 
     revoked = run(work)

@@ -16,7 +16,7 @@ def migrate() -> None:
     async def nothing_more(here: Installation) -> str:
         return here.db.dialect
 
-    typer.echo(f"The {run(nothing_more)} database is at the present schema.")
+    typer.echo(f"The {run(nothing_more, recorded='migrate')} database is at the present schema.")
 
 
 def export(
@@ -28,6 +28,6 @@ def export(
         return await export_events(here.db, directory or here.settings.exports)
 
     try:
-        typer.echo(str(run(work)))
+        typer.echo(str(run(work, recorded="export")))
     except ExportBusy as error:
         fail(str(error))

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from chat_app.cli.database import Installation, fail, run
+from chat_app.data.acts import BY_OPERATOR
 
 commands = typer.Typer(no_args_is_help=True)
 
@@ -28,7 +29,7 @@ def create(
     password = _password(password_stdin)
 
     async def work(here: Installation) -> str:
-        made = await here.accounts.create(email, password, name, role)
+        made = await here.accounts.create(email, password, name, role, by=BY_OPERATOR)
         return f"{made.email} ({made.role}, plan {made.plan_id})"
 
     typer.echo(f"Made {run(work)}.")
@@ -37,7 +38,7 @@ def create(
 @commands.command("list")
 def list_(search: Annotated[str, typer.Argument(help="Part of a name or address.")] = "", limit: int = 1_000) -> None:
     """List accounts, oldest first."""
-    people = run(lambda here: here.accounts.people(search, limit))
+    people = run(lambda here: here.accounts.people(search, limit), recorded="users.list")
     table = Table("e-mail", "name", "role", "plan", "")
     for person in people:
         who = person.identity
@@ -66,7 +67,7 @@ def role(email: Email, role: Annotated[Role, typer.Argument()]) -> None:
     """Make a person user, staff or admin."""
 
     async def work(here: Installation) -> None:
-        await here.accounts.set_role((await here.account(email)).user_id, role)
+        await here.accounts.set_role((await here.account(email)).user_id, role, by=BY_OPERATOR)
 
     run(work)
     typer.echo(f"{email} is {role} now.")
@@ -77,7 +78,7 @@ def plan(email: Email, plan: Annotated[str, typer.Argument(help="The plan's shor
     """Move a person to another plan, in force at once."""
 
     async def work(here: Installation) -> None:
-        await here.accounts.set_plan((await here.account(email)).user_id, plan)
+        await here.accounts.set_plan((await here.account(email)).user_id, plan, by=BY_OPERATOR)
 
     run(work)
     typer.echo(f"{email} is on the plan {plan} now.")
@@ -88,7 +89,7 @@ def disable(email: Email) -> None:
     """Lock a person out at once, everywhere."""
 
     async def work(here: Installation) -> None:
-        await here.accounts.disable((await here.account(email)).user_id)
+        await here.accounts.disable((await here.account(email)).user_id, by=BY_OPERATOR)
 
     run(work)
     typer.echo(f"{email} is locked out.")
@@ -99,7 +100,7 @@ def enable(email: Email) -> None:
     """Let a person in again."""
 
     async def work(here: Installation) -> None:
-        await here.accounts.enable((await here.account(email)).user_id)
+        await here.accounts.enable((await here.account(email)).user_id, by=BY_OPERATOR)
 
     run(work)
     typer.echo(f"{email} can sign in again.")

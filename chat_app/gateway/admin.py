@@ -1,6 +1,7 @@
 """`/v1/admin`: what the admin pages change, with an API key of the scope `admin`.
 
-Staff decide reviews; plans and who is on them are administrators'.
+Staff decide reviews; plans, who is on them, and the audit trail are administrators'. Whoever is refused here has an
+entry in the audit trail.
 """
 
 from dataclasses import asdict
@@ -11,11 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from chat_app.accounts.identity import Identity
-from chat_app.gateway.caller import GetParley, by_key
+from chat_app.audit.reading import Wanted
+from chat_app.data.acts import Act, Action, By, Outcome
+from chat_app.gateway.caller import GetParley, address, check_scope, granted
 from chat_app.gateway.errors import ApiError
 
 RowId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 PlanId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+ShortText = Annotated[str, Query(pattern=r"^[\w.:/{}<>*-]{0,64}$")]
+Moment = Annotated[int, Query(ge=0, lt=2**53, description="milliseconds UTC")]
+REFUSALS = 30
+"""Entries a minute about one person who is refused."""
 
 
 class _Body(BaseModel):
@@ -51,32 +58,43 @@ def router(get_parley: GetParley) -> APIRouter:
     """The routes, over the running instance."""
     admin = APIRouter(prefix="/v1/admin")
 
-    async def staff(request: Request) -> Identity:
-        identity = (await by_key(get_parley(), request, "admin")).identity
-        if not identity.is_staff:
-            raise ApiError(403, "staff_only", "This is for staff and administrators.")
-        return identity
+    async def entered(request: Request, role: Literal["staff", "admin"]) -> By:
+        """Who calls, and where from. Raises `ApiError` (401, 403)."""
+        parley = get_parley()
+        grant = await granted(parley, request.headers.get("authorization", ""))
+        by = By(grant.identity.user_id, address(request, parley.settings))
+        try:
+            check_scope(grant, "admin")
+            _check_role(grant.identity, role)
+        except ApiError as error:
+            asked = {"method": request.method, "code": error.code}
+            act = Act("admin_request", by, "route", request.scope["route"].path, "refused", asked)
+            if await parley.audit.has_room(f"admin:{by.actor}", REFUSALS):
+                await parley.audit.record(act)
+            raise
+        return by
 
-    async def administrator(request: Request) -> Identity:
-        identity = (await by_key(get_parley(), request, "admin")).identity
-        if not identity.is_admin:
-            raise ApiError(403, "admins_only", "This is for administrators.")
-        return identity
+    async def staff(request: Request) -> By:
+        return await entered(request, "staff")
 
-    Staff = Annotated[Identity, Depends(staff)]
-    Administrator = Annotated[Identity, Depends(administrator)]
+    async def administrator(request: Request) -> By:
+        return await entered(request, "admin")
+
+    Staff = Annotated[By, Depends(staff)]
+    Administrator = Annotated[By, Depends(administrator)]
 
     @admin.get("/reviews")
     async def reviews(
-        _: Staff, decided: bool = False, limit: Annotated[int, Query(ge=1, le=500)] = 100
+        who: Staff, decided: bool = False, limit: Annotated[int, Query(ge=1, le=500)] = 100
     ) -> dict[str, Any]:
         room = get_parley().reviews
         found = await (room.decided(limit) if decided else room.waiting(limit))
+        await room.looked(found, who)
         return {"object": "list", "data": [review.model_dump() for review in found]}
 
     @admin.post("/reviews/{id}")
     async def decide(who: Staff, id: RowId, body: Decision) -> dict[str, Any]:
-        await get_parley().reviews.decide(id, body.decision, who.user_id, body.note)
+        await get_parley().reviews.decide(id, body.decision, who.actor, body.note, address=who.address)
         return {"id": id, "decision": body.decision}
 
     @admin.get("/plans")
@@ -86,12 +104,12 @@ def router(get_parley: GetParley) -> APIRouter:
         return {"object": "list", "data": [{**asdict(p), "members": await room.members(p.id)} for p in found]}
 
     @admin.post("/plans/{id}")
-    async def save(_: Administrator, id: str, body: PlanFields) -> dict[str, Any]:
-        return asdict(await get_parley().plans.save(id, **body.model_dump()))
+    async def save(who: Administrator, id: str, body: PlanFields) -> dict[str, Any]:
+        return asdict(await get_parley().plans.save(id, **body.model_dump(), by=who))
 
     @admin.delete("/plans/{id}")
-    async def archive(_: Administrator, id: Annotated[str, Path(pattern=r"^[a-z0-9-]{1,32}$")]) -> dict[str, Any]:
-        await get_parley().plans.archive(id)
+    async def archive(who: Administrator, id: Annotated[str, Path(pattern=r"^[a-z0-9-]{1,32}$")]) -> dict[str, Any]:
+        await get_parley().plans.archive(id, by=who)
         return {"id": id, "archived": True}
 
     @admin.get("/users")
@@ -105,8 +123,32 @@ def router(get_parley: GetParley) -> APIRouter:
         }
 
     @admin.post("/users/{id}/plan")
-    async def set_plan(_: Administrator, id: RowId, body: PlanChoice) -> dict[str, Any]:
-        await get_parley().accounts.set_plan(id, body.plan)
+    async def set_plan(who: Administrator, id: RowId, body: PlanChoice) -> dict[str, Any]:
+        await get_parley().accounts.set_plan(id, body.plan, by=who)
         return {"id": id, "plan": body.plan}
 
+    @admin.get("/audit")
+    async def audit(
+        _: Administrator,
+        actor: ShortText = "",
+        object: ShortText = "",
+        action: Action | Literal[""] = "",
+        outcome: Outcome | Literal[""] = "",
+        since: Moment | None = None,
+        until: Moment | None = None,
+        at: ShortText = "",
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    ) -> dict[str, Any]:
+        wanted = Wanted(actor, object, action, outcome, since, until)
+        page = await get_parley().audit.page(wanted, at, limit)
+        return {"object": "list", "data": page.entries, "newer": page.newer, "older": page.older}
+
     return admin
+
+
+def _check_role(who: Identity, role: Literal["staff", "admin"]) -> None:
+    """Raises `ApiError` (403)."""
+    if role == "admin" and not who.is_admin:
+        raise ApiError(403, "admins_only", "This is for administrators.")
+    if not who.is_staff:
+        raise ApiError(403, "staff_only", "This is for staff and administrators.")

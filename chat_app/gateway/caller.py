@@ -25,6 +25,13 @@ async def by_key(parley: Parley, request: Request, scope: str) -> Grant:
 
 async def by_authorization(parley: Parley, header: str, scope: str) -> Grant:
     """The same for an Authorization header. Raises `ApiError` (401, 403)."""
+    grant = await granted(parley, header)
+    check_scope(grant, scope)
+    return grant
+
+
+async def granted(parley: Parley, header: str) -> Grant:
+    """What the API key in an Authorization header allows, whatever that is. Raises `ApiError` (401)."""
     scheme, _, key = header.partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key:
@@ -32,9 +39,13 @@ async def by_authorization(parley: Parley, header: str, scope: str) -> Grant:
     grant = await parley.accounts.grant(key)
     if grant is None:
         raise _unknown("invalid_api_key", f"This API key is not valid: {NOT_VALID}.")
+    return grant
+
+
+def check_scope(grant: Grant, scope: str) -> None:
+    """Raises `ApiError` (403) if the key does not have this scope."""
     if scope not in grant.rights.scopes:
         raise ApiError(403, "missing_scope", f"This API key does not have the scope “{scope}”. Make one that has.")
-    return grant
 
 
 async def by_cookie(parley: Parley, request: HTTPConnection) -> Identity | None:

@@ -148,7 +148,7 @@ async def forget_session(parley: Parley, request: Request) -> None:
     """End the session that the browser had."""
     token = token_from(request.headers.get("cookie", ""))
     if token:
-        await parley.accounts.sign_out(token)
+        await parley.accounts.sign_out(token, address=address(request, parley.settings))
 
 
 def _back(request: Request, form: FormData, code: str, wait: int | None = None) -> Response:

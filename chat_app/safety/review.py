@@ -7,9 +7,11 @@ queue.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal
 
-from chat_app.data.db.base import Database, Statement
+from chat_app.data.acts import Act, By, Recorder, Unrecorded
+from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
 from chat_app.data.tables.safety import Review
 from chat_app.data.tables.sessions import IN_DELETED_THREAD, in_deleted_thread
@@ -60,8 +62,9 @@ class ReviewError(Exception):
 class Reviews:
     """The review queue of one installation."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, audit: Recorder | None = None) -> None:
         self._db = db
+        self._audit: Recorder = audit or Unrecorded()
 
     def refusal(self, tenant_id: str, user_id: str, generation_id: str, verdict: Verdict, content: str) -> Statement:
         """Put a refusal into the queue, with an `excerpt` of the text that it is about, whose end is cut off if it is
@@ -98,20 +101,32 @@ class Reviews:
         """Refusals with a decision, the latest decision first."""
         return (await read_page(self._db, decided=True, at="", limit=limit)).reviews
 
-    async def decide(self, review_id: str, decision: str, by: str, note: str = "") -> None:
+    async def looked(self, reviews: Sequence[Review], by: By) -> None:
+        """Record that somebody is about to see these refusals, with what was refused: of whom, and which. Before they
+        do, so that nobody looks without an entry. Raises `DatabaseUnavailable`."""
+        for at in range(0, len(reviews), PAGE):
+            shown = reviews[at : at + PAGE]
+            people = sorted({review.user_id for review in shown})
+            seen = {"of": people, "reviews": [review.id for review in shown]}
+            await self._audit.record(Act("review_look", by, "review", details=seen))
+
+    async def decide(self, review_id: str, decision: str, by: str, note: str = "", *, address: str = "") -> None:
         """Record a person's decision, once. `by` is their user id. Raises `ReviewError`."""
         if decision not in DECISIONS:
             raise ReviewError("bad_decision", f"A refusal is either {' or '.join(DECISIONS)}.")
         if len(note) > LONGEST_NOTE:
             raise ReviewError("bad_decision", f"A note has at most {LONGEST_NOTE:,} characters.")
-        [touched] = await self._db.batch(
-            Statement(
-                "UPDATE review SET decision = $2, decided_by = $3, decided_at = $4, note = $5"
-                f" WHERE id = $1 AND decision IS NULL AND NOT {IN_DELETED_THREAD} RETURNING id",
-                (review_id, decision, by, now_ms(), note.replace("\x00", "").strip()),
+        act = Act("review_decide", By(by, address), "review", review_id, details={"decision": decision})
+        with suppress(Unmet):
+            await self._db.batch(
+                Statement(
+                    "UPDATE review SET decision = $2, decided_by = $3, decided_at = $4, note = $5"
+                    f" WHERE id = $1 AND decision IS NULL AND NOT {IN_DELETED_THREAD}",
+                    (review_id, decision, by, now_ms(), note.replace("\x00", "").strip()),
+                    must="waiting",
+                ),
+                *self._audit.statements(act),
             )
-        )
-        if touched:
             return
         known = await self._db.query(f"SELECT 1 FROM review WHERE id = $1 AND NOT {IN_DELETED_THREAD}", review_id)
         if known:

@@ -7,7 +7,8 @@ as fast as one of ten. It does not know how an answer comes about.
 import json
 from collections.abc import Sequence
 
-from chat_app.data.db.base import Database, Row, Statement
+from chat_app.data.acts import Act, By, Recorder, Unrecorded
+from chat_app.data.db.base import Database, Row, Statement, Unmet
 from chat_app.data.ids import now_ms
 from chat_app.data.owner import Owner
 from chat_app.sessions.generations import NotFound
@@ -104,8 +105,9 @@ _NEXT = (
 class Threads:
     """The `thread` and `message` tables."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, audit: Recorder | None = None) -> None:
         self._db = db
+        self._audit: Recorder = audit or Unrecorded()
 
     async def recent(self, owner: Owner, limit: int = 50) -> list[ThreadLine]:
         """The person's threads, newest activity first."""
@@ -188,9 +190,10 @@ class Threads:
             return
         await self._touch(owner, thread_id, "title = $3", title.strip()[: TITLE_CHARS * 2])
 
-    async def delete(self, owner: Owner, thread_id: str) -> None:
+    async def delete(self, owner: Owner, thread_id: str, *, address: str = "") -> None:
         """Takes the thread off every list at once. Raises `NotFound`."""
-        await self._touch(owner, thread_id, "deleted_at = $3", now_ms())
+        act = Act("chat_delete", By(owner.user_id, address), "chat", thread_id)
+        await self._touch(owner, thread_id, "deleted_at = $3", now_ms(), *self._audit.statements(act))
 
     def add(
         self, owner: Owner, exchange: Exchange, generation_id: str, model: str, seen_head: str | None
@@ -226,15 +229,16 @@ class Threads:
             raise NotFound(thread_id)
         return rows[0]
 
-    async def _touch(self, owner: Owner, thread_id: str, change: str, value: str | int) -> None:
-        [rows] = await self._db.batch(
-            Statement(
-                f"UPDATE thread SET {change} WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL RETURNING id",
-                (thread_id, owner.user_id, value),
-            )
+    async def _touch(self, owner: Owner, thread_id: str, change: str, value: str | int, *beside: Statement) -> None:
+        touch = Statement(
+            f"UPDATE thread SET {change} WHERE id = $1 AND user_id = $2 AND deleted_at IS NULL",
+            (thread_id, owner.user_id, value),
+            must=thread_id,
         )
-        if not rows:
-            raise NotFound(thread_id)
+        try:
+            await self._db.batch(touch, *beside)
+        except Unmet as unmet:
+            raise NotFound(thread_id) from unmet
 
 
 def branched(results: Sequence[Sequence[Row]], exchange: Exchange) -> bool:

@@ -132,12 +132,12 @@ class Turns:
         if not view.ended:
             await self._log.request_stop(generation_id)
 
-    async def delete(self, identity: Identity, thread_id: str) -> None:
+    async def delete(self, identity: Identity, thread_id: str, *, address: str = "") -> None:
         """Delete a thread; answers that are being written in it are stopped. Raises `NotFound`, `DatabaseUnavailable`.
 
         A stop that cannot be posted now is no error: the answer's owner looks for it with its next heartbeat.
         """
-        await self._threads.delete(identity, thread_id)
+        await self._threads.delete(identity, thread_id, address=address)
         with suppress(DatabaseUnavailable, LogUnavailable):
             for generation_id in await self._generations.active_in(thread_id):
                 await self._log.request_stop(generation_id)

@@ -145,3 +145,30 @@ def test_the_password_is_changed_and_other_browsers_are_signed_out(
     page.reload()
     expect(page.get_by_role("heading", name="Account")).to_be_visible()
     assert app.sign_in(email, "a whole new secret")
+
+
+def test_the_audit_trail_says_who_did_what(tabs: Tabs, admin: str, person: Callable[[str], str]) -> None:
+    eve = tabs.open(person("eve"), "/admin/audit")
+    expect(eve.get_by_role("heading", name="This page is not for you")).to_be_visible()
+    admins = tabs.open(admin, "/admin/plans")
+    admins.get_by_label("Find by name or e-mail").fill("eve")
+    admins.get_by_role("button", name="Find").click()
+    expect(admins.locator("[data-person]")).to_have_count(1)
+    address = admins.locator("[data-person]").get_attribute("data-person") or ""
+    admins.get_by_label(f"Role of {address}").select_option("staff")
+    admins.get_by_role("button", name="Your menu").click()
+    admins.get_by_role("link", name="Audit trail").click()
+    admins.get_by_label("To whom or what").fill(address)
+    admins.get_by_role("button", name="Find").click()
+    role = admins.locator("[data-entry]").filter(has_text="Change of role")
+    expect(role).to_have_count(1)
+    expect(role).to_contain_text("from: user; to: staff")
+    networks = admins.locator("[data-entry] td:nth-child(5)").all_inner_texts()
+    assert len(networks) == 2 and len(set(networks)) == 1 and len(networks[0]) == 8  # A form and a page, from here.
+    admins.get_by_label("To whom or what").fill("")
+    admins.get_by_label("Who did it").fill(address)
+    admins.get_by_label("Outcome").select_option("refused")
+    admins.get_by_role("button", name="Find").click()
+    expect(admins.locator("[data-entry]")).to_have_count(1)
+    expect(admins.locator("[data-entry]")).to_contain_text("page Audit trail")
+    shot(admins, "audit")

@@ -75,7 +75,7 @@ def test_nothing_breaks_a_phones_width(tabs: Tabs, admin: str) -> None:
     finished(page)
     no_overflow(page)
     shot(page, "phone-awkward")
-    for path in ("/account", "/admin/plans", "/admin/moderation"):
+    for path in ("/account", "/admin/plans", "/admin/moderation", "/admin/audit"):
         page.goto(tabs.url + path)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         expect(page.get_by_role("heading", level=2).first).to_be_visible()

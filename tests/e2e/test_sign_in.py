@@ -112,7 +112,7 @@ def test_somebody_unknown_signs_in_and_comes_back(path: str, admin: str, tabs: T
     expect(page.get_by_role("heading", level=1)).not_to_have_text("Welcome back")
 
 
-@pytest.mark.parametrize("path", ["/admin/plans", "/admin/moderation"])
+@pytest.mark.parametrize("path", ["/admin/plans", "/admin/moderation", "/admin/audit"])
 def test_pages_refuse_in_plain_words(path: str, person: Callable[[str], str], tabs: Tabs) -> None:
     page = tabs.open(person("eve"), path)
     expect(page.get_by_role("heading", name="This page is not for you")).to_be_visible()

@@ -39,7 +39,9 @@ class Proxied:
 
 
 @pytest.fixture
-async def fleet(tmp_path: Path, postgres_url: str, redis_url: str, scripted_engine: str) -> AsyncIterator[Proxied]:
+async def fleet(
+    tmp_path: Path, postgres_url: str, redis_url: str, scripted_engine: str, quiet: None
+) -> AsyncIterator[Proxied]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(FaultProxy(port_of(postgres_url)))
         log = await stack.enter_async_context(FaultProxy(port_of(redis_url)))

@@ -23,6 +23,7 @@ REFUSED = {
     "Account.open",
     "PlanAdmin.open",
     "ReviewAdmin.open",
+    "AuditAdmin.open",
     "Chat.open",
     "Chat.leave",
     "Chat.refresh_threads",

@@ -9,6 +9,7 @@ import pytest
 from chat_app.accounts.attempts import PER_EMAIL
 from chat_app.turn import Started
 from chat_app.ui.state.account import Account
+from chat_app.ui.state.audit_admin import AuditAdmin
 from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.entry import ThreadGroup, ThreadItem
 from chat_app.ui.state.login import Login
@@ -19,7 +20,7 @@ from chat_app.wiring import Parley
 from tests.parley import StartParley, person
 from tests.ui.tab import page_of
 
-PAGES = (Visitor, Chat, Account, Login, PlanAdmin, ReviewAdmin)
+PAGES = (Visitor, Chat, Account, Login, PlanAdmin, ReviewAdmin, AuditAdmin)
 # These change what the caller's own page shows, out of what it has already, and ask the database nothing.
 OF_THE_VIEW = {
     "Visitor.close_notice", "Visitor.notify", "Chat.ask_rename", "Chat.ask_delete", "Chat.close_dialog",
@@ -29,7 +30,10 @@ OF_THE_VIEW = {
 SILENT = {"Chat.leave", "Chat.follow", "Chat.watch_engine", "Chat.watch_queue", "Chat.warm_model"}
 FOR_EVERYBODY = {"Login.open"}
 FOR_STAFF = {"ReviewAdmin.decide", "ReviewAdmin.show_waiting", "ReviewAdmin.show_decided"}
-FOR_ADMINISTRATORS = {"PlanAdmin.save", "PlanAdmin.archive", "PlanAdmin.find", "PlanAdmin.assign", "PlanAdmin.set_role"}
+FOR_ADMINISTRATORS = {
+    "PlanAdmin.save", "PlanAdmin.archive", "PlanAdmin.find", "PlanAdmin.assign", "PlanAdmin.set_role",
+    "AuditAdmin.find", "AuditAdmin.show",
+}  # fmt: skip
 FRAMEWORK = {"setvar"}
 
 
@@ -111,7 +115,7 @@ async def test_a_person_without_the_role_gets_nothing(
     assert "ada@example.org" not in str(page.dict())
 
 
-@pytest.mark.parametrize("state", [PlanAdmin, ReviewAdmin])
+@pytest.mark.parametrize("state", [PlanAdmin, ReviewAdmin, AuditAdmin])
 async def test_a_page_says_whom_it_is_for(
     state: type[Visitor], running: Parley, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ connected by its owner, signed in with the password.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -17,12 +18,14 @@ from chat_app.accounts.oidc.claims import Claims, plan_of, role_of
 from chat_app.accounts.oidc.flows import Flow, Flows
 from chat_app.accounts.oidc.provider import LEEWAY_S, Provider, ProviderError
 from chat_app.accounts.people import Accounts
-from chat_app.data.db.base import Database, Statement
+from chat_app.data.acts import PROVIDER, Act, By, Recorder, Unrecorded
+from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
 from chat_app.settings import Settings
 
 logger = structlog.get_logger(__name__)
 
+BY_PROVIDER = By(PROVIDER)
 LONGEST = 255
 """Characters of a subject, as OpenID Connect bounds it."""
 
@@ -38,10 +41,11 @@ class Finished:
 class ExternalSignIn:
     """The way through the provider that the settings name."""
 
-    def __init__(self, db: Database, settings: Settings, accounts: Accounts) -> None:
+    def __init__(self, db: Database, settings: Settings, accounts: Accounts, audit: Recorder | None = None) -> None:
         self._db = db
         self._settings = settings
         self._accounts = accounts
+        self._audit = audit or Unrecorded()
         self._flows = Flows(db)
         self.provider = Provider(settings)
 
@@ -104,9 +108,9 @@ class ExternalSignIn:
         if flow.fresh and claims.signed_in_at < flow.created_at // 1000 - LEEWAY_S:
             raise _error("oidc_refused")
         if flow.link is not None:
-            await self._connect(flow, claims, who)
+            await self._connect(flow, claims, who, address)
             return Finished("", flow.onward)
-        identity = await self._known(claims) or await self._new(claims)
+        identity = await self._known(claims) or await self._new(claims, address)
         await self._follow_groups(identity, claims)
         session = await self._accounts.open_external(identity.user_id, claims.session, device=device, address=address)
         return Finished(session, flow.onward)
@@ -145,7 +149,7 @@ class ExternalSignIn:
         )
         return Identity.from_row(rows[0]) if rows else None
 
-    async def _new(self, claims: Claims) -> Identity:
+    async def _new(self, claims: Claims, address: str) -> Identity:
         """An account for somebody who has none. The first account of all is an administrator's: nobody gets it by
         coming first, only by a group."""
         if not claims.email:
@@ -156,7 +160,12 @@ class ExternalSignIn:
         user_id = new_id()
         try:
             return await self._accounts.create_external(
-                user_id, claims.email, claims.name[:100], role, self._identity(user_id, claims.subject)
+                user_id,
+                claims.email,
+                claims.name[:100],
+                role,
+                self._identity(user_id, claims.subject),
+                address=address,
             )
         except AccountError as error:
             # Perhaps from another tab of the same person, a moment ago.
@@ -165,10 +174,12 @@ class ExternalSignIn:
                 raise _error("oidc_email_taken") if error.code == "email_taken" else error from error
             return found
 
-    async def _connect(self, flow: Flow, claims: Claims, who: Identity | None) -> None:
+    async def _connect(self, flow: Flow, claims: Claims, who: Identity | None, address: str) -> None:
         if who is None or who.user_id != flow.link:
             raise _error("oidc_expired")
-        await self._db.batch(self._identity(who.user_id, claims.subject))
+        act = Act("identity_connect", By(who.user_id, address), "account", who.user_id)
+        with suppress(Unmet):  # It is connected already, with this account or another.
+            await self._db.batch(self._identity(who.user_id, claims.subject), *self._audit.statements(act))
         found = await self._known(claims)
         if found is None or found.user_id != who.user_id:
             raise _error("oidc_other_account")
@@ -178,6 +189,7 @@ class ExternalSignIn:
             "INSERT INTO external_identity (issuer, subject, user_id, created_at) VALUES ($1, $2, $3, $4)"
             " ON CONFLICT (issuer, subject) DO NOTHING",
             (self.provider.issuer, subject, user_id, now_ms()),
+            must="email_taken",
         )
 
     async def _follow_groups(self, identity: Identity, claims: Claims) -> None:
@@ -186,9 +198,9 @@ class ExternalSignIn:
         plan = plan_of(claims.groups, self._settings.group_plans)
         try:
             if role not in (None, identity.role):
-                await self._accounts.set_role(identity.user_id, str(role))
+                await self._accounts.set_role(identity.user_id, str(role), by=BY_PROVIDER)
             if plan not in (None, identity.plan_id):
-                await self._accounts.set_plan(identity.user_id, str(plan))
+                await self._accounts.set_plan(identity.user_id, str(plan), by=BY_PROVIDER)
         except AccountError as error:
             logger.warning("a group's role or plan was not given", user_id=identity.user_id, code=error.code)
 

@@ -13,6 +13,7 @@ from chat_app.data.tables.accounts import (
     Tenant,
     User,
 )
+from chat_app.data.tables.audit import AuditEntry, AuditHead
 from chat_app.data.tables.billing import LedgerEntry, Plan, Price, Quota
 from chat_app.data.tables.safety import Review
 from chat_app.data.tables.sessions import Checkpoint, Generation, Message, Step, Thread
@@ -20,6 +21,8 @@ from chat_app.data.tables.telemetry import Event
 
 __all__ = [
     "ApiKey",
+    "AuditEntry",
+    "AuditHead",
     "BrowserSession",
     "Checkpoint",
     "Event",

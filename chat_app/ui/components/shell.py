@@ -214,6 +214,7 @@ def person() -> rx.Component:
             rx.el.a(icon("person"), "Account", href="/account", class_name=link),
             rx.cond(Visitor.is_admin, rx.el.a(icon("plans"), "Plans and people", href="/admin/plans", class_name=link)),
             rx.cond(Visitor.is_staff, rx.el.a(icon("shield"), "Moderation", href="/admin/moderation", class_name=link)),
+            rx.cond(Visitor.is_admin, rx.el.a(icon("receipt"), "Audit trail", href="/admin/audit", class_name=link)),
             sign_out(icon("leave"), "Sign out", class_name=link),
             id="person-menu",
             class_name="menu",

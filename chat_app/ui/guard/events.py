@@ -18,6 +18,7 @@ from reflex_base.utils.format import format_event_handler
 
 from chat_app.ui.guard.arguments import Argument, Beginning, Form, Stored, Text, Texts
 from chat_app.ui.state.account import Account
+from chat_app.ui.state.audit_admin import AuditAdmin
 from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.plan_admin import PlanAdmin
 from chat_app.ui.state.review_admin import ReviewAdmin
@@ -116,6 +117,8 @@ _OF_THE_SIGNED_IN: dict[Any, dict[str, Argument]] = {
     PlanAdmin.find: {"form": Form({"search": LINE})},
     PlanAdmin.assign: {"user_id": ID, "plan_id": ID},
     PlanAdmin.set_role: {"user_id": ID, "role": ID},
+    AuditAdmin.find: {"form": Form(dict.fromkeys(("actor", "object", "action", "outcome", "since", "until"), LINE))},
+    AuditAdmin.show: {"at": ID},
     ReviewAdmin.show_waiting: {"at": ID},
     ReviewAdmin.show_decided: {"at": ID},
     ReviewAdmin.decide: {"form": Form({"review_id": ID, "decision": ID, "note": Text(2_000)})},

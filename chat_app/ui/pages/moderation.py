@@ -3,11 +3,10 @@
 # mypy: disable-error-code="no-any-return,attr-defined,operator,misc,import-untyped,arg-type,union-attr,index"
 # Reflex evaluates this file once, into JavaScript: a state's attributes are expressions here, which types cannot tell.
 
-from typing import Any
-
 import reflex as rx
 
 from chat_app.ui.components.form import field
+from chat_app.ui.components.pages import pages
 from chat_app.ui.components.shell import page
 from chat_app.ui.state.review_admin import ReviewAdmin, ReviewLine
 
@@ -30,7 +29,7 @@ def moderation() -> rx.Component:
                     rx.el.div(rx.foreach(ReviewAdmin.waiting, _waiting), class_name="reviews"),
                     rx.el.p("Nothing waits."),
                 ),
-                _pages(
+                pages(
                     "Pages of what waits",
                     ReviewAdmin.waiting_newer,
                     ReviewAdmin.waiting_older,
@@ -44,7 +43,7 @@ def moderation() -> rx.Component:
                     rx.el.div(rx.foreach(ReviewAdmin.decided, _decided), class_name="reviews"),
                     rx.el.p("Nothing yet."),
                 ),
-                _pages(
+                pages(
                     "Pages of what was decided",
                     ReviewAdmin.decided_newer,
                     ReviewAdmin.decided_older,
@@ -55,18 +54,6 @@ def moderation() -> rx.Component:
             class_name="sheet",
         ),
         title=rx.el.span("Moderation"),
-    )
-
-
-def _pages(label: str, newer: rx.Var[str], older: rx.Var[str], show: Any) -> rx.Component:
-    """The ways to the pages on either side; none where there is but one page."""
-
-    def way(words: str, at: rx.Var[str]) -> rx.Component:
-        return rx.el.button(words, type="button", class_name="button plain small", disabled=at == "", on_click=show(at))
-
-    return rx.cond(
-        (newer != "") | (older != ""),
-        rx.el.nav(way("Newer", newer), way("Older", older), class_name="pages", custom_attrs={"aria-label": label}),
     )
 
 

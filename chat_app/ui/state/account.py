@@ -83,7 +83,7 @@ class Account(Visitor):
             return
         self.trouble, name = "", text_of(form, "name")
         try:
-            key = await parley().accounts.make_key(who.user_id, name, rights_of(form))
+            key = await parley().accounts.make_key(who.user_id, name, rights_of(form), by=self._by(who))
         except AccountError as error:
             self.trouble = error.message
             return
@@ -105,7 +105,8 @@ class Account(Visitor):
             return
         self.rotating = self.trouble = ""
         try:
-            key = await parley().accounts.rotate_key(who.user_id, key_id, OVERLAP_HOURS * HOUR_MS)
+            overlap_ms = OVERLAP_HOURS * HOUR_MS
+            key = await parley().accounts.rotate_key(who.user_id, key_id, overlap_ms, by=self._by(who))
         except AccountError as error:
             self.trouble = error.message
             return
@@ -126,7 +127,7 @@ class Account(Visitor):
             return None
         self.revoking = self.trouble = ""
         try:
-            await parley().accounts.revoke_key(who.user_id, key_id)
+            await parley().accounts.revoke_key(who.user_id, key_id, by=self._by(who))
         except AccountError as error:
             self.trouble = error.message
         await self._load(who)

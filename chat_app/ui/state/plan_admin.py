@@ -84,7 +84,8 @@ class PlanAdmin(Visitor):
     @rx.event
     async def save(self, form: dict[str, Any]) -> None:
         """Make or change the plan of the form."""
-        if await self._present_as("admin") is None:
+        who = await self._present_as("admin")
+        if who is None:
             return
         new = self.editing == NEW
         self.trouble = self.said = ""
@@ -99,6 +100,7 @@ class PlanAdmin(Visitor):
                 _number(form, "weight", "The weight") or 0,
                 _number(form, "position", "The position") or 0,
                 new=new,
+                by=self._by(who),
             )
         except PlanError as error:
             self.trouble = error.message
@@ -110,11 +112,12 @@ class PlanAdmin(Visitor):
     @rx.event
     async def archive(self, plan_id: str) -> None:
         """Take a plan out of use."""
-        if await self._present_as("admin") is None:
+        who = await self._present_as("admin")
+        if who is None:
             return
         self.trouble = self.said = ""
         try:
-            await parley().plans.archive(plan_id)
+            await parley().plans.archive(plan_id, by=self._by(who))
             self.editing, self.said = "", "Archived."
         except PlanError as error:
             self.trouble = error.message
@@ -131,11 +134,12 @@ class PlanAdmin(Visitor):
     @rx.event
     async def assign(self, user_id: str, plan_id: str) -> None:
         """Move a person to another plan."""
-        if await self._present_as("admin") is None:
+        who = await self._present_as("admin")
+        if who is None:
             return
         self.people_trouble = ""
         try:
-            await parley().accounts.set_plan(user_id, plan_id)
+            await parley().accounts.set_plan(user_id, plan_id, by=self._by(who))
         except AccountError as error:
             self.people_trouble = error.message
         await self._load()
@@ -143,11 +147,12 @@ class PlanAdmin(Visitor):
     @rx.event
     async def set_role(self, user_id: str, role: str) -> None:
         """Make a person user, staff or administrator."""
-        if await self._present_as("admin") is None:
+        who = await self._present_as("admin")
+        if who is None:
             return
         self.people_trouble = ""
         try:
-            await parley().accounts.set_role(user_id, role)
+            await parley().accounts.set_role(user_id, role, by=self._by(who))
         except AccountError as error:
             self.people_trouble = error.message
         await self._load_people()

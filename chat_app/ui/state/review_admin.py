@@ -10,6 +10,7 @@ from typing import Any
 import reflex as rx
 from reflex.event import EventSpec
 
+from chat_app.accounts.identity import Identity
 from chat_app.data.tables import Review
 from chat_app.safety.excerpt_view import view
 from chat_app.safety.review import ReviewError
@@ -67,22 +68,24 @@ class ReviewAdmin(Visitor):
         who = await self._enter("staff")
         if who is None:
             return None if self.denied else self._to_sign_in()
-        await self._load()
+        await self._load(who)
         return None
 
     @rx.event
     async def show_waiting(self, at: str) -> None:
         """Show another page of what waits."""
-        if await self._present_as("staff") is not None:
+        who = await self._present_as("staff")
+        if who is not None:
             self._waiting_at = _short(at)
-            await self._load()
+            await self._load(who)
 
     @rx.event
     async def show_decided(self, at: str) -> None:
         """Show another page of what was decided."""
-        if await self._present_as("staff") is not None:
+        who = await self._present_as("staff")
+        if who is not None:
             self._decided_at = _short(at)
-            await self._load()
+            await self._load(who)
 
     @rx.event
     async def decide(self, form: dict[str, Any]) -> None:
@@ -93,16 +96,18 @@ class ReviewAdmin(Visitor):
         self.trouble = ""
         review_id, decision = text_of(form, "review_id"), text_of(form, "decision")
         try:
-            await parley().reviews.decide(review_id, decision, who.user_id, text_of(form, "note"))
+            note, address = text_of(form, "note"), self._network_address()
+            await parley().reviews.decide(review_id, decision, who.user_id, note, address=address)
         except ReviewError as error:
             self.trouble = error.message
-        await self._load()
+        await self._load(who)
 
-    async def _load(self) -> None:
+    async def _load(self, who: Identity) -> None:
         reviews = parley().reviews
         waiting = await reviews.page(at=self._waiting_at)
         decided = await reviews.page(decided=True, at=self._decided_at)
         reviews_shown = [*waiting.reviews, *decided.reviews]
+        await reviews.looked(reviews_shown, self._by(who))
         people = await parley().accounts.emails(
             {review.user_id for review in reviews_shown} | {review.decided_by or "" for review in decided.reviews}
         )

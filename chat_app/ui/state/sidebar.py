@@ -69,7 +69,7 @@ class Sidebar(Visitor, mixin=True):
         if who is None:
             return None
         with suppress(NotFound):  # Deleted is deleted, whoever did it.
-            await parley().turns.delete(who, self.dialog_id)
+            await parley().turns.delete(who, self.dialog_id, address=self._network_address())
         await self._load_threads(who)
         return rx.redirect("/") if self.dialog_id == self.shown_id else None
 

@@ -13,11 +13,14 @@ from reflex.event import EventSpec
 
 from chat_app.accounts.cookies import token_from
 from chat_app.accounts.identity import Identity
+from chat_app.data.acts import Act, By
 from chat_app.ui import words
 from chat_app.ui.sockets import NETWORK_ADDRESS
 from chat_app.wiring import parley
 
 SESSION_ENDED = "You are signed out: your session has ended."
+REFUSALS = 30
+"""Entries of the audit trail a minute about one person who is refused a page."""
 
 
 class Visitor(rx.State):
@@ -69,6 +72,7 @@ class Visitor(rx.State):
         if not _has_role(who, role):
             needed = "administrators" if role == "admin" else "staff"
             self.denied = f"This page is for {needed}. You are signed in as {who.email}."
+            await self._report_refusal(who, role)
             return None
         return who
 
@@ -78,11 +82,22 @@ class Visitor(rx.State):
         if who is None or _has_role(who, role):
             return who
         self.denied = "You may not do this any more: your role has changed."
+        await self._report_refusal(who, role)
         return None
 
     def _network_address(self) -> str:
         """Where the page is, as limits count it."""
         return str(self.router.headers.raw_headers.get(NETWORK_ADDRESS, ""))
+
+    async def _report_refusal(self, who: Identity, role: str) -> None:
+        by, asked = self._by(who), {"needed": role}
+        act = Act("admin_request", by, "page", type(self).__name__, "refused", asked)
+        if await parley().audit.has_room(f"admin:{who.user_id}", REFUSALS):
+            await parley().audit.record(act)
+
+    def _by(self, who: Identity) -> By:
+        """Who does something on this page, and where from."""
+        return By(who.user_id, self._network_address())
 
     def _to_sign_in(self) -> EventSpec:
         """Where somebody without a session goes."""

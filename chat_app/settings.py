@@ -112,7 +112,10 @@ class Settings(BaseSettings):
         description="Whether visitors may create accounts: open or closed. Unset: open only without a public address."
         " The first one, the administrator's, always can be.",
     )
-    session_days: int = Field(30, ge=1, description="Days until a browser session expires.")
+    session_days: int = Field(30, ge=1, description="Days until a browser session ends, however much it is used.")
+    session_idle_hours: int = Field(
+        168, ge=1, description="Hours without anything done in it after which a browser session ends."
+    )
     default_plan: str = Field("free", description="Plan that a new account gets.")
     first_plan: str = Field(
         "enterprise",

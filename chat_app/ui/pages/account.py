@@ -7,6 +7,7 @@ import reflex as rx
 from reflex_base.constants.base import LiteralColorMode
 from reflex_base.style import color_mode, set_color_mode
 
+from chat_app.accounts.passwords import RULE, SHORTEST
 from chat_app.ui.components.browser import NewKey
 from chat_app.ui.components.form import field
 from chat_app.ui.components.shell import page, sign_out
@@ -192,7 +193,15 @@ def _password() -> rx.Component:
         rx.el.form(
             rx.el.input(type="hidden", name="username", value=Visitor.email, auto_complete="username"),
             field("Current password", "current", type="password", required=True, auto_complete="current-password"),
-            field("New password", "new", type="password", required=True, min_length=8, auto_complete="new-password"),
+            field(
+                "New password",
+                "new",
+                type="password",
+                required=True,
+                min_length=SHORTEST,
+                auto_complete="new-password",
+                hint=RULE,
+            ),
             field("New password again", "again", type="password", required=True, auto_complete="new-password"),
             rx.el.label(
                 rx.el.input(type="checkbox", name="end_keys", value="yes"),

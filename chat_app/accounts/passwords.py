@@ -15,6 +15,7 @@ SHORTEST, LONGEST = 12, 512
 RULE = f"At least {SHORTEST} characters, and not easy to guess: a few unrelated words will do."
 """What is asked of a new password. Every place that says so says this."""
 BOUNDS = f"A password has {SHORTEST} to {LONGEST} characters, not all of them blanks."
+SHORT = f"Your password has fewer than the {SHORTEST} characters that a new one needs."
 EASY, BETTER = "This password is easy to guess.", "Use a few unrelated words, or let a password manager make one."
 
 # OWASP's first recommendation (46 MiB, one lane) with three passes instead of one: about 0.1 s on a laptop.

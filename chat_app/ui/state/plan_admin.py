@@ -11,6 +11,7 @@ from reflex.event import EventSpec
 from chat_app.accounts.identity import AccountError
 from chat_app.billing.plans import PlanError, Terms
 from chat_app.ui import words
+from chat_app.ui.state.proof import proven
 from chat_app.ui.state.visitor import Visitor, text_of
 from chat_app.wiring import parley
 
@@ -86,6 +87,8 @@ class PlanAdmin(Visitor):
         """Make or change the plan of the form."""
         if await self._present_as("admin") is None:
             return
+        if not await proven(self, "save this plan", PlanAdmin.save, form=form):
+            return
         new = self.editing == NEW
         self.trouble = self.said = ""
         try:
@@ -112,6 +115,8 @@ class PlanAdmin(Visitor):
         """Take a plan out of use."""
         if await self._present_as("admin") is None:
             return
+        if not await proven(self, "archive this plan", PlanAdmin.archive, plan_id=plan_id):
+            return
         self.trouble = self.said = ""
         try:
             await parley().plans.archive(plan_id)
@@ -133,6 +138,9 @@ class PlanAdmin(Visitor):
         """Move a person to another plan."""
         if await self._present_as("admin") is None:
             return
+        purpose = "move this person to another plan"
+        if not await proven(self, purpose, PlanAdmin.assign, user_id=user_id, plan_id=plan_id):
+            return
         self.people_trouble = ""
         try:
             await parley().accounts.set_plan(user_id, plan_id)
@@ -144,6 +152,8 @@ class PlanAdmin(Visitor):
     async def set_role(self, user_id: str, role: str) -> None:
         """Make a person user, staff or administrator."""
         if await self._present_as("admin") is None:
+            return
+        if not await proven(self, "change this person's role", PlanAdmin.set_role, user_id=user_id, role=role):
             return
         self.people_trouble = ""
         try:

@@ -16,7 +16,10 @@ RULE = f"At least {SHORTEST} characters, and not easy to guess: a few unrelated 
 """What is asked of a new password. Every place that says so says this."""
 BOUNDS = f"A password has {SHORTEST} to {LONGEST} characters, not all of them blanks."
 SHORT = f"Your password has fewer than the {SHORTEST} characters that a new one needs."
-EASY, BETTER = "This password is easy to guess.", "Use a few unrelated words, or let a password manager make one."
+EASY = "This password is easy to guess."
+WHY = "It is a common one, a pattern, or close to your name or your e-mail address."
+"""Where no more is known, or may be said."""
+BETTER = "Use a few unrelated words, or let a password manager make one."
 
 # OWASP's first recommendation (46 MiB, one lane) with three passes instead of one: about 0.1 s on a laptop.
 HASHER = PasswordHasher(time_cost=3, memory_cost=47_104, parallelism=1)
@@ -68,7 +71,7 @@ def _strong(password: str, about: Sequence[str]) -> str:
     """The password, if it is not easy to guess. Raises `AccountError` (weak_password)."""
     why = weakness(password, about)
     if why is not None:
-        raise AccountError("weak_password", " ".join(filter(None, (EASY, why, BETTER))))
+        raise AccountError("weak_password", f"{EASY} {why or WHY} {BETTER}")
     return password
 
 

@@ -7,9 +7,9 @@ from contextlib import closing
 import pytest
 from playwright.sync_api import Page, expect
 
-from chat_app.accounts.passwords import BETTER, EASY, HASHER, RULE, SHORT
+from chat_app.accounts.passwords import BETTER, EASY, HASHER, RULE, SHORT, WHY
 from tests.app import PASSWORD, RunningApp
-from tests.e2e.conftest import ADMIN, Tabs, shot
+from tests.e2e.conftest import ADMIN, COMPOSER, Tabs, shot
 from tests.e2e.test_look import no_overflow
 
 pytestmark = pytest.mark.e2e
@@ -42,7 +42,7 @@ def test_a_password_that_is_easy_to_guess_is_refused_where_it_is_chosen(
     page.get_by_label("E-mail").fill("easy@example.org")
     page.get_by_label("Password").fill("password1234")
     page.get_by_role("button", name="Create account").click()
-    expect(page.get_by_role("alert")).to_have_text(f"{EASY} {BETTER}")
+    expect(page.get_by_role("alert")).to_have_text(f"{EASY} {WHY} {BETTER}")
     shot(page, "weak-sign-up")
 
     page = tabs.open(person("pru"), "/account")
@@ -156,8 +156,14 @@ def test_another_browser_is_signed_out_and_its_page_says_so(
     there.reload()
     expect(there.get_by_role("heading", name="Welcome back")).to_be_visible()
 
-    third = tabs.open(app.sign_in(email))
+    third = tabs.open(path="/login")
+    third.get_by_label("E-mail").fill(email)
+    third.get_by_label("Password").fill(PASSWORD)
+    third.get_by_role("button", name="Sign in").click()
+    expect(third.locator(COMPOSER)).to_be_visible()
     page.reload()
+    expect(lines.filter(has_text="Chrome on Linux")).to_have_count(1)
+    shot(page, f"sessions-named-{look['color_scheme']}")
     page.get_by_role("button", name="Sign out everywhere else").click()
     expect(page.get_by_text("1 other browser is signed out.")).to_be_visible()
     expect(third.locator("[data-signed-out]")).to_be_visible()

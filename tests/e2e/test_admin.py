@@ -105,24 +105,24 @@ def test_a_key_is_shown_once_and_ends_when_revoked(tabs: Tabs, person: Callable[
     page.get_by_label("It ends").select_option("in 30 days")
     page.get_by_label("Tokens a month").fill("50,000")
     page.get_by_role("button", name="Make a key").click()
-    expect(page.locator(".lines li")).to_contain_text("chat, models · 50,000 tokens a month · expires")
+    expect(page.locator("[data-keys] li")).to_contain_text("chat, models · 50,000 tokens a month · expires")
     key = page.locator("[data-new-key]").inner_text()
     assert key.startswith("sk-parley-")
     shot(page, "account")
     models = "/v1/models"
     assert app.request("GET", models, Authorization=f"Bearer {key}")[0] == 200
     page.reload()
-    expect(page.locator(".lines li")).to_contain_text("script")
+    expect(page.locator("[data-keys] li")).to_contain_text("script")
     expect(page.locator("[data-new-key]")).to_have_count(0)
     assert key not in page.content()
     page.get_by_role("button", name="New secret").click()
     page.get_by_role("button", name="Make a new secret").click()
     second = page.locator("[data-new-key]").inner_text()
-    expect(page.locator(".lines li")).to_contain_text("its former secret serves until")
+    expect(page.locator("[data-keys] li")).to_contain_text("its former secret serves until")
     assert [app.request("GET", models, Authorization=f"Bearer {each}")[0] for each in (key, second)] == [200, 200]
     page.get_by_role("button", name="Revoke", exact=True).click()
     page.get_by_role("button", name="Revoke for good").click()
-    expect(page.locator(".lines")).to_have_count(0)
+    expect(page.locator("[data-keys]")).to_have_count(0)
     assert app.request("GET", models, Authorization=f"Bearer {key}")[0] == 401
 
 

@@ -106,7 +106,7 @@ def test_a_key_is_made_with_the_keyboard_alone_after_the_password(
     expect(dialog).to_have_count(0)
     page.get_by_role("button", name="New secret").click()
     page.get_by_role("button", name="Make a new secret").click()
-    expect(page.locator(".lines li").first).to_contain_text("its former secret serves until")  # Not asked again.
+    expect(page.locator("[data-keys] li").first).to_contain_text("its former secret serves until")  # Not asked again.
 
 
 def test_a_role_stays_as_it_was_until_the_password_was_shown(

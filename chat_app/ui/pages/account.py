@@ -105,7 +105,7 @@ def _keys() -> rx.Component:
         rx.cond(Account.trouble != "", rx.el.p(Account.trouble, class_name="trouble", role="alert")),
         rx.cond(
             Account.keys.length() > 0,
-            rx.el.ul(rx.foreach(Account.keys, _key), class_name="lines"),
+            rx.el.ul(rx.foreach(Account.keys, _key), class_name="lines", custom_attrs={"data-keys": ""}),
         ),
         rx.el.form(
             field("Name of a new key", "name", placeholder="for example: my script", max_length=100),

@@ -6,7 +6,7 @@
 //   [data-entry]       the form to sign in or up: a refusal, which comes with a new page, leaves all but the password
 //   [data-suggest]     a button that asks its question
 //   [data-toggle-nav], [data-close-nav]   the sidebar
-//   dialog[data-modal] is modal as long as it exists; Escape presses its [data-cancel]
+//   dialog[data-modal] is modal as long as it exists; Escape presses its [data-cancel], and who opened it has the focus again
 
 const DRAFT = "parley.draft:";
 const SENT = "parley.sent";
@@ -214,6 +214,7 @@ let pending = false;
 let offline = false;
 let knownBox = null;
 let knownThread = null;
+let opener = null;
 
 function onChange() {
   if (pending) return;
@@ -226,7 +227,14 @@ function onChange() {
     }
     const form = find("[data-entry]");
     if (form && form !== knownForm) fillEntry(knownForm = form);
-    for (const dialog of document.querySelectorAll("dialog[data-modal]:not([open])")) dialog.showModal();
+    for (const dialog of document.querySelectorAll("dialog[data-modal]:not([open])")) {
+      opener ??= document.activeElement;
+      dialog.showModal();
+    }
+    if (opener && !find("dialog[data-modal]")) {
+      if (document.activeElement === document.body) opener.focus(); // React took the dialog away: the browser would not.
+      opener = null;
+    }
     const box = composer();
     if (box && box !== knownBox) {
       knownBox = box;

@@ -143,7 +143,10 @@ class Settings(BaseSettings):
         description="Which e-mail addresses of the provider are believed: those that it calls verified, or all"
         " (Entra says nothing about them).",
     )
-    session_days: int = Field(30, ge=1, description="Days until a browser session expires.")
+    session_days: int = Field(30, ge=1, description="Days until a browser session ends, however much it is used.")
+    session_idle_hours: int = Field(
+        168, ge=1, description="Hours without anything done in it after which a browser session ends."
+    )
     default_plan: str = Field("free", description="Plan that a new account gets.")
     first_plan: str = Field(
         "enterprise",

@@ -48,7 +48,7 @@ class Person:
 class AccountError(Exception):
     """What a person asked of their account cannot be done. `message` is in plain words, `code` for programs.
 
-    Codes: bad_email, bad_name, bad_password, bad_role, email_taken, signup_closed, bad_credentials,
+    Codes: bad_email, bad_name, bad_password, weak_password, bad_role, email_taken, signup_closed, bad_credentials,
     account_disabled, bad_setup_code, too_many_attempts and busy (with `retry_after` in seconds), not_found,
     plan_unknown, last_admin, too_many_keys, bad_key.
     """

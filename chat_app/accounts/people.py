@@ -4,18 +4,19 @@ Every method that returns an identity asks the database, so that a revocation or
 at once. It does not know what an account may do: that is its plan's and its caller's business.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from chat_app.accounts import attempts, devices, setup_code
-from chat_app.accounts.attempts import Hit, Limit, admit
+from chat_app.accounts.attempts import Hit, admit
+from chat_app.accounts.browsers import Browsers
 from chat_app.accounts.emails import normal_email, normal_name
-from chat_app.accounts.identity import COLUMNS, ROLES, AccountError, Identity
+from chat_app.accounts.identity import ROLES, AccountError, Identity
 from chat_app.accounts.keys import Keys, revoke_all
-from chat_app.accounts.passwords import Passwords, outdated
+from chat_app.accounts.passwords import SHORTEST, Passwords, outdated
 from chat_app.accounts.roster import TENANT, Roster, one_at_a_time
 from chat_app.accounts.setup_code import SetupCode
-from chat_app.accounts.tokens import digest, is_host_token, is_token, new_token
+from chat_app.accounts.tokens import digest, is_host_token, new_token
 from chat_app.data.acts import BY_OPERATOR, NOBODY, OBJECT, Act, Action, By, Outcome, Recorder
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
@@ -26,13 +27,6 @@ REFUSALS = 10
 _DAY_MS = 86_400_000
 NO_PASSWORD = ""
 """Stands for the hash where an account has no password. No password has it."""
-_AT_ONCE = 500
-"""Sessions that one query asks about."""
-
-_BY_COOKIE = (
-    f"SELECT {COLUMNS} FROM browser_session s JOIN users u ON u.id = s.user_id"
-    " WHERE s.id = $1 AND s.expires_at > $2 AND u.disabled_at IS NULL"
-)
 
 # The role is decided inside the insert, behind `one_at_a_time`: of two first accounts at once, one is admin.
 _INSERT = (
@@ -43,8 +37,9 @@ _INSERT = (
 )
 
 
-class Accounts(Keys, Roster):
-    """Everything about accounts, over one database. Keys and other people are in `Keys` and `Roster`."""
+class Accounts(Browsers, Keys, Roster):
+    """Everything about accounts, over one database. Sessions, keys and other people are in `Browsers`, `Keys` and
+    `Roster`."""
 
     def __init__(
         self,
@@ -58,7 +53,7 @@ class Accounts(Keys, Roster):
         Keys.__init__(self, db, audit)
         self._network = pseudonym or _unnoted
         self._settings = settings
-        self._passwords = Passwords()
+        Browsers.__init__(self, db, settings, Passwords())
         self.setup_code = SetupCode(db, audit)
 
     async def create(
@@ -70,7 +65,7 @@ class Accounts(Keys, Roster):
 
         Raises `AccountError`.
         """
-        hash_ = await self._passwords.hashed(password)
+        hash_ = await self._passwords.hashed(password, about=(email, name))
         return await self._insert(email, name, role, hash_, "account_create", by, must="email_taken")
 
     async def create_external(
@@ -83,28 +78,34 @@ class Accounts(Keys, Roster):
             email, name, role, NO_PASSWORD, "sign_up", by, must="email_taken", user_id=user_id, also=(also,)
         )
 
-    async def open_external(self, user_id: str, provider_session: str, *, device: str = "", address: str = "") -> str:
+    async def open_external(
+        self, user_id: str, provider_session: str, *, device: str = "", address: str = "", browser: str = ""
+    ) -> str:
         """Sign somebody in whose identity was proven elsewhere: the token for the browser's cookie. Raises
         `AccountError` (account_disabled)."""
         token, now = new_token(host_only=is_host_token(device)), now_ms()
+        act = Act("sign_in", By(user_id, address), "account", user_id, details={"way": "provider"})
         try:
             await self._db.batch(
                 Statement("DELETE FROM browser_session WHERE user_id = $1 AND expires_at <= $2", (user_id, now)),
                 Statement(
-                    "INSERT INTO browser_session (id, user_id, created_at, expires_at, provider_session)"
-                    " SELECT $1, u.id, CAST($3 AS BIGINT), CAST($4 AS BIGINT), $5 FROM users u"
-                    " WHERE u.id = $2 AND u.disabled_at IS NULL",
-                    (digest(token), user_id, now, now + self._settings.session_days * _DAY_MS, provider_session),
+                    "INSERT INTO browser_session"
+                    " (id, user_id, created_at, seen_at, proved_at, expires_at, browser, short_password,"
+                    " provider_session)"
+                    " SELECT $1, u.id, CAST($3 AS BIGINT), CAST($3 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS BIGINT),"
+                    " $5, 0, $6 FROM users u WHERE u.id = $2 AND u.disabled_at IS NULL",
+                    (digest(token), user_id, now, self._until(now), browser, provider_session),
                     must="account_disabled",
                 ),
                 *(devices.seen(user_id, device, self._network(address)) if device else ()),
-                *self._audit.statements(
-                    Act("sign_in", By(user_id, address), "account", user_id, details={"way": "provider"})
-                ),
+                *self._audit.statements(act),
             )
         except Unmet as unmet:
             raise _error(unmet.name) from unmet
         return token
+
+    def _until(self, now: int) -> int:
+        return now + self._settings.session_days * _DAY_MS
 
     async def sign_up(
         self,
@@ -116,20 +117,29 @@ class Accounts(Keys, Roster):
         device: str = "",
         hit: Hit | None = None,
         code: str = "",
+        browser: str = "",
     ) -> str:
         """A visitor makes an account and is signed in: returns the token for the browser's cookie.
 
         The first account can always be made, by whoever has the set-up `code`, the others while sign-up is open.
-        `hit`, `address` and `device` as for `sign_in`. Raises `AccountError`.
+        `hit`, `address`, `device` and `browser` as for `sign_in`. Raises `AccountError`.
         """
         try:
-            return await self._signed_up(email, password, name, address, device, hit, code)
+            return await self._signed_up(email, password, name, address, device, hit, code, browser)
         except AccountError as error:
             await self._report("sign_up", error, By(address=address))
             raise
 
     async def _signed_up(
-        self, email: str, password: str, name: str, address: str, device: str, hit: Hit | None, code: str
+        self,
+        email: str,
+        password: str,
+        name: str,
+        address: str,
+        device: str,
+        hit: Hit | None,
+        code: str,
+        browser: str,
     ) -> str:
         await admit(hit, attempts.from_address(address))
         must = "email_taken" if self._settings.signup_is_open else "signup_closed"
@@ -138,27 +148,36 @@ class Accounts(Keys, Roster):
                 raise _error("bad_setup_code")
         elif must == "signup_closed":
             raise _error("signup_closed")  # Without the work of hashing; the insert asks again.
-        hash_ = await self._passwords.hashed(password, address)
+        hash_ = await self._passwords.hashed(password, address, about=(email, name))
         made = await self._insert(email, name, "user", hash_, "sign_up", By(address=address), must=must)
-        return await self._open_session(made.user_id, password, hash_, device, address)
+        return await self._open_session(made.user_id, password, hash_, device, address, browser)
 
     async def sign_in(
-        self, email: str, password: str, *, address: str = "", device: str = "", hit: Hit | None = None
+        self,
+        email: str,
+        password: str,
+        *,
+        address: str = "",
+        device: str = "",
+        hit: Hit | None = None,
+        browser: str = "",
     ) -> str:
         """The token for the browser's cookie. Raises `AccountError`.
 
         An unknown address and a wrong password look alike and take as long. `hit` bounds the attempts per network
         `address`, per account and address, and per account for strangers, whether they succeed or not; without it
         (the command line) they are not bounded. `device` is the token of the browser's other cookie, a new one if it
-        had none: signing in makes it known to this account.
+        had none: signing in makes it known to this account. `browser` is its kind, in plain words.
         """
         try:
-            return await self._signed_in(email, password, address, device, hit)
+            return await self._signed_in(email, password, address, device, hit, browser)
         except AccountError as error:
             await self._report("sign_in", error, By(address=address), email)
             raise
 
-    async def _signed_in(self, email: str, password: str, address: str, device: str, hit: Hit | None) -> str:
+    async def _signed_in(
+        self, email: str, password: str, address: str, device: str, hit: Hit | None, browser: str
+    ) -> str:
         try:
             email = normal_email(email)
         except AccountError as error:
@@ -180,52 +199,19 @@ class Accounts(Keys, Roster):
             raise _error("bad_credentials")
         if row["disabled_at"] is not None:
             raise _error("account_disabled")
-        return await self._open_session(row["id"], password, hash_, device, address)
+        return await self._open_session(row["id"], password, hash_, device, address, browser)
 
     async def has_password(self, user_id: str) -> bool:
         """Whether the account can be entered with a password."""
         rows = await self._db.query("SELECT 1 FROM users WHERE id = $1 AND password_hash <> $2", user_id, NO_PASSWORD)
         return bool(rows)
 
-    async def sign_out(self, token: str, *, address: str = "") -> None:
-        """End the browser session with this token, if there is one."""
-        session = digest(token)
-        for row in await self._db.query("SELECT user_id FROM browser_session WHERE id = $1", session):
-            act = Act("sign_out", By(row["user_id"], address), "account", row["user_id"])
-            end = Statement("DELETE FROM browser_session WHERE id = $1", (session,), must="ended")
-            with suppress(Unmet):  # It has ended meanwhile, and whoever ended it has recorded that.
-                await self._db.batch(end, *self._audit.statements(act))
-
     async def forget_expired(self) -> int:
-        """Remove the browser sessions that have expired, and devices that were not seen for a year; how many sessions
-        there were."""
+        """Remove the browser sessions that have ended by themselves, and devices not seen for a year; how many
+        sessions there were."""
         while len((await self._db.batch(devices.outdated()))[0]) == devices.AT_ONCE:
             pass
-        some = "SELECT id FROM browser_session WHERE expires_at <= $1 LIMIT 1000"
-        remove = Statement(f"DELETE FROM browser_session WHERE id IN ({some}) RETURNING id", (now_ms(),))
-        removed = 0
-        while gone := (await self._db.batch(remove))[0]:
-            removed += len(gone)
-        return removed
-
-    async def by_cookie(self, token: str) -> Identity | None:
-        """Who is signed in with this token now: one query. None if it is unknown, expired, or the account
-        disabled."""
-        if not is_token(token):
-            return None
-        rows = await self._db.query(_BY_COOKIE, digest(token), now_ms())
-        return Identity.from_row(rows[0]) if rows else None
-
-    async def ended(self, sessions: Collection[str]) -> set[str]:
-        """Those of these sessions, by their tokens' digests, that nobody is signed in with any more."""
-        left, asked = set(sessions), sorted(sessions)
-        for at in range(0, len(asked), _AT_ONCE):
-            part = asked[at : at + _AT_ONCE]
-            places = ", ".join(f"${number}" for number in range(2, len(part) + 2))
-            sql = f"SELECT s.id FROM browser_session s JOIN users u ON u.id = s.user_id WHERE s.id IN ({places})"
-            rows = await self._db.query(f"{sql} AND s.expires_at > $1 AND u.disabled_at IS NULL", now_ms(), *part)
-            left.difference_update(row["id"] for row in rows)
-        return left
+        return await self._forget_ended()
 
     async def change_password(
         self,
@@ -244,12 +230,11 @@ class Accounts(Keys, Roster):
         turn as at signing up. Raises `AccountError`."""
         by = By(user_id, address)
         try:
-            await admit(hit, attempts.from_address(address), Limit(f"password:of:{user_id}", attempts.PER_EMAIL))
+            right = await self._is_password(user_id, current, address, hit)
         except AccountError as error:
             await self._report("password_change", error, by)
             raise
-        rows = await self._db.query("SELECT password_hash FROM users WHERE id = $1", user_id)
-        if not rows or not await self._passwords.verified(current, rows[0]["password_hash"], address):
+        if not right:
             await self._audit.record(Act("password_change", by, "account", user_id, "failed"))
             raise AccountError("bad_credentials", "The current password is not right.")
         await self.set_password(user_id, new, keep=keep, end_keys=end_keys, by=by)
@@ -259,13 +244,15 @@ class Accounts(Keys, Roster):
     ) -> None:
         """The same without the current password: for an administrator at the command line. Raises
         `AccountError`."""
+        rows = await self._db.query("SELECT email, name FROM users WHERE id = $1", user_id)
+        about = [text for row in rows for text in (row["email"], row["name"])]
+        hash_ = await self._passwords.hashed(new, by.address, about=about)
         await self._change(
-            Statement(
-                "UPDATE users SET password_hash = $2 WHERE id = $1",
-                (user_id, await self._passwords.hashed(new, by.address)),
-                must="not_found",
-            ),
+            Statement("UPDATE users SET password_hash = $2 WHERE id = $1", (user_id, hash_), must="not_found"),
             Statement("DELETE FROM browser_session WHERE user_id = $1 AND id <> $2", (user_id, digest(keep))),
+            Statement(
+                "UPDATE browser_session SET proved_at = $2, short_password = 0 WHERE id = $1", (digest(keep), now_ms())
+            ),
             *([revoke_all(user_id)] if end_keys else []),
             devices.forgotten(user_id),
             *self._audit.statements(Act("password_change", by, "account", user_id, details={"keys_end": end_keys})),
@@ -327,17 +314,22 @@ class Accounts(Keys, Roster):
         outcome: Outcome = "refused" if error.code in _REFUSED else "failed"
         await self._audit.record(Act(action, by, "account", id, outcome, {"code": error.code}))
 
-    async def _open_session(self, user_id: str, password: str, hash_: str, device: str, address: str) -> str:
+    async def _open_session(
+        self, user_id: str, password: str, hash_: str, device: str, address: str, browser: str
+    ) -> str:
         # The two cookies of a browser are given under names of one kind.
         token, now = new_token(host_only=is_host_token(device)), now_ms()
+        short = int(len(password) < SHORTEST)
         statements = [
             Statement("DELETE FROM browser_session WHERE user_id = $1 AND expires_at <= $2", (user_id, now)),
             # Only if the password is still the one that was checked.
             Statement(
-                "INSERT INTO browser_session (id, user_id, created_at, expires_at)"
-                " SELECT $1, u.id, CAST($4 AS BIGINT), CAST($5 AS BIGINT) FROM users u"
+                "INSERT INTO browser_session"
+                " (id, user_id, created_at, seen_at, proved_at, expires_at, browser, short_password)"
+                " SELECT $1, u.id, CAST($4 AS BIGINT), CAST($4 AS BIGINT), CAST($4 AS BIGINT), CAST($5 AS BIGINT),"
+                " $6, CAST($7 AS BIGINT) FROM users u"
                 " WHERE u.id = $2 AND u.password_hash = $3",
-                (digest(token), user_id, hash_, now, now + self._settings.session_days * _DAY_MS),
+                (digest(token), user_id, hash_, now, self._until(now), browser, short),
                 must="bad_credentials",
             ),
             *(devices.seen(user_id, device, self._network(address)) if device else ()),
@@ -345,7 +337,9 @@ class Accounts(Keys, Roster):
         ]
         if outdated(hash_):
             rehash = "UPDATE users SET password_hash = $2 WHERE id = $1"
-            statements.append(Statement(rehash, (user_id, await self._passwords.hashed(password, address, known=True))))
+            statements.append(
+                Statement(rehash, (user_id, await self._passwords.hashed_again(password, address, known=True)))
+            )
         try:
             await self._db.batch(*statements)
         except Unmet as unmet:

@@ -18,6 +18,7 @@ Action = Literal[
     "account_disable",
     "account_enable",
     "password_change",
+    "password_proof",
     "role_change",
     "plan_assign",
     "plan_save",

@@ -51,7 +51,7 @@ def check_scope(grant: Grant, scope: str) -> None:
 async def by_cookie(parley: Parley, request: HTTPConnection) -> Identity | None:
     """Who is signed in in this browser, if anybody."""
     token = token_from(request.headers.get("cookie", ""))
-    return await parley.accounts.by_cookie(token) if token else None
+    return await parley.accounts.by_cookie(token, used=True) if token else None
 
 
 def address(request: HTTPConnection, settings: Settings) -> str:

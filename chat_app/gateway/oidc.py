@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 from chat_app.accounts.cookies import device_cookie, flow_cookie, flow_from, set_cookie
 from chat_app.accounts.identity import AccountError
 from chat_app.accounts.oidc import ProviderError
+from chat_app.accounts.user_agents import described
 from chat_app.gateway.caller import GetParley, address, by_cookie
 from chat_app.gateway.errors import STORAGE, ApiError
 from chat_app.gateway.sign_in import NO_STORE, browser_device, forget_session, is_secure, own_address, plain_path
@@ -71,6 +72,7 @@ def routes(get_parley: GetParley) -> Sequence[BaseRoute]:
                 who=who,
                 device=device,
                 address=address(request, parley.settings),
+                browser=described(request.headers.get("user-agent", "")),
                 hit=parley.limits.hit,
             )
             if done.token:

@@ -22,6 +22,7 @@ from chat_app.accounts.cookies import clear_cookies, device_cookie, device_from,
 from chat_app.accounts.identity import AccountError
 from chat_app.accounts.oidc import ProviderError
 from chat_app.accounts.tokens import digest, is_host_token, new_token
+from chat_app.accounts.user_agents import described
 from chat_app.gateway.caller import GetParley, address, by_cookie, came_by_tls
 from chat_app.gateway.completions_route import HUNG_UP
 from chat_app.gateway.connection import Connection, HungUp
@@ -99,10 +100,13 @@ async def _enter(parley: Parley, request: Request, form: FormData, way: str) -> 
 async def _token(parley: Parley, request: Request, form: FormData, way: str, device: str) -> str:
     """The token of a new session. Raises `AccountError`."""
     email, password, name, code = (str(form.get(field, "")) for field in ("email", "password", "name", "code"))
+    browser = described(request.headers.get("user-agent", ""))
     accounts, hit, caller = parley.accounts, parley.limits.hit, address(request, parley.settings)
     if way == "sign_in":
-        return await accounts.sign_in(email, password, address=caller, device=device, hit=hit)
-    return await accounts.sign_up(email, password, name, address=caller, device=device, hit=hit, code=code)
+        return await accounts.sign_in(email, password, address=caller, device=device, hit=hit, browser=browser)
+    return await accounts.sign_up(
+        email, password, name, address=caller, device=device, hit=hit, code=code, browser=browser
+    )
 
 
 def browser_device(request: Request, *, secure: bool) -> str:

@@ -14,6 +14,7 @@ ACTIONS: Mapping[Action, str] = {
     "account_disable": "Account disabled",
     "account_enable": "Account enabled",
     "password_change": "Change of password",
+    "password_proof": "Password asked for again",
     "role_change": "Change of role",
     "plan_assign": "Move to a plan",
     "plan_save": "Plan saved",

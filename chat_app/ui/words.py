@@ -68,6 +68,13 @@ def keys_left(number: int) -> str:
     return f"Your {'API key still works' if number == 1 else f'{number} API keys still work'}."
 
 
+def signed_out(number: int) -> str:
+    """How many browsers were signed out at once."""
+    if not number:
+        return "No other browser was signed in."
+    return f"{number} other {'browser is' if number == 1 else 'browsers are'} signed out."
+
+
 def count(number: int | None) -> str:
     """`1,234,567`, or `unlimited`."""
     return f"{number:,}" if number is not None else "unlimited"

@@ -275,7 +275,7 @@ async def test_sessions_that_have_ended(accounts: Accounts, db: Database, monkey
     await accounts.sign_out(tokens[1])
     await db.batch(Statement("UPDATE browser_session SET expires_at = 1 WHERE id = $1", (expires,)))
     await accounts.disable(bob.user_id)
-    monkeypatch.setattr("chat_app.accounts.people._AT_ONCE", 2)
+    monkeypatch.setattr("chat_app.accounts.browsers._AT_ONCE", 2)
     assert await accounts.ended({*everyone, "unknown"}) == {leaves, expires, disabled, "unknown"}
     await accounts.set_password(ada.user_id, "a whole new secret")
     assert await accounts.ended({stays}) == {stays}

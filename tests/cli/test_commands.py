@@ -90,8 +90,9 @@ def test_administering_people(run: Run) -> None:
     ("words", "stdin", "said"),
     [
         (("users", "create", "--email", "nonsense", "--password-stdin"), PASSWORD, "not an e-mail address"),
-        (("users", "create", *ADA, "--password-stdin"), "short\n", "at least 8"),
-        (("users", "create", *ADA, "--password-stdin"), "", "at least 8"),
+        (("users", "create", *ADA, "--password-stdin"), "short\n", "at least 12"),
+        (("users", "create", *ADA, "--password-stdin"), "password1234\n", "easy to guess. This is"),
+        (("users", "create", *ADA, "--password-stdin"), "", "at least 12"),
         (("users", "create", *ADA), "", "--password-stdin"),
         (("users", "create", *ADA, "--role", "root", "--password-stdin"), PASSWORD, "root"),
         (("users", "role", *ADA, "admin"), "", "There is no account ada@example.org"),

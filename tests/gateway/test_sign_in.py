@@ -65,6 +65,7 @@ async def test_signing_in_again_ends_the_old_session(served: Served) -> None:
         ("/auth/signup", {"email": "ada@example.org", "password": "secret-guess"}, "email_taken"),
         ("/auth/signup", {"email": "nonsense", "password": "secret-guess"}, "bad_email"),
         ("/auth/signup", {"email": "x@example.org", "password": "secret"}, "bad_password"),
+        ("/auth/signup", {"email": "x@example.org", "password": "password1234"}, "weak_password"),
     ],
 )
 async def test_a_failure_goes_back_with_its_code(served: Served, path: str, form: dict[str, str], code: str) -> None:

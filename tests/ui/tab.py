@@ -10,12 +10,17 @@ from chat_app.ui.state.visitor import Visitor
 
 
 def page_of(state: type[Visitor], who: Identity | None, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A page's state as Reflex makes it, with `who` as the database's answer to its cookie."""
+    """A page's state as Reflex makes it, with `who` as the database's answer to its cookie, and their password shown
+    lately."""
     tab: Any = rx.State(_reflex_internal_init=True)  # type: ignore[call-arg]
     page = tab.get_substate(state.get_full_name().split("."))
 
     async def identity(self: Visitor) -> Identity | None:
         return who
 
+    async def proven(self: Visitor) -> bool:
+        return True
+
     monkeypatch.setattr(Visitor, "_identity", identity)
+    monkeypatch.setattr(Visitor, "_is_proven", proven)
     return page

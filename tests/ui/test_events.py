@@ -14,17 +14,18 @@ from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.entry import ThreadGroup, ThreadItem
 from chat_app.ui.state.login import Login
 from chat_app.ui.state.plan_admin import PlanAdmin
+from chat_app.ui.state.proof import Proof
 from chat_app.ui.state.review_admin import ReviewAdmin
 from chat_app.ui.state.visitor import SESSION_ENDED, Visitor
 from chat_app.wiring import Parley
 from tests.parley import StartParley, person
 from tests.ui.tab import page_of
 
-PAGES = (Visitor, Chat, Account, Login, PlanAdmin, ReviewAdmin, AuditAdmin)
+PAGES = (Visitor, Proof, Chat, Account, Login, PlanAdmin, ReviewAdmin, AuditAdmin)
 # These change what the caller's own page shows, out of what it has already, and ask the database nothing.
 OF_THE_VIEW = {
     "Visitor.close_notice", "Visitor.notify", "Chat.ask_rename", "Chat.ask_delete", "Chat.close_dialog",
-    "Account.ask_revoke", "Account.ask_rotate", "PlanAdmin.edit", "PlanAdmin.close_form",
+    "Account.ask_revoke", "Account.ask_rotate", "PlanAdmin.edit", "PlanAdmin.close_form", "Proof.cancel",
 }  # fmt: skip
 # These say nothing of a session that has ended: another event of the same page does.
 SILENT = {"Chat.leave", "Chat.follow", "Chat.watch_engine", "Chat.watch_queue", "Chat.warm_model"}

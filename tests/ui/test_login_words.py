@@ -9,8 +9,8 @@ OTHER = words("something_new")
 
 @pytest.mark.parametrize(
     "code",
-    ["bad_credentials", "bad_email", "bad_name", "bad_password", "bad_setup_code", "email_taken", "signup_closed",
-     "account_disabled", "too_many_attempts", "busy", "storage_unavailable", "plan_unknown"],
+    ["bad_credentials", "bad_email", "bad_name", "bad_password", "weak_password", "bad_setup_code", "email_taken",
+     "signup_closed", "account_disabled", "too_many_attempts", "busy", "storage_unavailable", "plan_unknown"],
 )  # fmt: skip
 def test_every_refusal_has_words_of_its_own(code: str) -> None:
     assert words(code) not in ("", OTHER)

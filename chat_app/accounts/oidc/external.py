@@ -88,6 +88,7 @@ class ExternalSignIn:
         who: Identity | None = None,
         device: str = "",
         address: str = "",
+        browser: str = "",
         hit: Hit | None = None,
     ) -> Finished:
         """Somebody is back with what the provider `said` in the address; `token` is of their cookie, `who` is signed in
@@ -112,7 +113,9 @@ class ExternalSignIn:
             return Finished("", flow.onward)
         identity = await self._known(claims) or await self._new(claims, address)
         await self._follow_groups(identity, claims)
-        session = await self._accounts.open_external(identity.user_id, claims.session, device=device, address=address)
+        session = await self._accounts.open_external(
+            identity.user_id, claims.session, device=device, address=address, browser=browser
+        )
         return Finished(session, flow.onward)
 
     async def ended(self, logout_token: str) -> int:

@@ -31,7 +31,11 @@ class User(SQLModel, table=True):
 
 
 class BrowserSession(SQLModel, table=True):
-    """A signed-in browser. The cookie holds a random token, this row only its SHA-256."""
+    """A signed-in browser. The cookie holds a random token, this row only its SHA-256.
+
+    `browser` is its kind in plain words, `seen_at` when somebody last did something in it, `proved_at` when the
+    password was last shown. `short_password` is 1 if that was too short to be chosen today.
+    """
 
     __tablename__ = "browser_session"
 
@@ -39,6 +43,10 @@ class BrowserSession(SQLModel, table=True):
     user_id: str = Field(foreign_key="users.id", index=True)
     created_at: int = big()
     expires_at: int = big()
+    browser: str = ""
+    seen_at: int = big(0)
+    proved_at: int = big(0)
+    short_password: int = big(0)
     provider_session: str | None = Field(
         default=None, index=True, description="the provider's name for the sign-in behind it; null: by password"
     )

@@ -7,6 +7,7 @@ import reflex as rx
 from reflex_base.style import resolved_color_mode
 from reflex_components_core.core.banner import has_connection_errors
 
+from chat_app.accounts.passwords import SHORT
 from chat_app.ui.components.browser import Behaviour
 from chat_app.ui.components.dialogs import dialogs
 from chat_app.ui.components.form import PostForm, api
@@ -99,6 +100,15 @@ def banners() -> rx.Component:
                 ),
                 class_name="banner warn",
                 custom_attrs={"data-signed-out": ""},
+            ),
+        ),
+        rx.cond(
+            Visitor.short_password,
+            rx.el.div(
+                SHORT,
+                rx.el.a("Change it", href="/account", class_name="link"),
+                class_name="banner warn",
+                custom_attrs={"data-short-password": ""},
             ),
         ),
         rx.cond(

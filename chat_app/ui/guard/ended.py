@@ -21,7 +21,7 @@ from chat_app.wiring import parley
 
 logger = structlog.get_logger(__name__)
 
-LOOK_S = 5.0
+LOOK_S = 1.0
 
 
 @asynccontextmanager

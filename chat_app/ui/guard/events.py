@@ -21,6 +21,7 @@ from chat_app.ui.state.account import Account
 from chat_app.ui.state.audit_admin import AuditAdmin
 from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.plan_admin import PlanAdmin
+from chat_app.ui.state.proof import Proof
 from chat_app.ui.state.review_admin import ReviewAdmin
 from chat_app.ui.state.visitor import Visitor
 from chat_app.wiring import parley
@@ -77,6 +78,8 @@ _OF_EVERYBODY: dict[Any, dict[str, Argument]] = {
 }
 _OF_THE_SIGNED_IN: dict[Any, dict[str, Argument]] = {
     Visitor.close_notice: {},
+    Proof.confirm: {"form": Form({"password": PASSWORD})},
+    Proof.cancel: {},
     Chat.send: {"form": Form({"text": MESSAGE})},
     Chat.regenerate: {},
     Chat.stop: {},
@@ -94,6 +97,8 @@ _OF_THE_SIGNED_IN: dict[Any, dict[str, Argument]] = {
     Account.ask_revoke: {"key_id": ID},
     Account.revoke: {"key_id": ID},
     Account.change_password: {"form": Form({**dict.fromkeys(("current", "new", "again"), PASSWORD), "end_keys": LINE})},
+    Account.end_session: {"session_id": ID},
+    Account.end_other_sessions: {},
     PlanAdmin.edit: {"plan_id": ID},
     PlanAdmin.close_form: {},
     PlanAdmin.save: {

@@ -55,7 +55,7 @@ class Ownership(rx.Middleware):
             await give(state, session_of(cookies), in_force=False)
             app.event_namespace.settle(sid)
             return None
-        who = await parley().accounts.by_cookie(token_from(cookies) or "")
+        who = await parley().accounts.by_cookie(token_from(cookies) or "", used=not chained)
         await give(state, session_of(cookies) if who else "", anew=not chained)
         await take_back(state, who.role if who else "")
         app.event_namespace.settle(sid, somebody=who is not None)

@@ -1,4 +1,4 @@
-"""`/account`: what the person has left this month, their API keys, their password."""
+"""`/account`: what the person has left this month, their API keys, their password, and where they are signed in."""
 
 # mypy: disable-error-code="no-any-return,attr-defined,operator,misc,import-untyped,arg-type,union-attr,index"
 # Reflex evaluates this file once, into JavaScript: a state's attributes are expressions here, which types cannot tell.
@@ -7,11 +7,12 @@ import reflex as rx
 from reflex_base.constants.base import LiteralColorMode
 from reflex_base.style import color_mode, set_color_mode
 
+from chat_app.accounts.passwords import RULE, SHORTEST
 from chat_app.ui.components.browser import NewKey
 from chat_app.ui.components.form import api, api_link, field
 from chat_app.ui.components.shell import page, sign_out
 from chat_app.ui.key_form import DAYS, TOKENS
-from chat_app.ui.state.account import FORM, Account, KeyLine
+from chat_app.ui.state.account import FORM, Account, KeyLine, SessionLine
 from chat_app.ui.state.visitor import Visitor
 
 
@@ -26,6 +27,7 @@ def account() -> rx.Component:
             _appearance(),
             rx.cond(Account.provider != "", _provider()),
             rx.cond(Account.has_password, _password()),
+            _sessions(),
             _kept(),
             rx.el.section(
                 rx.el.h2("Sign out"),
@@ -77,7 +79,8 @@ def _kept() -> rx.Component:
             " days, and until its month is over. What answers cost stays.",
         ),
         rx.el.p(
-            "Which browsers you signed in from, and a name for their network address that nobody can turn back, for a"
+            "Where you are signed in: the kind of browser and when it was used, for as long as you are. Which browsers"
+            " you signed in from, and a name for their network address that nobody can turn back, for a"
             " year, or until you change your password."
         ),
         rx.el.p(
@@ -103,7 +106,7 @@ def _keys() -> rx.Component:
         rx.cond(Account.trouble != "", rx.el.p(Account.trouble, class_name="trouble", role="alert")),
         rx.cond(
             Account.keys.length() > 0,
-            rx.el.ul(rx.foreach(Account.keys, _key), class_name="lines"),
+            rx.el.ul(rx.foreach(Account.keys, _key), class_name="lines", custom_attrs={"data-keys": ""}),
         ),
         rx.el.form(
             field("Name of a new key", "name", placeholder="for example: my script", max_length=100),
@@ -208,7 +211,15 @@ def _password() -> rx.Component:
         rx.el.form(
             rx.el.input(type="hidden", name="username", value=Visitor.email, auto_complete="username"),
             field("Current password", "current", type="password", required=True, auto_complete="current-password"),
-            field("New password", "new", type="password", required=True, min_length=8, auto_complete="new-password"),
+            field(
+                "New password",
+                "new",
+                type="password",
+                required=True,
+                min_length=SHORTEST,
+                auto_complete="new-password",
+                hint=RULE,
+            ),
             field("New password again", "again", type="password", required=True, auto_complete="new-password"),
             rx.el.label(
                 rx.el.input(type="checkbox", name="end_keys", value="yes"),
@@ -228,4 +239,43 @@ def _password() -> rx.Component:
             reset_on_submit=True,
             class_name="narrow",
         ),
+    )
+
+
+def _sessions() -> rx.Component:
+    return rx.el.section(
+        rx.el.h2("Where you are signed in"),
+        rx.cond(Account.sessions_said != "", rx.el.p(Account.sessions_said, class_name="said", role="status")),
+        rx.el.ul(rx.foreach(Account.sessions, _session), class_name="lines", custom_attrs={"data-sessions": ""}),
+        rx.cond(
+            Account.sessions.length() > 1,
+            rx.el.button(
+                "Sign out everywhere else",
+                type="button",
+                class_name="button plain",
+                on_click=Account.end_other_sessions,
+            ),
+        ),
+    )
+
+
+def _session(session: rx.Var[SessionLine]) -> rx.Component:
+    return rx.el.li(
+        rx.el.div(
+            rx.el.strong(session.browser),
+            rx.cond(session.here, rx.el.span("this browser", class_name="tag")),
+            rx.el.small(f"signed in {session.since} · last used {session.used}"),
+        ),
+        rx.cond(
+            session.here,
+            rx.fragment(),
+            rx.el.button(
+                "Sign out",
+                type="button",
+                class_name="button plain small",
+                on_click=Account.end_session(session.id),
+                custom_attrs={"aria-label": f"Sign out {session.browser}, last used {session.used}"},
+            ),
+        ),
+        key=session.id,
     )

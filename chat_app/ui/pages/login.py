@@ -5,6 +5,7 @@
 
 import reflex as rx
 
+from chat_app.accounts.passwords import RULE
 from chat_app.ui.components.browser import Behaviour
 from chat_app.ui.components.form import PostForm, api, api_link, field
 from chat_app.ui.components.icon import logo
@@ -112,5 +113,5 @@ def _email() -> rx.Component:
 
 def _password(purpose: str) -> rx.Component:
     new = purpose == "new-password"
-    hint = "At least 8 characters." if new else ""
+    hint = RULE if new else ""
     return field("Password", "password", type="password", required=True, auto_complete=purpose, hint=hint)

@@ -1,4 +1,4 @@
-"""The account page: the month's allowance, API keys, the password."""
+"""The account page: the month's allowance, API keys, the password, who is signed in where."""
 
 # ruff: noqa: RUF012 - Reflex copies a state's defaults for each page.
 
@@ -14,10 +14,12 @@ from reflex.event import EventSpec
 from chat_app.accounts.cookies import token_from
 from chat_app.accounts.emails import normal_name
 from chat_app.accounts.identity import AccountError, Identity
-from chat_app.accounts.tokens import SHOWN
+from chat_app.accounts.tokens import SHOWN, digest
+from chat_app.accounts.user_agents import UNKNOWN
 from chat_app.ui import words
 from chat_app.ui.key_form import HOUR_MS, OVERLAP_HOURS, rights_of
 from chat_app.ui.state.login import words as login_words
+from chat_app.ui.state.proof import proven
 from chat_app.ui.state.visitor import Visitor, text_of
 from chat_app.wiring import parley
 
@@ -39,6 +41,17 @@ class KeyLine:
     rights: str = ""
 
 
+@dataclass
+class SessionLine:
+    """A browser that somebody is signed in with, as they see it."""
+
+    id: str = ""
+    browser: str = ""
+    here: bool = False
+    since: str = ""
+    used: str = ""
+
+
 class Account(Visitor):
     """What the account page shows."""
 
@@ -50,6 +63,8 @@ class Account(Visitor):
     resets: str = ""
     keep_calls_days: int = 0
     keys: list[KeyLine] = []
+    sessions: list[SessionLine] = []
+    sessions_said: str = ""
     trouble: str = ""
     password_said: str = ""
     password_changed: bool = False
@@ -67,7 +82,7 @@ class Account(Visitor):
     @rx.event
     async def open(self) -> EventSpec | None:
         """Show the account of who is signed in."""
-        self.trouble = self.password_said = self.revoking = self.rotating = ""
+        self.trouble = self.password_said = self.revoking = self.rotating = self.sessions_said = ""
         who = await self._enter()
         if who is None:
             return self._to_sign_in()
@@ -80,6 +95,8 @@ class Account(Visitor):
         """Make an API key and show it this once: the page is told, its state never holds it."""
         who = await self._present()
         if who is None:
+            return
+        if not await proven(self, "make this key", Account.make_key, form=form):
             return
         self.trouble, name = "", text_of(form, "name")
         try:
@@ -102,6 +119,8 @@ class Account(Visitor):
         """Give a key a new secret, and show it this once; the former one serves for another day."""
         who = await self._present()
         if who is None:
+            return
+        if not await proven(self, "make a new secret for this key", Account.rotate, key_id=key_id):
             return
         self.rotating = self.trouble = ""
         try:
@@ -153,10 +172,31 @@ class Account(Visitor):
         except AccountError as error:
             self.password_said = error.message
             return None
-        self.password_changed = True
+        self.password_changed, self.short_password = True, False
         await self._load(who)
         self.password_said = f"{CHANGED} {words.keys_left(self._in_force)}"
         return self._hide_if_gone()
+
+    @rx.event
+    async def end_session(self, session_id: str) -> None:
+        """Sign another browser out."""
+        who = await self._present()
+        if who is None:
+            return
+        await parley().accounts.end_browser(who.user_id, session_id, address=self._network_address())
+        self.sessions_said = "That browser is signed out."
+        await self._load(who)
+
+    @rx.event
+    async def end_other_sessions(self) -> None:
+        """Sign every other browser out."""
+        who = await self._present()
+        if who is None:
+            return
+        here, address = token_from(self.router.headers.cookie) or "", self._network_address()
+        ended = await parley().accounts.end_other_browsers(who.user_id, here, address=address)
+        self.sessions_said = words.signed_out(ended)
+        await self._load(who)
 
     def _hide_if_gone(self) -> EventSpec | None:
         """Takes the key that the page shows from it, if it is none of the person's any more."""
@@ -191,6 +231,17 @@ class Account(Visitor):
                 words.rights(key, tz),
             )
             for key in keys
+        ]
+        here = digest(token_from(self.router.headers.cookie) or "")
+        self.sessions = [
+            SessionLine(
+                line.id,
+                line.browser or UNKNOWN,
+                line.id == here,
+                words.when(line.created_at, tz),
+                words.when(line.seen_at, tz),
+            )
+            for line in await parley().accounts.browsers(who.user_id)
         ]
 
 

@@ -6,6 +6,7 @@ import reflex as rx
 from reflex.event import EventSpec
 
 from chat_app.accounts.oidc import WORDS
+from chat_app.accounts.passwords import BETTER, BOUNDS, EASY, WHY
 from chat_app.ui.components.form import api
 from chat_app.ui.state.visitor import Visitor
 from chat_app.wiring import parley
@@ -14,7 +15,8 @@ _WORDS = {
     "bad_credentials": "The e-mail address or the password is not right.",
     "bad_email": "This is not an e-mail address.",
     "bad_name": "The name has at most 100 characters.",
-    "bad_password": "A password needs 8 to 512 characters.",
+    "bad_password": BOUNDS,
+    "weak_password": f"{EASY} {WHY} {BETTER}",
     "email_taken": "There is an account with this e-mail address already. Sign in instead.",
     "bad_setup_code": "Enter the set-up code that was printed where Parley was started.",
     "signup_closed": "New accounts are made by the administrator here: ask for one.",

@@ -11,6 +11,7 @@ from reflex.event import EventSpec
 from chat_app.accounts.identity import AccountError
 from chat_app.billing.plans import PlanError, Terms
 from chat_app.ui import words
+from chat_app.ui.state.proof import proven
 from chat_app.ui.state.visitor import Visitor, text_of
 from chat_app.wiring import parley
 
@@ -87,6 +88,8 @@ class PlanAdmin(Visitor):
         who = await self._present_as("admin")
         if who is None:
             return
+        if not await proven(self, "save this plan", PlanAdmin.save, form=form):
+            return
         new = self.editing == NEW
         self.trouble = self.said = ""
         try:
@@ -115,6 +118,8 @@ class PlanAdmin(Visitor):
         who = await self._present_as("admin")
         if who is None:
             return
+        if not await proven(self, "archive this plan", PlanAdmin.archive, plan_id=plan_id):
+            return
         self.trouble = self.said = ""
         try:
             await parley().plans.archive(plan_id, by=self._by(who))
@@ -137,6 +142,9 @@ class PlanAdmin(Visitor):
         who = await self._present_as("admin")
         if who is None:
             return
+        purpose = "move this person to another plan"
+        if not await proven(self, purpose, PlanAdmin.assign, user_id=user_id, plan_id=plan_id):
+            return
         self.people_trouble = ""
         try:
             await parley().accounts.set_plan(user_id, plan_id, by=self._by(who))
@@ -149,6 +157,8 @@ class PlanAdmin(Visitor):
         """Make a person user, staff or administrator."""
         who = await self._present_as("admin")
         if who is None:
+            return
+        if not await proven(self, "change this person's role", PlanAdmin.set_role, user_id=user_id, role=role):
             return
         self.people_trouble = ""
         try:

@@ -40,12 +40,18 @@ class Visitor(rx.State):
     """Where to sign in again, and come back from."""
     notice: str = ""
     """Something that went wrong, in plain words, until it is closed."""
+    short_password: bool = False
+    """Whether this person's password is from before today's rule."""
     tz: str = rx.LocalStorage("", name="parley.tz")
 
     async def _identity(self) -> Identity | None:
         """Who calls, as the database has it now; None for nobody."""
         token = token_from(self.router.headers.cookie)
         return await parley().accounts.by_cookie(token) if token else None
+
+    async def _is_proven(self) -> bool:
+        """Whether the password was shown in this session lately."""
+        return await parley().accounts.is_proven(token_from(self.router.headers.cookie) or "")
 
     async def _present(self) -> Identity | None:
         """Who calls; for nobody the page says that the session has ended, and keeps what it shows."""
@@ -69,6 +75,8 @@ class Visitor(rx.State):
         self.gone = self.denied = self.notice = ""
         self.name, self.email = who.name, who.email
         self.is_admin, self.is_staff = who.is_admin, who.is_staff
+        token = token_from(self.router.headers.cookie) or ""
+        self.short_password = await parley().accounts.has_short_password(token)
         if not _has_role(who, role):
             needed = "administrators" if role == "admin" else "staff"
             self.denied = f"This page is for {needed}. You are signed in as {who.email}."

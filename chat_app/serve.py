@@ -32,8 +32,9 @@ from chat_app.data import migrations
 from chat_app.data.db import open_database
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.home import HomeInUse, hold_home
+from chat_app.data.key_file import BadKey
 from chat_app.settings import Settings, settings, wrong
-from chat_app.telemetry.pseudonyms import BadKey, Pseudonyms
+from chat_app.telemetry.pseudonyms import Pseudonyms
 from chat_app.ui.build import ROOT, BuildFailed, build, built, serving
 from inference import catalog, catalog_file
 from inference.protocol import EngineError

@@ -112,6 +112,11 @@ class Settings(BaseSettings):
         description="Whether visitors may create accounts: open or closed. Unset: open only without a public address."
         " The first one, the administrator's, always can be.",
     )
+    require_second_factor: Literal["nobody", "staff", "everyone"] = Field(
+        "nobody",
+        description="Who has to set up a second factor before anything else: nobody, staff (and administrators), or"
+        " everyone.",
+    )
     session_days: int = Field(30, ge=1, description="Days until a browser session expires.")
     default_plan: str = Field("free", description="Plan that a new account gets.")
     first_plan: str = Field(

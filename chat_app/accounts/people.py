@@ -5,18 +5,22 @@ at once. It does not know what an account may do: that is its plan's and its cal
 """
 
 from collections.abc import Callable, Collection
+from functools import cache
 
-from chat_app.accounts import attempts, devices, setup_code
-from chat_app.accounts.attempts import Hit, Limit, admit
+from chat_app.accounts import attempts, devices, half_sign_in, setup_code
+from chat_app.accounts.attempts import Hit, admit
 from chat_app.accounts.emails import normal_email, normal_name
-from chat_app.accounts.identity import COLUMNS, ROLES, AccountError, Identity
+from chat_app.accounts.identity import COLUMNS, ROLES, AccountError, Identity, SecondFactorNeeded
 from chat_app.accounts.keys import Keys, revoke_all
 from chat_app.accounts.passwords import Passwords, outdated
 from chat_app.accounts.roster import TENANT, Roster, one_at_a_time
+from chat_app.accounts.second_factor import BAD_CODE, KEY_FILE, WORDS, SecondFactors
+from chat_app.accounts.self_service import SelfService
 from chat_app.accounts.setup_code import SetupCode
 from chat_app.accounts.tokens import digest, is_host_token, is_token, new_token
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
+from chat_app.data.key_file import key_in
 from chat_app.settings import Settings
 
 _DAY_MS = 86_400_000
@@ -37,8 +41,9 @@ _INSERT = (
 )
 
 
-class Accounts(Keys, Roster):
-    """Everything about accounts, over one database. Keys and other people are in `Keys` and `Roster`."""
+class Accounts(Keys, Roster, SelfService):
+    """Everything about accounts, over one database. Keys, other people, and what people change about themselves are in
+    `Keys`, `Roster` and `SelfService`."""
 
     def __init__(self, db: Database, settings: Settings, pseudonym: Callable[[str], str] | None = None) -> None:
         """`pseudonym` names a network address so that nobody can turn it back; without it none is noted."""
@@ -47,6 +52,7 @@ class Accounts(Keys, Roster):
         self._settings = settings
         self._passwords = Passwords()
         self.setup_code = SetupCode(db)
+        self.second_factor = SecondFactors(db, cache(lambda: key_in(settings.home / KEY_FILE)))
 
     async def create(self, email: str, password: str, name: str = "", role: str = "user") -> Identity:
         """Make an account on the default plan, whatever the sign-up setting says: for administrators.
@@ -93,7 +99,8 @@ class Accounts(Keys, Roster):
     async def sign_in(
         self, email: str, password: str, *, address: str = "", device: str = "", hit: Hit | None = None
     ) -> str:
-        """The token for the browser's cookie. Raises `AccountError`.
+        """The token for the browser's cookie. Raises `AccountError`, and `SecondFactorNeeded` where `enter_code` is to
+        follow.
 
         An unknown address and a wrong password look alike and take as long. `hit` bounds the attempts per network
         `address`, per account and address, and per account for strangers, whether they succeed or not; without it
@@ -106,7 +113,8 @@ class Accounts(Keys, Roster):
             raise _error("bad_credentials") from error
         await admit(hit, attempts.from_address(address))
         found = await self._db.query(
-            f"SELECT u.id, u.password_hash, u.disabled_at, {devices.COUNTS} FROM users u WHERE u.email = $1",
+            f"SELECT u.id, u.password_hash, u.disabled_at, u.factor_at, {devices.COUNTS}"
+            " FROM users u WHERE u.email = $1",
             email,
             *devices.counted(device, self._network(address)),
         )
@@ -120,16 +128,38 @@ class Accounts(Keys, Roster):
         if not await self._passwords.verified(password, hash_, lane, known=known) or row is None or hash_ is None:
             raise _error("bad_credentials")
         if row["disabled_at"] is not None:
-            raise AccountError("account_disabled", "This account has been disabled. Ask your administrator.")
+            raise _error("account_disabled")
+        if row["factor_at"] is not None:
+            raise SecondFactorNeeded(await self._half_signed_in(row["id"], password, hash_, device, address))
         return await self._open_session(row["id"], password, hash_, device, address)
+
+    async def enter_code(
+        self, proof: str, code: str, *, address: str = "", device: str = "", hit: Hit | None = None
+    ) -> str:
+        """The second step of `sign_in`, with its parameters: the token for the browser's cookie, for whoever has the
+        `proof` of `SecondFactorNeeded` and a code of the person's app or a recovery code. Raises `AccountError`:
+        bad_code if another try may help, sign_in_again if the password has to be given anew."""
+        await admit(hit, attempts.from_address(address))
+        found = await self._db.query(
+            half_sign_in.FIND, digest(proof), *devices.counted(device, self._network(address)), now_ms()
+        )
+        if not found or found[0]["password"] != digest(found[0]["password_hash"]):
+            raise _error("sign_in_again")
+        row = found[0]
+        await admit(hit, attempts.to_code(row["id"], digest(device) if row["known_device"] > 0 else ""))
+        if row["disabled_at"] is not None:
+            raise _error("account_disabled")
+        proven = half_sign_in.ended(proof, must="sign_in_again"), await self.second_factor.spent(row["id"], code)
+        return await self._open_session(row["id"], "", row["password_hash"], device, address, *proven)
 
     async def sign_out(self, token: str) -> None:
         """End the browser session with this token, if there is one."""
         await self._db.batch(Statement("DELETE FROM browser_session WHERE id = $1", (digest(token),)))
 
     async def forget_expired(self) -> int:
-        """Remove the browser sessions that have expired, and devices that were not seen for a year; how many sessions
-        there were."""
+        """Remove the browser sessions that have expired, sign-ins that nobody went on with, and devices that were not
+        seen for a year; how many sessions there were."""
+        await self._db.batch(half_sign_in.outdated())
         while len((await self._db.batch(devices.outdated()))[0]) == devices.AT_ONCE:
             pass
         some = "SELECT id FROM browser_session WHERE expires_at <= $1 LIMIT 1000"
@@ -164,11 +194,7 @@ class Accounts(Keys, Roster):
         """Set a new password, sign out every browser except the one with the token `keep`, and forget all devices; with
         `end_keys` revoke the person's API keys too. `hit` bounds the attempts, as for `sign_in`: who holds a session
         need not know the password. Raises `AccountError`."""
-        lane = f"password:of:{user_id}"
-        await admit(hit, Limit(lane, attempts.PER_EMAIL))
-        rows = await self._db.query("SELECT password_hash FROM users WHERE id = $1", user_id)
-        if not rows or not await self._passwords.verified(current, rows[0]["password_hash"], lane, known=True):
-            raise AccountError("bad_credentials", "The current password is not right.")
+        await self.prove(user_id, current, hit=hit)
         await self.set_password(user_id, new, keep=keep, end_keys=end_keys)
 
     async def set_password(self, user_id: str, new: str, *, keep: str = "", end_keys: bool = False) -> None:
@@ -206,29 +232,50 @@ class Accounts(Keys, Roster):
             raise _error("not_found")
         return made
 
-    async def _open_session(self, user_id: str, password: str, hash_: str, device: str, address: str) -> str:
+    async def _half_signed_in(self, user_id: str, password: str, hash_: str, device: str, address: str) -> str:
+        """A token for whoever has given the password, and not yet a code."""
+        rehash = await self._rehashed(user_id, password, hash_, address)
+        now_kept = str(rehash[0].params[1]) if rehash else hash_
+        proof, begun = half_sign_in.begun(user_id, now_kept, host_only=is_host_token(device))
+        await self._db.batch(*rehash, *begun)
+        return proof
+
+    async def _open_session(
+        self, user_id: str, password: str, hash_: str, device: str, address: str, *proven: Statement
+    ) -> str:
+        """A new session's token, for as long as the password has this hash and, unless the statements `proven` have
+        their way, no second factor is asked for."""
         # The two cookies of a browser are given under names of one kind.
         token, now = new_token(host_only=is_host_token(device)), now_ms()
+        alone = "" if proven else " AND u.factor_at IS NULL"
         statements = [
+            *proven,
             Statement("DELETE FROM browser_session WHERE user_id = $1 AND expires_at <= $2", (user_id, now)),
             # Only if the password is still the one that was checked.
             Statement(
                 "INSERT INTO browser_session (id, user_id, created_at, expires_at)"
                 " SELECT $1, u.id, CAST($4 AS BIGINT), CAST($5 AS BIGINT) FROM users u"
-                " WHERE u.id = $2 AND u.password_hash = $3",
+                f" WHERE u.id = $2 AND u.password_hash = $3{alone}",
                 (digest(token), user_id, hash_, now, now + self._settings.session_days * _DAY_MS),
-                must="bad_credentials",
+                must="sign_in_again" if proven else "bad_credentials",
             ),
             *(devices.seen(user_id, device, self._network(address)) if device else ()),
+            *(await self._rehashed(user_id, password, hash_, address) if password else ()),
         ]
-        if outdated(hash_):
-            rehash = "UPDATE users SET password_hash = $2 WHERE id = $1"
-            statements.append(Statement(rehash, (user_id, await self._passwords.hashed(password, address, known=True))))
         try:
             await self._db.batch(*statements)
         except Unmet as unmet:
             raise _error(unmet.name) from unmet
         return token
+
+    async def _rehashed(self, user_id: str, password: str, hash_: str, address: str) -> list[Statement]:
+        """What hashes the password anew if this hash was made with other parameters than today's."""
+        if not outdated(hash_):
+            return []
+        new = await self._passwords.hashed(password, address, known=True)
+        return [
+            Statement("UPDATE users SET password_hash = $2 WHERE id = $1 AND password_hash = $3", (user_id, new, hash_))
+        ]
 
 
 def _unnoted(_: str) -> str:
@@ -237,6 +284,9 @@ def _unnoted(_: str) -> str:
 
 _WORDS = {
     "bad_credentials": "The e-mail address or the password is not right.",
+    "account_disabled": "This account has been disabled. Ask your administrator.",
+    "bad_code": WORDS[BAD_CODE],
+    "sign_in_again": "That took too long, or your password has changed. Sign in again.",
     "bad_role": f"A role is one of {', '.join(ROLES)}.",
     "email_taken": "There is an account with this e-mail address already. Sign in instead.",
     "bad_setup_code": "Enter the set-up code that was printed where Parley was started.",

@@ -50,7 +50,7 @@ class Roster:
         like = "".join(f"\\{c}" if c in "\\%_" else c for c in typed)
         rows = await self._db.query(
             f"SELECT {COLUMNS}, u.created_at, u.disabled_at FROM users u"
-            " WHERE u.email LIKE $1 ESCAPE '\\' OR LOWER(u.name) LIKE $1 ESCAPE '\\'"
+            " WHERE u.closed_at IS NULL AND (u.email LIKE $1 ESCAPE '\\' OR LOWER(u.name) LIKE $1 ESCAPE '\\')"
             " ORDER BY u.created_at, u.id LIMIT $2",
             f"%{like}%",
             limit,
@@ -99,7 +99,11 @@ class Roster:
 
     async def enable(self, user_id: str) -> None:
         """Undo `disable`; the person signs in anew. Raises `AccountError`."""
-        await self._change(Statement("UPDATE users SET disabled_at = NULL WHERE id = $1", (user_id,), must="not_found"))
+        await self._change(
+            Statement(
+                "UPDATE users SET disabled_at = NULL WHERE id = $1 AND closed_at IS NULL", (user_id,), must="not_found"
+            )
+        )
 
     async def _change(self, *statements: Statement) -> None:
         try:
@@ -110,3 +114,15 @@ class Roster:
 
 def _exists(user_id: str) -> Statement:
     return Statement("SELECT id FROM users WHERE id = $1", (user_id,), must="not_found")
+
+
+def closed(user_id: str, must: str) -> Statement:
+    """Locks a person out for good and leaves nothing of them in the account's row; unmet as `must` for the last
+    administrator. Within `one_at_a_time`."""
+    return Statement(
+        "UPDATE users SET email = 'closed-' || id, name = '', password_hash = '', role = 'user', disabled_at = $2,"
+        " closed_at = $2, factor_seed = NULL, factor_key = NULL, factor_step = 0, factor_at = NULL"
+        f" WHERE id = $1 AND closed_at IS NULL AND {_OTHER_ADMIN}",
+        (user_id, now_ms()),
+        must=must,
+    )

@@ -3,7 +3,16 @@
 All times are integer milliseconds UTC; money is integer micro-units of the currency; JSON lies in TEXT.
 """
 
-from chat_app.data.tables.accounts import ApiKey, BrowserSession, KnownDevice, SetupCode, Tenant, User
+from chat_app.data.tables.accounts import (
+    ApiKey,
+    BrowserSession,
+    HalfSignIn,
+    KnownDevice,
+    RecoveryCode,
+    SetupCode,
+    Tenant,
+    User,
+)
 from chat_app.data.tables.billing import LedgerEntry, Plan, Price, Quota
 from chat_app.data.tables.safety import Review
 from chat_app.data.tables.sessions import Checkpoint, Generation, Message, Step, Thread
@@ -15,12 +24,14 @@ __all__ = [
     "Checkpoint",
     "Event",
     "Generation",
+    "HalfSignIn",
     "KnownDevice",
     "LedgerEntry",
     "Message",
     "Plan",
     "Price",
     "Quota",
+    "RecoveryCode",
     "Review",
     "SetupCode",
     "Step",

@@ -45,6 +45,7 @@ from chat_app.turn.admit import Admission
 from chat_app.turn.begin import TurnStarter
 from chat_app.turn.bounds import Bounds
 from chat_app.turn.cards import ModelCards
+from chat_app.turn.closing import Closing
 from chat_app.turn.engine import QueueView
 from chat_app.turn.hold import Hold
 from chat_app.turn.job import VERSION
@@ -86,6 +87,7 @@ class Parley:
     reviews: Reviews
     exporter: Exporter
     purge: Purge
+    closing: Closing
     admission: Admission
     turns: Turns
     worker: Worker
@@ -168,6 +170,7 @@ def build(settings: Settings) -> Parley:
         reviews=reviews,
         exporter=Exporter(db, leases, settings),
         purge=Purge(db, log, leases, Removal(db), reviews, accounts, settings),
+        closing=Closing(db, log, accounts, generations),
         admission=admission,
         turns=Turns(settings, log, threads, generations, preparation, beginning),
         worker=worker,

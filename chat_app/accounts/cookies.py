@@ -1,6 +1,7 @@
 """The browser's cookies: their names, their attributes, and how they are found again in a header. It looks nothing up.
 
-Two cookies: the session, and the mark of a device that somebody has signed in from, which outlives the session.
+Three cookies: the session; the mark of a device that somebody has signed in from, which outlives the session; and for a
+few minutes the proof that the password was given where a second factor is asked for, which is no session.
 Behind TLS their names begin with `__Host-`: no other site of the same domain can plant such a cookie. A token says by
 its form under which name it was given and is found under no other, so one that was given safely cannot be planted
 under the old name either, while sessions from before stay valid until they expire.
@@ -10,6 +11,7 @@ from chat_app.accounts.tokens import is_host_token, is_token
 
 NAME = "parley_session"
 DEVICE = "parley_device"
+HALF = "parley_half"
 HOST = "__Host-"
 
 DEVICE_DAYS = 400
@@ -20,17 +22,27 @@ _DAY_S = 86_400
 
 def set_cookie(token: str, days: int) -> str:
     """The value of a `Set-Cookie` header that signs the browser in for `days`. Scripts cannot read the cookie."""
-    return _set(NAME, token, days)
+    return _set(NAME, token, days * _DAY_S)
 
 
 def device_cookie(token: str) -> str:
     """The value of a `Set-Cookie` header that marks the browser as one that somebody has signed in from."""
-    return _set(DEVICE, token, DEVICE_DAYS)
+    return _set(DEVICE, token, DEVICE_DAYS * _DAY_S)
+
+
+def half_cookie(token: str, seconds: int) -> str:
+    """The value of a `Set-Cookie` header for a browser in which the password was given, and the code was not yet."""
+    return _set(HALF, token, seconds)
 
 
 def clear_cookies() -> tuple[str, ...]:
     """The values of the `Set-Cookie` headers that sign the browser out, under whichever name it was signed in."""
-    return tuple(f"{name}=; Max-Age=0; {_attributes(name)}" for name in (HOST + NAME, NAME))
+    return _cleared(NAME)
+
+
+def clear_half() -> tuple[str, ...]:
+    """The same for the proof that waits for a code."""
+    return _cleared(HALF)
 
 
 def token_from(cookie_header: str) -> str | None:
@@ -48,6 +60,15 @@ def device_from(cookie_header: str) -> str | None:
     return _found(DEVICE, cookie_header)
 
 
+def half_from(cookie_header: str) -> str | None:
+    """The proof that the password was given, in a `Cookie` header, or None."""
+    return _found(HALF, cookie_header)
+
+
+def _cleared(base: str) -> tuple[str, ...]:
+    return tuple(f"{name}=; Max-Age=0; {_attributes(name)}" for name in (HOST + base, base))
+
+
 def _found(base: str, cookie_header: str) -> str | None:
     plain = None
     for part in cookie_header.split(";"):
@@ -59,9 +80,9 @@ def _found(base: str, cookie_header: str) -> str | None:
     return plain
 
 
-def _set(base: str, token: str, days: int) -> str:
+def _set(base: str, token: str, seconds: int) -> str:
     name = _name(base, token)
-    return f"{name}={token}; Max-Age={days * _DAY_S}; {_attributes(name)}"
+    return f"{name}={token}; Max-Age={seconds}; {_attributes(name)}"
 
 
 def _name(base: str, token: str) -> str:

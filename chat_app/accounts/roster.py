@@ -65,6 +65,11 @@ class Roster:
         rows = await self._db.query(f"SELECT id, email FROM users WHERE id IN ({places})", *user_ids)
         return {row["id"]: row["email"] for row in rows}
 
+    async def closed_since(self, at_ms: int) -> list[str]:
+        """The ids of accounts that were closed since this moment."""
+        rows = await self._db.query("SELECT id FROM users WHERE closed_at >= $1", at_ms)
+        return [str(row["id"]) for row in rows]
+
     async def set_plan(self, user_id: str, plan_id: str) -> None:
         """Move a person to another plan, in force with their next turn. Raises `AccountError`."""
         await self._change(

@@ -2,9 +2,11 @@
 
 `POST /auth/login` (email, password), `/auth/code` (code), `/auth/signup` (email, password, name; code, the set-up code,
 where the very first account asks for it), `/auth/logout`. Where an account has a second factor, login gives no session:
-it returns to `back` with `?step=code` and a cookie that is good for `/auth/code` alone, for a few minutes. All take `next`, the path to go to afterwards, and `back`, the path of the page
-with the form, to which a failure returns with `?error=<code>` (and `&wait=<seconds>`, beside Retry-After, for
-too_many_attempts and busy). Nothing that was typed is ever put into an address.
+it returns to `back` with `?step=code`, and a cookie that is good for `/auth/code` alone, for a few minutes.
+
+All take `next`, the path to go to afterwards, and `back`, the path of the page with the form, to which a failure
+returns with `?error=<code>` (and `&wait=<seconds>`, beside Retry-After, for too_many_attempts and busy). Nothing that
+was typed is ever put into an address.
 """
 
 from collections.abc import Collection, Sequence

@@ -348,7 +348,7 @@ class Generations:
         rows = await self._db.query(f"SELECT id FROM generation WHERE thread_id = $1 AND {IS_ACTIVE}", thread_id)
         return [str(row["id"]) for row in rows]
 
-    async def active_of(self, user_id: str) -> list[str]:
+    async def written_for(self, user_id: str) -> list[str]:
         """The person's answers that are being written, in threads and for programs."""
         rows = await self._db.query(f"SELECT id FROM generation WHERE user_id = $1 AND {IS_ACTIVE}", user_id)
         return [str(row["id"]) for row in rows]

@@ -27,9 +27,9 @@ class Closing:
     async def close(self, user_id: str, password: str, code: str = "", *, hit: Hit | None = None) -> None:
         """Close the person's account for good; their answers that are being written are stopped and settled.
 
-        `code` is of their second factor, if they have one. Raises `AccountError` (bad_credentials, bad_code, last_admin,
-        too_many_attempts), `DatabaseUnavailable`. A stop that cannot be posted now is no error: an answer in a chat is
-        stopped by its owner's next heartbeat, a call by the end of its key, unless it is detached.
+        `code` is of their second factor, if they have one. Raises `AccountError` (bad_credentials, bad_code,
+        last_admin, too_many_attempts), `DatabaseUnavailable`. A stop that cannot be posted now is no error: an
+        answer in a chat is stopped by its owner's next heartbeat, a call by the end of its key, unless it is detached.
         """
         ending = await self._accounts.closing(user_id, password, code, hit=hit)
         try:
@@ -37,5 +37,5 @@ class Closing:
         except Unmet as unmet:
             raise closing_refusal(unmet) from unmet
         with suppress(DatabaseUnavailable, LogUnavailable):
-            for generation_id in await self._generations.active_of(user_id):
+            for generation_id in await self._generations.written_for(user_id):
                 await self._log.request_stop(generation_id)

@@ -21,6 +21,8 @@ REFUSED = {
     "Login.open",
     "Account.open",
     "PlanAdmin.open",
+    "Profile.open",
+    "SecondFactor.open",
     "ReviewAdmin.open",
     "Chat.open",
     "Chat.leave",

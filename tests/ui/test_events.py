@@ -13,20 +13,23 @@ from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.entry import ThreadGroup, ThreadItem
 from chat_app.ui.state.login import Login
 from chat_app.ui.state.plan_admin import PlanAdmin
+from chat_app.ui.state.profile import Profile
 from chat_app.ui.state.review_admin import ReviewAdmin
+from chat_app.ui.state.second_factor import SecondFactor
 from chat_app.ui.state.visitor import SESSION_ENDED, Visitor
 from chat_app.wiring import Parley
 from tests.parley import StartParley, person
 from tests.ui.tab import page_of
 
-PAGES = (Visitor, Chat, Account, Login, PlanAdmin, ReviewAdmin)
+PAGES = (Visitor, Chat, Account, Login, PlanAdmin, Profile, ReviewAdmin, SecondFactor)
 # These change what the caller's own page shows, out of what it has already, and ask the database nothing.
 OF_THE_VIEW = {
     "Visitor.close_notice", "Visitor.notify", "Chat.ask_rename", "Chat.ask_delete", "Chat.close_dialog",
-    "Account.ask_revoke", "Account.ask_rotate", "PlanAdmin.edit", "PlanAdmin.close_form",
+    "Account.ask_revoke", "Account.ask_rotate", "PlanAdmin.edit", "PlanAdmin.close_form", "Profile.ask_close",
+    "Profile.keep",
 }  # fmt: skip
 # These say nothing of a session that has ended: another event of the same page does.
-SILENT = {"Chat.leave", "Chat.follow", "Chat.watch_engine", "Chat.watch_queue", "Chat.warm_model"}
+SILENT = {"Chat.leave", "Chat.follow", "Chat.watch_engine", "Chat.watch_queue", "Chat.warm_model", "Profile.open"}
 FOR_EVERYBODY = {"Login.open"}
 FOR_STAFF = {"ReviewAdmin.decide", "ReviewAdmin.show_waiting", "ReviewAdmin.show_decided"}
 FOR_ADMINISTRATORS = {"PlanAdmin.save", "PlanAdmin.archive", "PlanAdmin.find", "PlanAdmin.assign", "PlanAdmin.set_role"}

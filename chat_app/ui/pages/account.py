@@ -1,4 +1,4 @@
-"""`/account`: what the person has left this month, their API keys, their password."""
+"""`/account`: what the person has left this month, their API keys, their password, and who they are (`profile`)."""
 
 # mypy: disable-error-code="no-any-return,attr-defined,operator,misc,import-untyped,arg-type,union-attr,index"
 # Reflex evaluates this file once, into JavaScript: a state's attributes are expressions here, which types cannot tell.
@@ -11,6 +11,7 @@ from chat_app.ui.components.browser import NewKey
 from chat_app.ui.components.form import field
 from chat_app.ui.components.shell import page, sign_out
 from chat_app.ui.key_form import DAYS, TOKENS
+from chat_app.ui.pages.profile import closing, profile, second_factor
 from chat_app.ui.state.account import FORM, Account, KeyLine
 from chat_app.ui.state.visitor import Visitor
 
@@ -24,13 +25,16 @@ def account() -> rx.Component:
             _allowance(),
             _keys(),
             _appearance(),
+            profile(),
             _password(),
+            second_factor(),
             _kept(),
             rx.el.section(
                 rx.el.h2("Sign out"),
                 rx.el.p("On this browser. Your chats stay."),
                 sign_out("Sign out", class_name="button plain"),
             ),
+            closing(),
             id="main",
             class_name="sheet",
         ),

@@ -33,11 +33,12 @@ class SecondFactor(Visitor):
     async def open(self) -> EventSpec | None:
         """Show how it stands; nobody is sent to sign in."""
         who = await self._signed_in()
+        self.ready = who is not None
         if who is None:
             return self._to_sign_in()
         self.trouble = self.said = self.gone = ""
         self.next = onward(self.router.url.query_parameters.get("next", "")) or "/account"
-        self.ready, self.name, self.email = True, who.name, who.email
+        self.name, self.email = who.name, who.email
         await self._load(who)
         return None
 

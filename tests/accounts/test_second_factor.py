@@ -140,6 +140,7 @@ async def test_a_proof_ends_with_its_time_and_with_the_password(
     await fails("sign_in_again", accounts.enter_code(proof, app.code()))
     late = await half(accounts, password="another password")
     await db.batch(Statement("UPDATE half_sign_in SET expires_at = 1"))
+    await fails("sign_in_again", accounts.enter_code(late, "no code"))
     await fails("sign_in_again", accounts.enter_code(late, app.code()))
     await accounts.forget_expired()
     assert not await db.query("SELECT id FROM half_sign_in")

@@ -58,7 +58,7 @@ def second_factor() -> rx.Component:
 def closing() -> rx.Component:
     """The end of the account, asked twice."""
     return rx.el.section(
-        rx.el.h2("Close the account"),
+        rx.el.h2("Leave for good"),
         rx.cond(
             Profile.closing,
             rx.fragment(

@@ -107,6 +107,30 @@ export function NewKey() {
       h("code", { "data-new-key": "" }, key), h(CopyButton, { text: key, label: "Copy the key" })));
 }
 
+// The secret for an authenticator app, told this once. The picture is our own server's SVG of it.
+export function NewFactor() {
+  const said = useSaid("parley:factor");
+  if (!said) return null;
+  const { secret, picture } = said;
+  return h("div", { className: "new-key new-factor" },
+    h("p", {}, "Scan this with your authenticator app, or type the key into it."),
+    h("div", { className: "picture-of-key", role: "img", "aria-label": "QR code of the key",
+      dangerouslySetInnerHTML: { __html: picture } }),
+    h("div", { className: "secret" },
+      h("code", { "data-factor-secret": "" }, secret), h(CopyButton, { text: secret, label: "Copy the key" })));
+}
+
+// Recovery codes, told this once.
+export function RecoveryCodes() {
+  const codes = useSaid("parley:codes");
+  if (!codes) return null;
+  return h("div", { className: "new-key", role: "status" },
+    h("p", {}, "These are your recovery codes. Each signs you in once without your phone. Keep them where the phone is"
+      + " not: they are not shown again."),
+    h("ul", { className: "codes" }, codes.map((code) => h("li", { key: code }, h("code", {}, code)))),
+    h(CopyButton, { text: codes.join("\n"), label: "Copy the codes" }));
+}
+
 // Why a question was not sent: behaviour.js found it too long.
 export function TooLong() {
   const words = useSaid("parley:too-long");

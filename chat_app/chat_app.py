@@ -24,12 +24,15 @@ from chat_app.ui.pages.chat import chat
 from chat_app.ui.pages.login import login
 from chat_app.ui.pages.moderation import moderation
 from chat_app.ui.pages.plans import plans
+from chat_app.ui.pages.second_factor import second_factor
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.audit_admin import AuditAdmin
 from chat_app.ui.state.chat import GIVE_BACK, Chat
 from chat_app.ui.state.login import Login
 from chat_app.ui.state.plan_admin import PlanAdmin
+from chat_app.ui.state.profile import Profile
 from chat_app.ui.state.review_admin import ReviewAdmin
+from chat_app.ui.state.second_factor import SecondFactor
 from chat_app.ui.state.visitor import Visitor
 from chat_app.ui.static import StaticFiles
 from chat_app.wiring import lifespan, parley
@@ -84,7 +87,8 @@ app = App(
 )
 app.add_page(chat, route="/[[section]]/[[thread]]", title="Parley", on_load=Chat.open)
 app.add_page(login, route="/login", title="Sign in · Parley", on_load=Login.open)
-app.add_page(account, route="/account", title="Account · Parley", on_load=[Account.open, Chat.leave])
+app.add_page(account, route="/account", title="Account · Parley", on_load=[Account.open, Profile.open, Chat.leave])
+app.add_page(second_factor, route="/second-factor", title="Second factor · Parley", on_load=SecondFactor.open)
 app.add_page(plans, route="/admin/plans", title="Plans · Parley", on_load=[PlanAdmin.open, Chat.leave])
 app.add_page(moderation, route="/admin/moderation", title="Moderation · Parley", on_load=[ReviewAdmin.open, Chat.leave])
 app.add_page(audit, route="/admin/audit", title="Audit trail · Parley", on_load=[AuditAdmin.open, Chat.leave])

@@ -26,6 +26,7 @@ from granian.log import LogLevels
 from granian.server import Server
 from pydantic import ValidationError
 
+from chat_app.accounts.second_factor import KEY_FILE as SECOND_FACTOR_KEY
 from chat_app.accounts.setup_code import SetupCode
 from chat_app.announcement import announce
 from chat_app.audit.trail import Trail
@@ -33,8 +34,9 @@ from chat_app.data import migrations
 from chat_app.data.db import open_database
 from chat_app.data.db.base import DatabaseUnavailable
 from chat_app.data.home import HomeInUse, hold_home
+from chat_app.data.key_file import BadKey, key_in
 from chat_app.settings import Settings, settings, wrong
-from chat_app.telemetry.pseudonyms import BadKey, Pseudonyms
+from chat_app.telemetry.pseudonyms import Pseudonyms
 from chat_app.ui.build import ROOT, BuildFailed, build, built, serving
 from inference import catalog, catalog_file
 from inference.protocol import EngineError
@@ -165,9 +167,11 @@ def make_home(home: Path) -> None:
 
 
 def check_key(home: Path) -> None:
-    """Raises `CannotStart` if the key that events name people by is damaged: no answer could be ended without it."""
+    """Raises `CannotStart` if the key that events name people by is damaged, without which no answer could be ended, or
+    that of second factors, without which nobody who has one could sign in."""
     try:
         Pseudonyms.of_home(home)
+        key_in(home / SECOND_FACTOR_KEY)
     except (BadKey, OSError) as error:
         raise CannotStart(str(error)) from error
 

@@ -147,6 +147,11 @@ class Settings(BaseSettings):
     session_idle_hours: int = Field(
         168, ge=1, description="Hours without anything done in it after which a browser session ends."
     )
+    require_second_factor: Literal["nobody", "staff", "everyone"] = Field(
+        "nobody",
+        description="Who has to set up a second factor before anything else: nobody, staff (and administrators), or"
+        " everyone.",
+    )
     default_plan: str = Field("free", description="Plan that a new account gets.")
     first_plan: str = Field(
         "enterprise",

@@ -48,6 +48,7 @@ from chat_app.turn.admit import Admission
 from chat_app.turn.begin import TurnStarter
 from chat_app.turn.bounds import Bounds
 from chat_app.turn.cards import ModelCards
+from chat_app.turn.closing import Closing
 from chat_app.turn.engine import QueueView
 from chat_app.turn.hold import Hold
 from chat_app.turn.job import VERSION
@@ -92,6 +93,7 @@ class Parley:
     purge: Purge
     audit: Trail
     sealer: Sealer
+    closing: Closing
     admission: Admission
     turns: Turns
     worker: Worker
@@ -183,6 +185,7 @@ def build(settings: Settings) -> Parley:
         purge=Purge(db, log, leases, Removal(db), reviews, accounts, settings),
         audit=audit,
         sealer=Sealer(db),
+        closing=Closing(db, log, accounts, generations),
         admission=admission,
         turns=Turns(settings, log, threads, generations, preparation, beginning),
         worker=worker,

@@ -55,6 +55,11 @@ class Gate:
                 return token
         said = parse_qs(urlsplit(answer.headers.get("location", "")).query)
         reason = said.get("error", [""])[0]
+        if said.get("step") == ["code"]:
+            raise GateError(
+                "This account has a second factor. Sign in to Parley in this browser, under the same host name, and"
+                " come back: then you are known here."
+            )
         if wait := said.get("wait"):
             why = "Parley is busy." if reason == "busy" else "Too many attempts."
             raise GateError(f"{why} Try again in {wait[0]} s.")

@@ -15,6 +15,10 @@ PER_EMAIL = 10
 STRANGERS, STRANGERS_AT_ONCE = 1, 30
 """Attempts a minute to sign in to one account, and how many may come at once: from all addresses that have never
 signed in to it, taken together."""
+CODES, CODES_AT_ONCE = 1, 10
+"""Codes of a second factor a minute, and how many may come at once. A million codes, three of them good at a time: who
+knows the password and tries all day finds one in 200 days."""
+SIGNED_IN = "signed-in"
 
 
 class Hit(Protocol):
@@ -53,3 +57,9 @@ def to_account(account: str, address: str, device: str, *, known_device: bool, k
         return [Limit(f"sign-in:to:{account}:by:{device}", PER_EMAIL)]
     here = Limit(f"sign-in:to:{account}:from:{address}", PER_EMAIL)
     return [here] if known_address else [here, Limit(f"sign-in:to:{account}", STRANGERS, STRANGERS_AT_ONCE)]
+
+
+def to_code(user_id: str, by: str) -> Limit:
+    """What an attempt at a code of a second factor counts against. `by`: the digest of a device that is known to the
+    account, `SIGNED_IN`, or '' for all others, who know the password and are strangers."""
+    return Limit(f"code:of:{user_id}:by:{by}", CODES, CODES_AT_ONCE)

@@ -1,7 +1,8 @@
 """The browser's cookies: their names, their attributes, and how they are found again in a header. It looks nothing up.
 
-Three cookies: the session, the mark of a device that somebody has signed in from, which outlives the session, and for
-minutes the way to the provider and back.
+Four cookies: the session; the mark of a device that somebody has signed in from, which outlives the session; and for
+minutes the way to the provider and back, or the proof that the password was given where a second factor is asked for,
+which is no session.
 Behind TLS their names begin with `__Host-`: no other site of the same domain can plant such a cookie. A token says by
 its form under which name it was given and is found under no other, so one that was given safely cannot be planted
 under the old name either, while sessions from before stay valid until they expire.
@@ -12,6 +13,7 @@ from chat_app.accounts.tokens import is_host_token, is_token
 NAME = "parley_session"
 DEVICE = "parley_device"
 FLOW = "parley_oidc"
+HALF = "parley_half"
 HOST = "__Host-"
 
 DEVICE_DAYS = 400
@@ -41,9 +43,19 @@ def flow_from(cookie_header: str) -> str | None:
     return _found(FLOW, cookie_header)
 
 
+def half_cookie(token: str, seconds: int) -> str:
+    """The value of a `Set-Cookie` header for a browser in which the password was given, and the code was not yet."""
+    return _set(HALF, token, seconds)
+
+
 def clear_cookies() -> tuple[str, ...]:
     """The values of the `Set-Cookie` headers that sign the browser out, under whichever name it was signed in."""
-    return tuple(f"{name}=; Max-Age=0; {_attributes(name)}" for name in (HOST + NAME, NAME))
+    return _cleared(NAME)
+
+
+def clear_half() -> tuple[str, ...]:
+    """The same for the proof that waits for a code."""
+    return _cleared(HALF)
 
 
 def token_from(cookie_header: str) -> str | None:
@@ -59,6 +71,15 @@ def cookie_of(token: str) -> str:
 def device_from(cookie_header: str) -> str | None:
     """The token of the device in a `Cookie` header, or None."""
     return _found(DEVICE, cookie_header)
+
+
+def half_from(cookie_header: str) -> str | None:
+    """The proof that the password was given, in a `Cookie` header, or None."""
+    return _found(HALF, cookie_header)
+
+
+def _cleared(base: str) -> tuple[str, ...]:
+    return tuple(f"{name}=; Max-Age=0; {_attributes(name)}" for name in (HOST + base, base))
 
 
 def _found(base: str, cookie_header: str) -> str | None:

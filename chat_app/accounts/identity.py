@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 ROLES = ("user", "staff", "admin")
-COLUMNS = "u.id, u.tenant_id, u.email, u.name, u.role, u.plan_id"
+NO_PASSWORD = ""
+"""Stands for the hash where an account has no password. No password has it."""
+COLUMNS = (
+    "u.id, u.tenant_id, u.email, u.name, u.role, u.plan_id, u.factor_at,"
+    f" CASE WHEN u.password_hash = '{NO_PASSWORD}' THEN 0 ELSE 1 END AS has_password"
+)
 """What a query selects from `users u` to make an identity."""
 
 
@@ -20,6 +25,9 @@ class Identity:
     name: str
     role: str
     plan_id: str
+    has_second_factor: bool = False
+    has_password: bool = True
+    """If not, they sign in through the provider of identities, which asks for what it wants."""
 
     @property
     def is_admin(self) -> bool:
@@ -33,7 +41,16 @@ class Identity:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Identity":
         """From a row that holds `COLUMNS`."""
-        return cls(row["id"], row["tenant_id"], row["email"], row["name"], row["role"], row["plan_id"])
+        return cls(
+            row["id"],
+            row["tenant_id"],
+            row["email"],
+            row["name"],
+            row["role"],
+            row["plan_id"],
+            row["factor_at"] is not None,
+            bool(row["has_password"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +67,8 @@ class AccountError(Exception):
 
     Codes: bad_email, bad_name, bad_password, weak_password, bad_role, email_taken, signup_closed, bad_credentials,
     account_disabled, bad_setup_code, too_many_attempts and busy (with `retry_after` in seconds), not_found,
-    plan_unknown, last_admin, too_many_keys, bad_key.
+    plan_unknown, last_admin, too_many_keys, bad_key, second_factor_needed, sign_in_again, bad_code, factor_on,
+    factor_off, factor_unreadable.
     """
 
     def __init__(self, code: str, message: str, retry_after: int | None = None) -> None:
@@ -58,3 +76,11 @@ class AccountError(Exception):
         self.code = code
         self.message = message
         self.retry_after = retry_after
+
+
+class SecondFactorNeeded(AccountError):
+    """The password was right, and a code is asked for. `proof` is a token for a cookie, good for the code alone."""
+
+    def __init__(self, proof: str) -> None:
+        super().__init__("second_factor_needed", "Enter the code of your authenticator app, or a recovery code.")
+        self.proof = proof

@@ -208,3 +208,9 @@ def revoke_all(user_id: str) -> Statement:
     """Ends every key of the person."""
     revoke = "UPDATE api_key SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL"
     return Statement(revoke, (user_id, now_ms()))
+
+
+def anonymised(user_id: str) -> Statement:
+    """Ends every key of the person, and takes the names from them that the person gave."""
+    end = "UPDATE api_key SET revoked_at = COALESCE(revoked_at, $2), name = '' WHERE user_id = $1"
+    return Statement(end, (user_id, now_ms()))

@@ -6,27 +6,29 @@ at once. It does not know what an account may do: that is its plan's and its cal
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 
-from chat_app.accounts import attempts, devices, setup_code
+from chat_app.accounts import attempts, devices, half_sign_in, setup_code
 from chat_app.accounts.attempts import Hit, admit
 from chat_app.accounts.browsers import Browsers
 from chat_app.accounts.emails import normal_email, normal_name
-from chat_app.accounts.identity import ROLES, AccountError, Identity
+from chat_app.accounts.identity import NO_PASSWORD, ROLES, AccountError, Identity, SecondFactorNeeded
 from chat_app.accounts.keys import Keys, revoke_all
 from chat_app.accounts.passwords import SHORTEST, Passwords, outdated
 from chat_app.accounts.roster import TENANT, Roster, one_at_a_time
+from chat_app.accounts.second_factor import BAD_CODE, KEY_FILE, WORDS, SecondFactors
+from chat_app.accounts.self_service import SelfService
 from chat_app.accounts.setup_code import SetupCode
 from chat_app.accounts.tokens import digest, is_host_token, new_token
 from chat_app.data.acts import BY_OPERATOR, NOBODY, OBJECT, Act, Action, By, Outcome, Recorder
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
+from chat_app.data.key_file import key_in
 from chat_app.settings import Settings
 
 REFUSALS = 10
 """Entries of the audit trail a minute about too many attempts from one address."""
 _DAY_MS = 86_400_000
-NO_PASSWORD = ""
-"""Stands for the hash where an account has no password. No password has it."""
 
 # The role is decided inside the insert, behind `one_at_a_time`: of two first accounts at once, one is admin.
 _INSERT = (
@@ -37,9 +39,9 @@ _INSERT = (
 )
 
 
-class Accounts(Browsers, Keys, Roster):
-    """Everything about accounts, over one database. Sessions, keys and other people are in `Browsers`, `Keys` and
-    `Roster`."""
+class Accounts(SelfService, Keys, Roster):
+    """Everything about accounts, over one database. Sessions, what people change about themselves, keys, and other
+    people are in `Browsers`, `SelfService`, `Keys` and `Roster`."""
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class Accounts(Browsers, Keys, Roster):
         self._settings = settings
         Browsers.__init__(self, db, settings, Passwords())
         self.setup_code = SetupCode(db, audit)
+        self.second_factor = SecondFactors(db, cache(lambda: key_in(settings.home / KEY_FILE)))
 
     async def create(
         self, email: str, password: str, name: str = "", role: str = "user", *, by: By = NOBODY
@@ -162,7 +165,8 @@ class Accounts(Browsers, Keys, Roster):
         hit: Hit | None = None,
         browser: str = "",
     ) -> str:
-        """The token for the browser's cookie. Raises `AccountError`.
+        """The token for the browser's cookie. Raises `AccountError`, and `SecondFactorNeeded` where `enter_code` is to
+        follow.
 
         An unknown address and a wrong password look alike and take as long. `hit` bounds the attempts per network
         `address`, per account and address, and per account for strangers, whether they succeed or not; without it
@@ -171,6 +175,8 @@ class Accounts(Browsers, Keys, Roster):
         """
         try:
             return await self._signed_in(email, password, address, device, hit, browser)
+        except SecondFactorNeeded:
+            raise
         except AccountError as error:
             await self._report("sign_in", error, By(address=address), email)
             raise
@@ -184,7 +190,8 @@ class Accounts(Browsers, Keys, Roster):
             raise _error("bad_credentials") from error
         await admit(hit, attempts.from_address(address))
         found = await self._db.query(
-            f"SELECT u.id, u.password_hash, u.disabled_at, {devices.COUNTS} FROM users u WHERE u.email = $1",
+            f"SELECT u.id, u.password_hash, u.disabled_at, u.factor_at, {devices.COUNTS}"
+            " FROM users u WHERE u.email = $1",
             email,
             *devices.counted(device, self._network(address)),
         )
@@ -199,16 +206,44 @@ class Accounts(Browsers, Keys, Roster):
             raise _error("bad_credentials")
         if row["disabled_at"] is not None:
             raise _error("account_disabled")
+        if row["factor_at"] is not None:
+            raise SecondFactorNeeded(await self._half_signed_in(row["id"], password, hash_, device, address))
         return await self._open_session(row["id"], password, hash_, device, address, browser)
 
-    async def has_password(self, user_id: str) -> bool:
-        """Whether the account can be entered with a password."""
-        rows = await self._db.query("SELECT 1 FROM users WHERE id = $1 AND password_hash <> $2", user_id, NO_PASSWORD)
-        return bool(rows)
+    async def enter_code(
+        self,
+        proof: str,
+        code: str,
+        *,
+        address: str = "",
+        device: str = "",
+        hit: Hit | None = None,
+        browser: str = "",
+    ) -> str:
+        """The second step of `sign_in`, with its parameters: the token for the browser's cookie, for whoever has the
+        `proof` of `SecondFactorNeeded` and a code of the person's app or a recovery code. Raises `AccountError`:
+        bad_code if another try may help, sign_in_again if the password has to be given anew."""
+        await admit(hit, attempts.from_address(address))
+        found = await self._db.query(
+            half_sign_in.FIND, digest(proof), *devices.counted(device, self._network(address)), now_ms()
+        )
+        if not found or found[0]["password"] != digest(found[0]["password_hash"]):
+            raise _error("sign_in_again")
+        row = found[0]
+        try:
+            await admit(hit, attempts.to_code(row["id"], digest(device) if row["known_device"] > 0 else ""))
+            if row["disabled_at"] is not None:
+                raise _error("account_disabled")
+            proven = half_sign_in.ended(proof, must="sign_in_again"), await self.second_factor.spent(row["id"], code)
+            return await self._open_session(row["id"], "", row["password_hash"], device, address, browser, *proven)
+        except AccountError as error:
+            await self._report("sign_in", error, By(address=address), account=row["id"])
+            raise
 
     async def forget_expired(self) -> int:
-        """Remove the browser sessions that have ended by themselves, and devices not seen for a year; how many
-        sessions there were."""
+        """Remove the browser sessions that have ended by themselves, sign-ins that nobody went on with, and devices
+        not seen for a year; how many sessions there were."""
+        await self._db.batch(half_sign_in.outdated())
         while len((await self._db.batch(devices.outdated()))[0]) == devices.AT_ONCE:
             pass
         return await self._forget_ended()
@@ -302,25 +337,37 @@ class Accounts(Browsers, Keys, Roster):
         yield from self._audit.statements(first, f"NOT {others}")
         yield from self._audit.statements(Act(action, by, "account", id, details={"role": role}), others)
 
-    async def _report(self, action: Action, error: AccountError, by: By, email: str = "") -> None:
+    async def _report(self, action: Action, error: AccountError, by: By, email: str = "", *, account: str = "") -> None:
         """Record why somebody did not get on: with their own account, or the one of this address if there is one."""
         # To be refused for too many attempts takes nothing, so it must not fill the trail.
         if error.retry_after and not await self._audit.has_room(f"{action}:{by.actor or by.address}", REFUSALS):
             return
-        id = by.actor
+        id = account or by.actor
         with suppress(AccountError):
             known = await self.by_email(normal_email(email)) if email else None
             id = known.user_id if known else id
         outcome: Outcome = "refused" if error.code in _REFUSED else "failed"
         await self._audit.record(Act(action, by, "account", id, outcome, {"code": error.code}))
 
+    async def _half_signed_in(self, user_id: str, password: str, hash_: str, device: str, address: str) -> str:
+        """A token for whoever has given the password, and not yet a code."""
+        rehash = await self._rehashed(user_id, password, hash_, address)
+        now_kept = str(rehash[0].params[1]) if rehash else hash_
+        proof, begun = half_sign_in.begun(user_id, now_kept, host_only=is_host_token(device))
+        await self._db.batch(*rehash, *begun)
+        return proof
+
     async def _open_session(
-        self, user_id: str, password: str, hash_: str, device: str, address: str, browser: str
+        self, user_id: str, password: str, hash_: str, device: str, address: str, browser: str, *proven: Statement
     ) -> str:
+        """A new session's token, for as long as the password has this hash and, unless the statements `proven` have
+        their way, no second factor is asked for."""
         # The two cookies of a browser are given under names of one kind.
         token, now = new_token(host_only=is_host_token(device)), now_ms()
-        short = int(len(password) < SHORTEST)
+        short = int(0 < len(password) < SHORTEST)
+        alone = "" if proven else " AND u.factor_at IS NULL"
         statements = [
+            *proven,
             Statement("DELETE FROM browser_session WHERE user_id = $1 AND expires_at <= $2", (user_id, now)),
             # Only if the password is still the one that was checked.
             Statement(
@@ -328,23 +375,28 @@ class Accounts(Browsers, Keys, Roster):
                 " (id, user_id, created_at, seen_at, proved_at, expires_at, browser, short_password)"
                 " SELECT $1, u.id, CAST($4 AS BIGINT), CAST($4 AS BIGINT), CAST($4 AS BIGINT), CAST($5 AS BIGINT),"
                 " $6, CAST($7 AS BIGINT) FROM users u"
-                " WHERE u.id = $2 AND u.password_hash = $3",
+                f" WHERE u.id = $2 AND u.password_hash = $3{alone}",
                 (digest(token), user_id, hash_, now, self._until(now), browser, short),
-                must="bad_credentials",
+                must="sign_in_again" if proven else "bad_credentials",
             ),
             *(devices.seen(user_id, device, self._network(address)) if device else ()),
             *self._audit.statements(Act("sign_in", By(user_id, address), "account", user_id)),
+            *(await self._rehashed(user_id, password, hash_, address) if password else ()),
         ]
-        if outdated(hash_):
-            rehash = "UPDATE users SET password_hash = $2 WHERE id = $1"
-            statements.append(
-                Statement(rehash, (user_id, await self._passwords.hashed_again(password, address, known=True)))
-            )
         try:
             await self._db.batch(*statements)
         except Unmet as unmet:
             raise _error(unmet.name) from unmet
         return token
+
+    async def _rehashed(self, user_id: str, password: str, hash_: str, address: str) -> list[Statement]:
+        """What hashes the password anew if this hash was made with other parameters than today's."""
+        if not outdated(hash_):
+            return []
+        new = await self._passwords.hashed_again(password, address, known=True)
+        return [
+            Statement("UPDATE users SET password_hash = $2 WHERE id = $1 AND password_hash = $3", (user_id, new, hash_))
+        ]
 
 
 def _unnoted(_: str) -> str:
@@ -354,8 +406,10 @@ def _unnoted(_: str) -> str:
 _REFUSED = {"too_many_attempts", "busy", "account_disabled", "signup_closed"}
 """Codes of those who were not let try, or not in; the others gave something wrong."""
 _WORDS = {
-    "account_disabled": "This account has been disabled. Ask your administrator.",
     "bad_credentials": "The e-mail address or the password is not right.",
+    "account_disabled": "This account has been disabled. Ask your administrator.",
+    "bad_code": WORDS[BAD_CODE],
+    "sign_in_again": "That took too long, or your password has changed. Sign in again.",
     "bad_role": f"A role is one of {', '.join(ROLES)}.",
     "email_taken": "There is an account with this e-mail address already. Sign in instead.",
     "bad_setup_code": "Enter the set-up code that was printed where Parley was started.",

@@ -51,7 +51,7 @@ class Roster:
         like = "".join(f"\\{c}" if c in "\\%_" else c for c in typed)
         rows = await self._db.query(
             f"SELECT {COLUMNS}, u.created_at, u.disabled_at FROM users u"
-            " WHERE u.email LIKE $1 ESCAPE '\\' OR LOWER(u.name) LIKE $1 ESCAPE '\\'"
+            " WHERE u.closed_at IS NULL AND (u.email LIKE $1 ESCAPE '\\' OR LOWER(u.name) LIKE $1 ESCAPE '\\')"
             " ORDER BY u.created_at, u.id LIMIT $2",
             f"%{like}%",
             limit,
@@ -65,6 +65,11 @@ class Roster:
         places = ", ".join(f"${n}" for n in range(1, len(user_ids) + 1))
         rows = await self._db.query(f"SELECT id, email FROM users WHERE id IN ({places})", *user_ids)
         return {row["id"]: row["email"] for row in rows}
+
+    async def closed_since(self, at_ms: int) -> list[str]:
+        """The ids of accounts that were closed since this moment."""
+        rows = await self._db.query("SELECT id FROM users WHERE closed_at >= $1", at_ms)
+        return [str(row["id"]) for row in rows]
 
     async def set_plan(self, user_id: str, plan_id: str, *, by: By = NOBODY) -> None:
         """Move a person to another plan, in force with their next turn. Raises `AccountError`."""
@@ -111,7 +116,9 @@ class Roster:
     async def enable(self, user_id: str, *, by: By = NOBODY) -> None:
         """Undo `disable`; the person signs in anew. Raises `AccountError`."""
         await self._change(
-            Statement("UPDATE users SET disabled_at = NULL WHERE id = $1", (user_id,), must="not_found"),
+            Statement(
+                "UPDATE users SET disabled_at = NULL WHERE id = $1 AND closed_at IS NULL", (user_id,), must="not_found"
+            ),
             *self._audit.statements(Act("account_enable", by, "account", user_id)),
         )
 
@@ -124,3 +131,15 @@ class Roster:
 
 def _exists(user_id: str) -> Statement:
     return Statement("SELECT id FROM users WHERE id = $1", (user_id,), must="not_found")
+
+
+def closed(user_id: str, must: str) -> Statement:
+    """Locks a person out for good and leaves nothing of them in the account's row; unmet as `must` for the last
+    administrator. Within `one_at_a_time`."""
+    return Statement(
+        "UPDATE users SET email = 'closed-' || id, name = '', password_hash = '', role = 'user', disabled_at = $2,"
+        " closed_at = $2, factor_seed = NULL, factor_key = NULL, factor_step = 0, factor_at = NULL"
+        f" WHERE id = $1 AND closed_at IS NULL AND {_OTHER_ADMIN}",
+        (user_id, now_ms()),
+        must=must,
+    )

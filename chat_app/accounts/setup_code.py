@@ -6,15 +6,13 @@ every replica, and is gone with the first account.
 """
 
 import hmac
-import secrets
 
+from chat_app.accounts.typed_codes import new_code, normal
 from chat_app.data.acts import BY_OPERATOR, Act, Recorder, Unrecorded
 from chat_app.data.db.base import Database, Statement
 from chat_app.data.ids import now_ms
 
-_LETTERS = "ABCDEFGHJKMNPQRSTVWXYZ23456789"
-"""Without those that are taken for one another."""
-_GROUPS, _EACH = 5, 4
+_GROUPS = 5
 """98 bits."""
 
 
@@ -31,7 +29,7 @@ class SetupCode:
             Statement(
                 "INSERT INTO setup_code (id, code, created_at) SELECT 'first', $1, CAST($2 AS BIGINT)"
                 " WHERE NOT EXISTS (SELECT 1 FROM users) ON CONFLICT (id) DO NOTHING",
-                (_new_code(), now_ms()),
+                (new_code(_GROUPS), now_ms()),
             ),
             *self._audit.statements(Act("setup_code", BY_OPERATOR), "NOT EXISTS (SELECT 1 FROM users)"),
         )
@@ -40,7 +38,7 @@ class SetupCode:
     async def is_right(self, given: str) -> bool:
         """Whether this is the code, however it was typed. False if none was made, or once there is an account."""
         code = await self._kept()
-        return code is not None and hmac.compare_digest(_normal(given), _normal(code))
+        return code is not None and hmac.compare_digest(normal(given).encode(), normal(code).encode())
 
     async def _kept(self) -> str | None:
         rows = await self._db.query("SELECT code FROM setup_code WHERE NOT EXISTS (SELECT 1 FROM users)")
@@ -50,11 +48,3 @@ class SetupCode:
 def spent() -> Statement:
     """The code ends, in the same transaction that makes an account."""
     return Statement("DELETE FROM setup_code")
-
-
-def _new_code() -> str:
-    return "-".join("".join(secrets.choice(_LETTERS) for _ in range(_EACH)) for _ in range(_GROUPS))
-
-
-def _normal(code: str) -> bytes:
-    return "".join(c for c in code.upper() if c.isalnum()).encode()

@@ -120,7 +120,7 @@ class Plans:
         """Take a plan out of use. Raises `PlanError` while somebody is on it, or if it is the default."""
         if plan_id == self._default:
             raise PlanError("New accounts get this plan, so it cannot be archived. Change the default plan first.")
-        empty = "NOT EXISTS (SELECT 1 FROM users u WHERE u.plan_id = $1)"
+        empty = "NOT EXISTS (SELECT 1 FROM users u WHERE u.plan_id = $1 AND u.closed_at IS NULL)"
         try:
             await self._db.batch(
                 Statement("SELECT id FROM plan WHERE id = $1", (plan_id,), must=f"There is no plan {plan_id}."),
@@ -136,7 +136,9 @@ class Plans:
 
     async def members(self, plan_id: str) -> int:
         """How many accounts are on the plan."""
-        rows = await self._db.query("SELECT COUNT(*) AS members FROM users WHERE plan_id = $1", plan_id)
+        rows = await self._db.query(
+            "SELECT COUNT(*) AS members FROM users WHERE plan_id = $1 AND closed_at IS NULL", plan_id
+        )
         return int(rows[0]["members"])
 
 

@@ -106,6 +106,17 @@ def enable(email: Email) -> None:
     typer.echo(f"{email} can sign in again.")
 
 
+@commands.command("remove-second-factor")
+def remove_second_factor(email: Email) -> None:
+    """Have a person sign in without codes again: their phone is lost, and the recovery codes too."""
+
+    async def work(here: Installation) -> None:
+        await here.accounts.remove_second_factor((await here.account(email)).user_id)
+
+    run(work)
+    typer.echo(f"{email} signs in with the password alone now.")
+
+
 def setup_code() -> None:
     """Print the code that the page asks for when the first account is made."""
     code = run(lambda here: here.accounts.setup_code.current())

@@ -1,9 +1,12 @@
-"""Signing in, up and out: three forms, since only an HTTP answer can set a cookie that scripts cannot read.
+"""Signing in, up and out: forms, since only an HTTP answer can set a cookie that scripts cannot read.
 
-`POST /auth/login` (email, password), `/auth/signup` (email, password, name; code, the set-up code, for the very first
-account), `/auth/logout`. All take `next`, the path to go to afterwards, and `back`, the path of the page
-with the form, to which a failure returns with `?error=<code>` (and `&wait=<seconds>`, beside Retry-After, for
-too_many_attempts and busy). Nothing that was typed is ever put into an address.
+`POST /auth/login` (email, password), `/auth/code` (code), `/auth/signup` (email, password, name; code, the set-up code,
+for the very first account), `/auth/logout`. Where an account has a second factor, login gives no session:
+it returns to `back` with `?step=code`, and a cookie that is good for `/auth/code` alone, for a few minutes.
+
+All take `next`, the path to go to afterwards, and `back`, the path of the page with the form, to which a failure
+returns with `?error=<code>` (and `&wait=<seconds>`, beside Retry-After, for too_many_attempts and busy). Nothing that
+was typed is ever put into an address.
 """
 
 import html
@@ -18,8 +21,18 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message
 
-from chat_app.accounts.cookies import clear_cookies, device_cookie, device_from, set_cookie, token_from
-from chat_app.accounts.identity import AccountError
+from chat_app.accounts.cookies import (
+    clear_cookies,
+    clear_half,
+    device_cookie,
+    device_from,
+    half_cookie,
+    half_from,
+    set_cookie,
+    token_from,
+)
+from chat_app.accounts.half_sign_in import LASTS_MS
+from chat_app.accounts.identity import AccountError, SecondFactorNeeded
 from chat_app.accounts.oidc import ProviderError
 from chat_app.accounts.tokens import digest, is_host_token, new_token
 from chat_app.accounts.user_agents import described
@@ -43,6 +56,10 @@ def routes(get_parley: GetParley, pages: Collection[str] = ()) -> Sequence[BaseR
         parley, form = await _own_form(get_parley(), request, pages)
         return await _enter(parley, request, form, "sign_in")
 
+    async def code(request: Request) -> Response:
+        parley, form = await _own_form(get_parley(), request, pages)
+        return await _enter(parley, request, form, "enter_code")
+
     async def signup(request: Request) -> Response:
         parley, form = await _own_form(get_parley(), request, pages)
         return await _enter(parley, request, form, "sign_up")
@@ -59,18 +76,28 @@ def routes(get_parley: GetParley, pages: Collection[str] = ()) -> Sequence[BaseR
     async def session(request: Request) -> Response:
         parley = get_parley()
         who = await by_cookie(parley, request)
-        user = who and {
-            "id": who.user_id,
-            "email": who.email,
-            "name": who.name,
-            "role": who.role,
-            "plan": who.plan_id,
+        waits = who is not None and parley.accounts.must_set_up(who)
+        user = (
+            who
+            and not waits
+            and {
+                "id": who.user_id,
+                "email": who.email,
+                "name": who.name,
+                "role": who.role,
+                "plan": who.plan_id,
+            }
+        )
+        body = {
+            "user": user or None,
+            "signup": "open" if parley.settings.signup_is_open else "closed",
+            "must_set_up_second_factor": waits,
         }
-        body = {"user": user, "signup": "open" if parley.settings.signup_is_open else "closed"}
         return Response(orjson.dumps(body), headers=NO_STORE, media_type="application/json")
 
     return [
         Route("/auth/login", login, methods=["POST"]),
+        Route("/auth/code", code, methods=["POST"]),
         Route("/auth/signup", signup, methods=["POST"]),
         Route("/auth/logout", logout, methods=["POST"]),
         Route("/auth/session", session, methods=["GET"]),
@@ -86,6 +113,10 @@ async def _enter(parley: Parley, request: Request, form: FormData, way: str) -> 
         await forget_session(parley, request)
     except HungUp:
         return Response(status_code=HUNG_UP)
+    except SecondFactorNeeded as needed:
+        response = _returned(request, form, step="code")
+        response.headers.append("Set-Cookie", half_cookie(needed.proof, LASTS_MS // 1000))
+        return response
     except AccountError as error:
         return _back(request, form, error.code, error.retry_after)
     except STORAGE as error:
@@ -94,6 +125,8 @@ async def _enter(parley: Parley, request: Request, form: FormData, way: str) -> 
     response = _to(request, _path(form, "next") or "/")
     response.headers.append("Set-Cookie", set_cookie(token, parley.settings.session_days))
     response.headers.append("Set-Cookie", device_cookie(device))
+    for cookie in clear_half() if way == "enter_code" else ():
+        response.headers.append("Set-Cookie", cookie)
     return response
 
 
@@ -104,6 +137,9 @@ async def _token(parley: Parley, request: Request, form: FormData, way: str, dev
     accounts, hit, caller = parley.accounts, parley.limits.hit, address(request, parley.settings)
     if way == "sign_in":
         return await accounts.sign_in(email, password, address=caller, device=device, hit=hit, browser=browser)
+    if way == "enter_code":
+        proof = half_from(request.headers.get("cookie", "")) or ""
+        return await accounts.enter_code(proof, code, address=caller, device=device, hit=hit, browser=browser)
     return await accounts.sign_up(
         email, password, name, address=caller, device=device, hit=hit, code=code, browser=browser
     )
@@ -156,12 +192,16 @@ async def forget_session(parley: Parley, request: Request) -> None:
 
 
 def _back(request: Request, form: FormData, code: str, wait: int | None = None) -> Response:
-    page = _path(form, "back") or plain_path(urlsplit(request.headers.get("referer", "")).path) or "/"
-    query = urlencode({"error": code, **({"wait": wait} if wait else {})})
-    response = _to(request, f"{page}{'&' if '?' in page else '?'}{query}")
+    response = _returned(request, form, error=code, **({"wait": str(wait)} if wait else {}))
     if wait:
         response.headers["Retry-After"] = str(wait)  # For programs; a browser goes on to the page, which says it.
     return response
+
+
+def _returned(request: Request, form: FormData, **said: str) -> Response:
+    """To the page with the form, with this in its query."""
+    page = _path(form, "back") or plain_path(urlsplit(request.headers.get("referer", "")).path) or "/"
+    return _to(request, f"{page}{'&' if '?' in page else '?'}{urlencode(said)}")
 
 
 def _to(request: Request, path: str) -> Response:

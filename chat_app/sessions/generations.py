@@ -349,6 +349,11 @@ class Generations:
         rows = await self._db.query(f"SELECT id FROM generation WHERE thread_id = $1 AND {IS_ACTIVE}", thread_id)
         return [str(row["id"]) for row in rows]
 
+    async def written_for(self, user_id: str) -> list[str]:
+        """The person's answers that are being written, in threads and for programs."""
+        rows = await self._db.query(f"SELECT id FROM generation WHERE user_id = $1 AND {IS_ACTIVE}", user_id)
+        return [str(row["id"]) for row in rows]
+
     async def in_deleted_threads(self, owner: str) -> list[str]:
         """The active jobs of one owner whose thread has been deleted."""
         rows = await self._db.query(

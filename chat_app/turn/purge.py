@@ -20,7 +20,7 @@ from chat_app.data.ids import new_id, now_ms
 from chat_app.data.leases.base import Leases, LeasesUnavailable
 from chat_app.data.log.base import GenerationLog, LogUnavailable
 from chat_app.safety.review import Reviews
-from chat_app.sessions.removal import Removal
+from chat_app.sessions.removal import Removal, deleted_with
 from chat_app.settings import Settings
 
 FIRST_S, MINUTE_S = 60.0, 60.0
@@ -83,6 +83,7 @@ class Purge:
         try:
             await self._log.sweep()
             await self._accounts.forget_keys(now_ms() - KEPT_KEYS_MS)
+            await self._closed()
             purged = Purged(
                 sessions=await self._accounts.forget_expired(), threads=await self._threads(), calls=await self._calls()
             )
@@ -92,6 +93,11 @@ class Purge:
             return purged
         finally:
             await self._leases.release(LEASE, self._owner)
+
+    async def _closed(self) -> None:
+        """Delete what began in the very moment in which its person's account was closed."""
+        for user_id in await self._accounts.closed_since(now_ms() - DAY_MS):
+            await self._db.batch(deleted_with(user_id))
 
     async def _threads(self) -> int:
         removed = 0

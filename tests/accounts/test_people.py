@@ -262,7 +262,8 @@ async def test_guessing_is_bounded_per_address(accounts: Accounts) -> None:
 
 
 def test_an_identity_holds_nothing_secret() -> None:
-    assert {f.name for f in fields(Identity)} == {"user_id", "tenant_id", "email", "name", "role", "plan_id"}
+    plain = {"user_id", "tenant_id", "email", "name", "role", "plan_id", "has_second_factor"}
+    assert {f.name for f in fields(Identity)} == plain
 
 
 async def test_sessions_that_have_ended(accounts: Accounts, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyotp
 import pytest
 
 from chat_app.settings import Settings
@@ -174,3 +175,22 @@ def test_it_works_while_the_server_runs(run: Run, scripted_engine: str, tmp_path
         return done.stdout
 
     asyncio.run(beside())
+
+
+def test_a_lost_phone(run: Run, home: Path) -> None:
+    run("users", "create", *ADA, "--password-stdin", stdin=PASSWORD)
+    none = run("users", "remove-second-factor", *ADA)
+    assert (none.exit_code, none.stderr) == (1, "✗ There is no second factor.\n")
+
+    async def set_up() -> bool:
+        async with lifespan(Settings(home=home, inference_url="http://127.0.0.1:9", export_minutes=0)) as parley:
+            who = await parley.accounts.by_email("ada@example.org")
+            assert who is not None
+            setup = await parley.accounts.set_up_second_factor(who, PASSWORD.strip())
+            await parley.accounts.confirm_second_factor(who.user_id, pyotp.TOTP(setup.secret).now())
+            return (await parley.accounts.by_email("ada@example.org") or who).has_second_factor
+
+    assert asyncio.run(set_up())
+    removed = run("users", "remove-second-factor", *ADA)
+    assert (removed.exit_code, removed.stdout) == (0, "ada@example.org signs in with the password alone now.\n")
+    assert run("users", "remove-second-factor", *ADA).exit_code == 1

@@ -139,6 +139,7 @@ def test_answers_that_name_nobody() -> None:
         ("/login?error=too_many_attempts&wait=40", "Try again in 40 s"),
         ("/login?error=account_disabled", "disabled"),
         ("/login?error=something_new", "did not accept"),
+        ("/login?step=code", "has a second factor. Sign in to Parley in this browser"),
         ("/", "did not accept"),
     ],
 )

@@ -22,6 +22,8 @@ REFUSED = {
     "Login.open",
     "Account.open",
     "PlanAdmin.open",
+    "Profile.open",
+    "SecondFactor.open",
     "ReviewAdmin.open",
     "AuditAdmin.open",
     "Chat.open",

@@ -7,9 +7,10 @@ import orjson
 import pytest
 
 from chat_app.data.db.base import Database
+from chat_app.data.key_file import BadKey
 from chat_app.settings import Settings
 from chat_app.telemetry.events import SCHEMA_VERSION, Events, columns, day_of
-from chat_app.telemetry.pseudonyms import KEY_FILE, BadKey, Pseudonyms
+from chat_app.telemetry.pseudonyms import KEY_FILE, Pseudonyms
 from tests.telemetry.turns import NOON, turn
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chat_app.accounts.attempts import PER_EMAIL
+from chat_app.accounts.identity import Identity
 from chat_app.turn import Started
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.audit_admin import AuditAdmin
@@ -14,21 +15,24 @@ from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.entry import ThreadGroup, ThreadItem
 from chat_app.ui.state.login import Login
 from chat_app.ui.state.plan_admin import PlanAdmin
+from chat_app.ui.state.profile import Profile
 from chat_app.ui.state.proof import Proof
 from chat_app.ui.state.review_admin import ReviewAdmin
-from chat_app.ui.state.visitor import SESSION_ENDED, Visitor
+from chat_app.ui.state.second_factor import SecondFactor
+from chat_app.ui.state.visitor import FACTOR_MISSING, SESSION_ENDED, Visitor
 from chat_app.wiring import Parley
 from tests.parley import StartParley, person
-from tests.ui.tab import page_of
+from tests.ui.tab import new_page, page_of
 
-PAGES = (Visitor, Proof, Chat, Account, Login, PlanAdmin, ReviewAdmin, AuditAdmin)
+PAGES = (Visitor, Proof, Chat, Account, Login, PlanAdmin, Profile, ReviewAdmin, SecondFactor, AuditAdmin)
 # These change what the caller's own page shows, out of what it has already, and ask the database nothing.
 OF_THE_VIEW = {
     "Visitor.close_notice", "Visitor.notify", "Chat.ask_rename", "Chat.ask_delete", "Chat.close_dialog",
     "Account.ask_revoke", "Account.ask_rotate", "PlanAdmin.edit", "PlanAdmin.close_form", "Proof.cancel",
+    "Profile.ask_close", "Profile.keep",
 }  # fmt: skip
 # These say nothing of a session that has ended: another event of the same page does.
-SILENT = {"Chat.leave", "Chat.follow", "Chat.watch_engine", "Chat.watch_queue", "Chat.warm_model"}
+SILENT = {"Chat.leave", "Chat.follow", "Chat.watch_engine", "Chat.watch_queue", "Chat.warm_model", "Profile.open"}
 FOR_EVERYBODY = {"Login.open"}
 FOR_STAFF = {"ReviewAdmin.decide", "ReviewAdmin.show_waiting", "ReviewAdmin.show_decided"}
 FOR_ADMINISTRATORS = {
@@ -99,6 +103,30 @@ async def test_nobody_gets_nothing(event: str, running: Parley, monkeypatch: pyt
     assert "ada@example.org" not in shown
     assert owner.user_id not in shown
     assert page.gone == SESSION_ENDED or not page.ready or event in SILENT
+
+
+async def test_who_has_to_set_up_a_second_factor_gets_nothing_else(
+    start_parley: StartParley, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await start_parley(require_second_factor="everyone")
+    admin = await person(running)
+    await running.accounts.make_key(admin.user_id, "key")
+    before = await everything(running)
+
+    async def signed_in(self: Visitor) -> Identity | None:
+        return admin
+
+    for event in GUARDED:
+        state, _, name = event.partition(".")
+        if state == "SecondFactor":
+            continue
+        page = new_page(next(p for p in PAGES if p.__name__ == state))
+        monkeypatch.setattr(Visitor, "_signed_in", signed_in)
+        page.ready = True  # It was opened before the settings wanted one.
+        await call(page, name)
+        assert await everything(running) == before, event
+        assert "ada@example.org" not in str(page.dict()), event
+        assert page.gone == FACTOR_MISSING or not page.ready or event in SILENT, event
 
 
 @pytest.mark.parametrize("event", sorted(FOR_ADMINISTRATORS | FOR_STAFF))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from chat_app.accounts.second_factor import KEY_FILE as SECOND_FACTOR_KEY
 from chat_app.cli.checks import model as model_check
 from chat_app.data.home import hold_home
 from chat_app.serve import (
@@ -81,10 +82,11 @@ def test_a_home_that_no_shell_has_seen(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert Settings().sqlite_path == tmp_path / "parley" / "parley.db"
 
 
-def test_a_key_that_is_damaged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", [KEY_FILE, SECOND_FACTOR_KEY])
+def test_a_key_that_is_damaged(tmp_path: Path, file: str) -> None:
     check_key(tmp_path)
     check_key(tmp_path)
-    (tmp_path / KEY_FILE).write_bytes(b"half")
+    (tmp_path / file).write_bytes(b"half")
     with pytest.raises(CannotStart, match="should hold 32 bytes but holds 4"):
         check_key(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Who there is: tenants, people, their browser sessions, devices and API keys."""
+"""Who there is: tenants, people, their browser sessions, devices, API keys and second factors."""
 
 from sqlmodel import Field, SQLModel
 
@@ -15,7 +15,12 @@ class Tenant(SQLModel, table=True):
 
 
 class User(SQLModel, table=True):
-    """A person. `role` is one of admin, staff, user; `plan_id` the tier."""
+    """A person. `role` is one of admin, staff, user; `plan_id` the tier.
+
+    The secret of a second factor is derived from `factor_seed` and a key that is not in the database, whose mark is
+    `factor_key`; `factor_step` is the time step of the last code that was accepted, `factor_at` since when one is asked
+    for. Of a closed account the row stays, for the ids in the ledger, with nothing of its person.
+    """
 
     __tablename__ = "users"
 
@@ -28,6 +33,11 @@ class User(SQLModel, table=True):
     plan_id: str = Field(foreign_key="plan.id", index=True)
     created_at: int = big()
     disabled_at: int | None = big(nullable=True)
+    factor_seed: str | None = None
+    factor_key: str | None = None
+    factor_step: int = big(0)
+    factor_at: int | None = big(nullable=True)
+    closed_at: int | None = big(nullable=True)
 
 
 class BrowserSession(SQLModel, table=True):
@@ -87,6 +97,26 @@ class KnownDevice(SQLModel, table=True):
     id: str = Field(primary_key=True, description="SHA-256 of the cookie's token, hex")
     network: str = Field(description="pseudonym of the network address that it was last signed in from")
     seen_at: int = big()
+
+
+class RecoveryCode(SQLModel, table=True):
+    """What stands in for a code of the second factor once. The row goes with its use."""
+
+    __tablename__ = "recovery_code"
+
+    user_id: str = Field(foreign_key="users.id", primary_key=True)
+    digest: str = Field(primary_key=True, description="SHA-256 of the code, hex")
+
+
+class HalfSignIn(SQLModel, table=True):
+    """Somebody has given the right password, and not yet the code of their second factor. No session."""
+
+    __tablename__ = "half_sign_in"
+
+    id: str = Field(primary_key=True, description="SHA-256 of the cookie's token, hex")
+    user_id: str = Field(foreign_key="users.id", index=True)
+    password: str = Field(description="SHA-256 of the password's hash that was compared with, hex")
+    expires_at: int = big()
 
 
 class SetupCode(SQLModel, table=True):

@@ -41,6 +41,19 @@ class NewKey(_Browser):
     tag = "NewKey"
 
 
+class NewFactor(_Browser):
+    """Shows the secret for an authenticator app that the event `parley:factor` of the window brings (`{secret,
+    picture}`), until the next one (null: none) or until the page is left."""
+
+    tag = "NewFactor"
+
+
+class RecoveryCodes(_Browser):
+    """The same for recovery codes: `parley:codes`, a list of them."""
+
+    tag = "RecoveryCodes"
+
+
 class TooLong(_Browser):
     """Says that the question is too long to be sent."""
 

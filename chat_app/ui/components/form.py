@@ -37,3 +37,19 @@ def field(label: str, name: str, *, hint: str | rx.Component = "", **props: obje
         rx.el.small(hint) if hint else rx.fragment(),
         class_name="field",
     )
+
+
+def code_field(label: str = "Code", *, recovery: bool = True) -> rx.Component:
+    """A field for a code of the second factor."""
+    hint = "Of your authenticator app, or one of your recovery codes." if recovery else ""
+    keyboard = {} if recovery else {"input_mode": "numeric"}
+    return field(
+        label,
+        "code",
+        required=True,
+        auto_complete="one-time-code",
+        spell_check=False,
+        max_length=40,
+        hint=hint,
+        **keyboard,
+    )

@@ -21,8 +21,10 @@ from chat_app.ui.state.account import Account
 from chat_app.ui.state.audit_admin import AuditAdmin
 from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.plan_admin import PlanAdmin
+from chat_app.ui.state.profile import Profile
 from chat_app.ui.state.proof import Proof
 from chat_app.ui.state.review_admin import ReviewAdmin
+from chat_app.ui.state.second_factor import SecondFactor
 from chat_app.ui.state.visitor import Visitor
 from chat_app.wiring import parley
 
@@ -31,6 +33,8 @@ TITLE = Text(200)
 MODEL = Text(200)
 LINE = Text(200)
 PASSWORD = Text(1_000)
+EMAIL = Text(1_000)
+CODE = Text(100)
 MESSAGE = Text(lambda: parley().settings.max_input_chars, odd=True)
 REPORT_CHARS = 1_000
 """Of an error report: Reflex searches it with expressions whose cost grows with the cube of its length."""
@@ -99,6 +103,15 @@ _OF_THE_SIGNED_IN: dict[Any, dict[str, Argument]] = {
     Account.change_password: {"form": Form({**dict.fromkeys(("current", "new", "again"), PASSWORD), "end_keys": LINE})},
     Account.end_session: {"session_id": ID},
     Account.end_other_sessions: {},
+    Profile.rename: {"form": Form({"name": LINE})},
+    Profile.change_email: {"form": Form({"email": EMAIL, "password": PASSWORD})},
+    Profile.ask_close: {},
+    Profile.keep: {},
+    Profile.close: {"form": Form({"password": PASSWORD, "code": CODE})},
+    SecondFactor.begin: {"form": Form({"password": PASSWORD})},
+    SecondFactor.confirm: {"form": Form({"code": CODE})},
+    SecondFactor.renew: {"form": Form({"password": PASSWORD, "code": CODE})},
+    SecondFactor.turn_off: {"form": Form({"password": PASSWORD, "code": CODE})},
     PlanAdmin.edit: {"plan_id": ID},
     PlanAdmin.close_form: {},
     PlanAdmin.save: {

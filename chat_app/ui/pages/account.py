@@ -1,4 +1,5 @@
-"""`/account`: what the person has left this month, their API keys, their password, and where they are signed in."""
+"""`/account`: what the person has left this month, their API keys, their password, where they are signed in, and who
+they are (`profile`)."""
 
 # mypy: disable-error-code="no-any-return,attr-defined,operator,misc,import-untyped,arg-type,union-attr,index"
 # Reflex evaluates this file once, into JavaScript: a state's attributes are expressions here, which types cannot tell.
@@ -12,6 +13,7 @@ from chat_app.ui.components.browser import NewKey
 from chat_app.ui.components.form import api, api_link, field
 from chat_app.ui.components.shell import page, sign_out
 from chat_app.ui.key_form import DAYS, TOKENS
+from chat_app.ui.pages.profile import closing, profile, second_factor
 from chat_app.ui.state.account import FORM, Account, KeyLine, SessionLine
 from chat_app.ui.state.visitor import Visitor
 
@@ -25,8 +27,9 @@ def account() -> rx.Component:
             _allowance(),
             _keys(),
             _appearance(),
+            profile(),
             rx.cond(Account.provider != "", _provider()),
-            rx.cond(Account.has_password, _password()),
+            rx.cond(Account.has_password, rx.fragment(_password(), second_factor())),
             _sessions(),
             _kept(),
             rx.el.section(
@@ -34,6 +37,7 @@ def account() -> rx.Component:
                 rx.el.p("On this browser. Your chats stay."),
                 sign_out("Sign out", class_name="button plain"),
             ),
+            closing(),
             id="main",
             class_name="sheet",
         ),

@@ -7,7 +7,7 @@ import reflex as rx
 
 from chat_app.accounts.passwords import RULE
 from chat_app.ui.components.browser import Behaviour
-from chat_app.ui.components.form import PostForm, api, api_link, field
+from chat_app.ui.components.form import PostForm, api, api_link, code_field, field
 from chat_app.ui.components.icon import logo
 from chat_app.ui.components.shell import theme_button
 from chat_app.ui.state.login import Login
@@ -25,6 +25,7 @@ def login() -> rx.Component:
                 ("first", _first()),
                 ("sign-up", _sign_up()),
                 ("sign-in", _sign_in()),
+                ("code", _second_step()),
                 rx.fragment(),
             ),
             id="main",
@@ -37,6 +38,7 @@ def login() -> rx.Component:
 def _sign_in() -> rx.Component:
     return rx.fragment(
         rx.el.h1("Welcome back"),
+        rx.cond(Login.closed, rx.el.p("Your account is closed.", class_name="said", role="status")),
         _form("/auth/login", "Sign in", _email(), _password("current-password")),
         _provider(),
         rx.cond(
@@ -44,6 +46,22 @@ def _sign_in() -> rx.Component:
             rx.el.p("New here? ", rx.el.a("Create an account", href=Login.other_way, class_name="link")),
             rx.el.p("No account? Ask the administrator here: nobody can sign up by themselves."),
         ),
+    )
+
+
+def _second_step() -> rx.Component:
+    return rx.fragment(
+        rx.el.h1("One more step"),
+        PostForm.create(
+            rx.cond(Login.error != "", rx.el.p(Login.error, class_name="trouble", role="alert")),
+            rx.el.input(type="hidden", name="next", value=Login.next),
+            rx.el.input(type="hidden", name="back", value=Login.here),
+            code_field(),
+            rx.el.button("Go on", type="submit", class_name="button wide"),
+            action=api("/auth/code"),
+            key="code",
+        ),
+        rx.el.p(rx.el.a("Sign in as somebody else", href="/login", class_name="link")),
     )
 
 

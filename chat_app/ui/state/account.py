@@ -214,7 +214,7 @@ class Account(Visitor):
         spent = month.used + month.held
         self.percent = 0.0 if month.limit is None else round(min(100.0, 100 * spent / max(1, month.limit)), 1)
         self.keep_calls_days = parley().settings.keep_calls_days
-        self.has_password = await parley().accounts.has_password(who.user_id)
+        self.has_password = who.has_password
         if parley().external.is_on:
             self.provider = parley().settings.oidc_name
             self.connected = await parley().external.connected(who.user_id)

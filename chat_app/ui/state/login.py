@@ -21,6 +21,10 @@ _WORDS = {
     "bad_setup_code": "Enter the set-up code that was printed where Parley was started.",
     "signup_closed": "New accounts are made by the administrator here: ask for one.",
     "account_disabled": "This account has been disabled. Ask your administrator.",
+    "bad_code": "This code is not right, or was used already. Wait for the next one.",
+    "sign_in_again": "That took too long, or your password has changed. Sign in again.",
+    "factor_unreadable": "Parley has not the key with which this second factor was set up. Use a recovery code, and"
+    " tell your administrator.",
     "storage_unavailable": "Parley cannot reach its database right now. Try again in a moment.",
     "plan_unknown": "New accounts should get a plan that does not exist. Tell the administrator.",
     **WORDS,
@@ -44,30 +48,40 @@ class Login(Visitor):
     provider: str = ""
     """What the button for the provider of identities says; empty without one."""
     through_provider: str = ""
+    closed: bool = False
+    """Whether an account was closed just now."""
 
     @rx.event
     async def open(self) -> EventSpec | None:
-        """Show the right form; somebody who is signed in goes on."""
+        """Show the right form; somebody who is signed in goes on, or is led to set up a second factor first."""
         asked = self.router.url.query_parameters
-        onward = _plain(asked.get("next", "")) or "/"
-        if await self._identity() is not None:
-            return rx.redirect(onward, replace=True)
-        self.next = onward
+        self.next = onward(asked.get("next", "")) or "/"
+        who = await self._signed_in()
+        if who is not None:
+            missing = parley().accounts.must_set_up(who)
+            there = f"/second-factor?{urlencode({'next': self.next})}" if missing else self.next
+            return rx.redirect(there, replace=True)
+        self.closed = asked.get("closed") == "1"
         first = await parley().accounts.is_empty()
         self.code = asked.get("code", "")[:_LONGEST_CODE] if first else ""
         self.may_sign_up = parley().settings.signup_is_open
         up = asked.get("new") == "1" and self.may_sign_up
-        self.mode = "first" if first else "sign-up" if up else "sign-in"
+        code = asked.get("step") == "code" and asked.get("error") != "sign_in_again"
+        self.mode = "first" if first else "code" if code else "sign-up" if up else "sign-in"
         if parley().external.is_on:
             self.provider = f"Continue with {parley().settings.oidc_name}"
-            self.through_provider = api(f"/auth/oidc?{urlencode({'next': onward})}")
+            self.through_provider = api(f"/auth/oidc?{urlencode({'next': self.next})}")
         self.error = words(asked.get("error", ""), asked.get("wait", ""))
-        self.here = self._address(new=up)
+        self.here = self._address(new=up, code=code)
         self.other_way = self._address(new=not up)
         return None
 
-    def _address(self, *, new: bool) -> str:
-        query = {**({"new": "1"} if new else {}), **({"next": self.next} if self.next != "/" else {})}
+    def _address(self, *, new: bool = False, code: bool = False) -> str:
+        query = {
+            **({"new": "1"} if new else {}),
+            **({"step": "code"} if code else {}),
+            **({"next": self.next} if self.next != "/" else {}),
+        }
         return "/login" + (f"?{urlencode(query)}" if query else "")
 
 
@@ -81,6 +95,6 @@ def words(code: str, wait: str = "") -> str:
     return _WORDS.get(code, "That did not work. Try again.")
 
 
-def _plain(path: str) -> str:
+def onward(path: str) -> str:
     """The path if it leads to this site."""
     return path if path.startswith("/") and path[1:2] not in ("/", "\\") and path.isprintable() else ""

@@ -71,6 +71,6 @@ async def proven(page: Visitor, purpose: str, event: Any, **arguments: Any) -> b
     proof = await page.get_state(Proof)
     proof._ask(purpose, format_event_handler(event), arguments)
     who = await page._identity()
-    if who is not None and not await parley().accounts.has_password(who.user_id):
+    if who is not None and not who.has_password:
         proof.elsewhere = api(f"/auth/oidc?{urlencode({'fresh': 1, 'next': page.router.url.path})}")
     return False

@@ -19,6 +19,7 @@ from chat_app.ui.sockets import NETWORK_ADDRESS
 from chat_app.wiring import parley
 
 SESSION_ENDED = "You are signed out: your session has ended."
+FACTOR_MISSING = "Your account needs a second factor now."
 REFUSALS = 30
 """Entries of the audit trail a minute about one person who is refused a page."""
 
@@ -45,7 +46,13 @@ class Visitor(rx.State):
     tz: str = rx.LocalStorage("", name="parley.tz")
 
     async def _identity(self) -> Identity | None:
-        """Who calls, as the database has it now; None for nobody."""
+        """Who calls, as the database has it now; None for nobody, and for who has to set up a second factor before
+        anything else."""
+        who = await self._signed_in()
+        return None if who is None or parley().accounts.must_set_up(who) else who
+
+    async def _signed_in(self) -> Identity | None:
+        """Whose session it is, whatever they still have to do; None for nobody."""
         token = token_from(self.router.headers.cookie)
         return await parley().accounts.by_cookie(token) if token else None
 
@@ -57,14 +64,14 @@ class Visitor(rx.State):
         """Who calls; for nobody the page says that the session has ended, and keeps what it shows."""
         who = await self._identity()
         if who is None:
-            self._say_gone()
+            self._say_gone(FACTOR_MISSING if await self._signed_in() else SESSION_ENDED)
         else:
             self.gone = ""
         return who
 
-    def _say_gone(self) -> None:
-        """The session has ended under the open page."""
-        self.gone, self.door = SESSION_ENDED, self._door()
+    def _say_gone(self, why: str = SESSION_ENDED) -> None:
+        """The session has ended under the open page, or is not enough any more."""
+        self.gone, self.door = why, self._door()
 
     async def _enter(self, role: str = "user") -> Identity | None:
         """Who opens a page. None, with `denied` set, for a person without the role (user, staff, admin)."""
@@ -108,7 +115,7 @@ class Visitor(rx.State):
         return By(who.user_id, self._network_address())
 
     def _to_sign_in(self) -> EventSpec:
-        """Where somebody without a session goes."""
+        """Where somebody without a session goes; who has one and needs a second factor is led on from there."""
         return rx.redirect(self._door(), replace=True)
 
     def _door(self) -> str:

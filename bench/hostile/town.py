@@ -1,6 +1,5 @@
 """The people of one running Parley: honest ones, and the accounts and the knowledge of hostile ones."""
 
-import asyncio
 import json
 import re
 import urllib.request

@@ -4,6 +4,7 @@ Events that the server itself chains, among them each page's `open`, do not come
 holds the list to what the built pages send, and to every state that is registered, Reflex's own included.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,9 +36,11 @@ REPORT_CHARS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The arguments of an event, by name, all optional; and whether somebody has to be signed in."""
+    """The arguments of an event, by name; those without which its handler cannot run; and whether somebody has to be
+    signed in."""
 
     arguments: Mapping[str, Argument] = field(default_factory=dict)
+    needed: frozenset[str] = frozenset()
     session: bool = True
 
 
@@ -125,9 +128,16 @@ def name_of(event: EventHandler | Any) -> str:
     return str(format_event_handler(event))
 
 
+def _needed(event: EventHandler | Any) -> frozenset[str]:
+    """The arguments of a handler that have no default."""
+    parameters = list(inspect.signature(event.fn).parameters.values())[1:]
+    return frozenset(each.name for each in parameters if each.default is each.empty)
+
+
 FROM_PAGES: Mapping[str, Rule] = {
-    **{name_of(event): Rule(arguments, session=False) for event, arguments in _OF_EVERYBODY.items()},
-    **{name_of(event): Rule(arguments) for event, arguments in _OF_THE_SIGNED_IN.items()},
+    name_of(event): Rule(arguments, _needed(event), session)
+    for session, listed in ((False, _OF_EVERYBODY), (True, _OF_THE_SIGNED_IN))
+    for event, arguments in listed.items()
 }
 """The rule of each event that a page may send."""
 

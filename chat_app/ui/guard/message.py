@@ -20,7 +20,7 @@ def read(data: object) -> dict[str, Any]:
     if rule is None:
         raise Refused
     payload = {} if payload is None else payload
-    if not isinstance(payload, dict) or not payload.keys() <= rule.arguments.keys():
+    if not isinstance(payload, dict) or not rule.needed <= payload.keys() <= rule.arguments.keys():
         raise Refused
     return {
         "name": name,

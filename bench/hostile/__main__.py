@@ -48,6 +48,8 @@ class Column:
 
     name: str
     delay_ms: float = 0.0
+    alone_ms: float = 0.0
+    """The longest delay beside honest people alone: more of it than a few tens is the machine's."""
     alone_mb: float = 0.0
     most_mb: float = 0.0
     let_in: int = 0
@@ -61,6 +63,7 @@ class Column:
             "loop_delay_ms_max": self.delay_ms,
             "rss_growth_mb": round(self.most_mb - self.alone_mb, 1),
             "honest_ok_share": self.honest.ok / max(1, self.honest.all),
+            "loop_delay_ms_alone": self.alone_ms,
             "honest_rounds": self.honest.all,
             "let_in": self.let_in,
             "leaked": self.leaked,
@@ -95,7 +98,9 @@ async def _part(
     delay, peak = longest(before, await gauge.delays()), gauge.peak_mb
     column.most_mb = max(column.most_mb, peak)
     let_in = sum(tally["let_in"].values())
-    if parts:
+    if not parts:
+        column.alone_ms = delay
+    else:
         column.delay_ms = max(column.delay_ms, delay)
         column.let_in, column.leaked = column.let_in + let_in, column.leaked + tally["leaked"]
         column.honest.ok += rounds.ok
@@ -143,12 +148,18 @@ async def main(words: Sequence[str] | None = None) -> int:
             env = _fleet(stack) if name == "fleet" else {}
             app = stack.enter_context(RunningApp(folder / "home", env=env))
             await attacked(app, column, chosen.only or list(ATTACKS), QUICK_S if chosen.quick else SECONDS)
-            errors = [line for line in app.log.read_text(errors="replace").splitlines() if '"level": "error"' in line]
-            column.rows.append(("  errors in the server's log", str(len(errors)), errors[0][:90] if errors else ""))
+            column.rows += _errors(app)
         rows += column.rows
         figures |= column.figures()
     rows += [(key, f"{value:.4g}", str(HOSTILE.get(key, ""))) for key, value in figures.items() if value is not None]
     return conclude("Parley among hostile clients", rows, figures, HOSTILE)
+
+
+def _errors(app: RunningApp) -> list[Row]:
+    """What the server logged as an error, but for what pages report of themselves: hostile ones do."""
+    lines = app.log.read_text(errors="replace").splitlines()
+    errors = [line for line in lines if '"level": "error"' in line and "[Reflex Frontend Exception]" not in line]
+    return [("  errors in the server's log", str(len(errors)), errors[0][:90] if errors else "")]
 
 
 def _fleet(stack: ExitStack) -> dict[str, str]:

@@ -31,7 +31,7 @@ from tests.security.tab import NAMESPACE, Tab
 
 pytestmark = pytest.mark.e2e
 
-EXAMPLES, EVENTS = 9, 30
+EXAMPLES, EVENTS = 6, 30
 """Sequences of each role, and events in the longest of them."""
 AT_ONCE = 65
 """Events that a person, or nobody from one address, may send at once beside those of the page itself."""

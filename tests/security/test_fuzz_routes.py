@@ -30,7 +30,7 @@ from tests.parley import PASSWORD, answer, person, script
 from tests.security.doors import Door, door_to
 from tests.security.fuzzing import JSON, bounded, texts
 
-EXAMPLES = 80
+EXAMPLES = 50
 CHAT, REVIEW, PERSON = "heron-in-a-chat", "heron-in-a-review", "heron-the-person"
 """What is only its person's, what staff look at, and what administrators do."""
 ADMIN = "/v1/admin/"

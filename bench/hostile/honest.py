@@ -56,15 +56,15 @@ class Person:
     key: str = ""
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
-    def said(self) -> str:
-        """The text of the next answer."""
+    def said(self) -> tuple[int, str]:
+        """The number of the next answer, and its text."""
         number = next(self._numbers)
-        return " ".join(f"{self.marker}-{number}-{at}" for at in range(TOKENS))
+        return number, " ".join(f"{self.marker}-{number}-{at}" for at in range(TOKENS))
 
     async def on_a_page(self) -> None:
         """One round in a browser. Raises `Failed`."""
-        text = self.said()
-        if text.startswith(f"{self.marker}-0-") or int(text.split("-")[-2]) % ROUNDS == 0:
+        number, text = self.said()
+        if number % ROUNDS == 0:
             await self.sign_in()
         async with Tab(self.app, self.cookie, source=self.source) as tab:
             await tab.opened()
@@ -75,8 +75,8 @@ class Person:
 
     async def in_a_program(self) -> None:
         """One round over the API, streamed and not in turns. Raises `Failed`."""
-        text = self.said()
-        streamed = int(text.split("-")[-2]) % 2 == 0
+        number, text = self.said()
+        streamed = number % 2 == 0
         asked = {"messages": [{"role": "user", "content": script(text=text, rate=TOKENS)}], "stream": streamed}
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
         async with self._http() as http, http.post("/v1/chat/completions", json=asked, headers=headers) as response:

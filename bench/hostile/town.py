@@ -47,7 +47,6 @@ _GENERATION = re.compile(r'"generation_id":"([0-9a-f]{32})"')
 class Town:
     """Everybody."""
 
-    honest: list[Person]
     on_pages: list[Person]
     with_programs: list[Person]
     target: Target
@@ -73,11 +72,9 @@ async def settle(app: RunningApp) -> Town:
     for each in honest[ON_PAGES:]:
         each.key = await new_key(app, each.cookie)
     tabs, generations = await _left_open(app, victim)
-    former = victim.cookie
-    await victim.sign_in()
-    ended_tab, _ = await _left_open(app, victim)
+    await victim.sign_in()  # In another browser: the first session stays.
+    ended, _ = await _left_open(app, victim)
     app.request("POST", "/auth/logout", {}, Cookie=victim.cookie)
-    former, victim.cookie = victim.cookie, former
     target = Target(
         port=app.port,
         parts=[],
@@ -90,12 +87,12 @@ async def settle(app: RunningApp) -> Town:
         asset=_largest(app),
         cookies=hostile,
         keys=keys,
-        former=former,
+        former=victim.cookie,
         emails=[each.email for each in honest],
-        tabs=[*tabs, *ended_tab],
+        tabs=[*tabs, *ended],
         generations=generations,
     )
-    return Town(honest, others[:ON_PAGES], others[ON_PAGES:], target)
+    return Town(others[:ON_PAGES], others[ON_PAGES:], target)
 
 
 async def new_key(app: RunningApp, cookie: str) -> str:
@@ -110,7 +107,7 @@ async def _left_open(app: RunningApp, person: Person) -> tuple[list[str], list[s
     """Tabs in which a person has read everything of theirs, and the ids of their answers."""
     async with Tab(app, person.cookie) as tab:
         await tab.opened()
-        await tab.send(Chat.send, form={"text": script(text=person.said())})
+        await tab.send(Chat.send, form={"text": script(text=person.said()[1])})
         await tab.until('"receipt":[{')
     async with Tab(app, person.cookie, path="/account") as account:
         await account.opened()

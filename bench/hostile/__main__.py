@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -106,7 +107,7 @@ async def _part(
         column.honest.ok += rounds.ok
         column.honest.failed += rounds.failed
     seen = (
-        f"loop {delay:.0f} ms · memory +{peak - at_first:.1f} MB, then {gauge.rss_mb() - at_first:+.1f} ·"
+        f"loop {delay:.0f} ms · memory {peak - at_first:+.1f} MB, then {gauge.rss_mb() - at_first:+.1f} ·"
         f" honest {rounds.ok}/{rounds.all}, {p50(rounds.seconds or [0]):.1f} s"
     )
     got = f"tried {tally['tried']}, refused {tally['refused']}, let in {let_in}, leaked {tally['leaked']}"
@@ -159,7 +160,10 @@ def _errors(app: RunningApp) -> list[Row]:
     """What the server logged as an error, but for what pages report of themselves: hostile ones do."""
     lines = app.log.read_text(errors="replace").splitlines()
     errors = [line for line in lines if '"level": "error"' in line and "[Reflex Frontend Exception]" not in line]
-    return [("  errors in the server's log", str(len(errors)), errors[0][:90] if errors else "")]
+    said = Counter(line.partition('"event": "')[2][:60] for line in errors)
+    return [("  errors in the server's log", str(len(errors)), "")] + [
+        ("", words, str(times)) for words, times in said.most_common(3)
+    ]
 
 
 def _fleet(stack: ExitStack) -> dict[str, str]:

@@ -37,7 +37,7 @@ chaos: .venv/.installed-test chromium ## every chaos test, 20 rounds each
 	PARLEY_CHAOS_ROUNDS=20 $(BIN)/python -m pytest -m chaos --timeout 1800
 
 bench: .venv/.installed-test chromium ## the figures of docs/benchmarks.md
-	@missed=; for name in turn gateway faults inference; do $(BIN)/python -m bench.$$name || missed="$$missed $$name"; done; \
+	@missed=; for name in turn gateway faults hostile inference; do $(BIN)/python -m bench.$$name || missed="$$missed $$name"; done; \
 	if [ -n "$$missed" ]; then echo "not within bounds:$$missed" >&2; exit 1; fi
 
 mutants: .venv/.installed-test .venv/.installed-oidc ## 300 small bugs, one at a time: how many the tests notice (ARGS="--only chat_app/billing")

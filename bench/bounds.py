@@ -62,6 +62,18 @@ TURN: Bounds = {
     "stop_ms_p50": at_most(100, " ms"),
 }
 
+HOSTILE: Bounds = {
+    f"{key}{column}": bound
+    for key, bound in {
+        "loop_delay_ms_max": at_most(200, " ms"),
+        "rss_growth_mb": at_most(30, " MB"),
+        "honest_ok_share": at_least(0.99),
+        "let_in": at_most(0),
+        "leaked": at_most(0),
+    }.items()
+    for column in ("", "_fleet")
+}
+
 PEERS = ("", "native_")
 """Prefixes of the figures beside llama.cpp's own server, and beside the binary that LLAMA_SERVER names."""
 INFERENCE: Bounds = {

@@ -1,11 +1,13 @@
 """The Reflex app: pages, and the gateway mounted beside them. No logic."""
 
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
 from reflex.event import EventSpec
 from reflex_base.config import get_config
+from reflex_base.event.context import EventContext
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_app.data.db.base import DatabaseUnavailable
@@ -39,6 +41,9 @@ from chat_app.wiring import lifespan, parley
 
 logger = structlog.get_logger(__name__)
 
+_told: deque[str] = deque(maxlen=1_000)
+"""The last events whose failure pages were told of, by Reflex's ids."""
+
 
 def unexpected(exception: Exception) -> list[EventSpec]:
     """What a page says when an event failed in a way that nobody foresaw; the composer gets its text back."""
@@ -48,6 +53,10 @@ def unexpected(exception: Exception) -> list[EventSpec]:
     else:
         logger.error("event failed", exc_info=exception)
         said = "Something went wrong on our side. Try again; if it happens again, tell your administrator."
+    running = EventContext.get()
+    if running.parent_txid in _told:  # Telling has failed, too: it would do so for as long as the states are away.
+        return []
+    _told.append(running.txid)
     return [Visitor.notify(said), GIVE_BACK]  # type: ignore[operator]  # Reflex makes an event of the method.
 
 

@@ -41,6 +41,7 @@ from chat_app.telemetry import logs, metrics
 from chat_app.telemetry.events import Events
 from chat_app.telemetry.exporter import Exporter
 from chat_app.telemetry.fleet import FLEET
+from chat_app.telemetry.loop_delay import watched_loop
 from chat_app.telemetry.measured_log import MeasuredLog
 from chat_app.telemetry.pseudonyms import Pseudonyms
 from chat_app.turn import Turns
@@ -230,6 +231,7 @@ async def lifespan(settings: Settings | None = None) -> AsyncIterator[Parley]:
         for watch in (made.sealer, made.key_watch, made.exporter, made.purge):
             await watch.start()
             stack.push_async_callback(watch.close)
+        await stack.enter_async_context(watched_loop())
         _current = made
         try:
             yield made

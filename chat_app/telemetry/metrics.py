@@ -61,6 +61,34 @@ HTTP = Counter("parley_http_requests", "Requests answered.", ["method", "route",
 HTTP_SECONDS = Histogram(
     "parley_http_seconds", "Until the headers of the answer.", ["route"], registry=REGISTRY, buckets=_QUICK
 )
+LOOP_DELAY = Histogram(
+    "parley_loop_delay_seconds",
+    "How much later than asked for the event loop came back, fifty times a second: what everything here waits.",
+    registry=REGISTRY,
+    buckets=(
+        0.002,
+        0.005,
+        0.01,
+        0.02,
+        0.03,
+        0.05,
+        0.075,
+        0.1,
+        0.15,
+        0.2,
+        0.25,
+        0.3,
+        0.4,
+        0.5,
+        0.75,
+        1,
+        1.5,
+        2,
+        3,
+        5,
+        10,
+    ),
+)
 SOCKET_REFUSED = Counter(
     "parley_socket_refused",
     "Pages' sockets, messages and events that were refused: sockets, messages and events of one address, events of one"

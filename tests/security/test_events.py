@@ -56,6 +56,20 @@ def test_what_is_listed_exists_and_takes_the_arguments_that_are_bounded() -> Non
         assert rule.arguments.keys() == set(list(inspect.signature(handlers[name].handler.fn).parameters)[1:]), name
 
 
+@pytest.mark.parametrize("name", FROM_PAGES)
+def test_an_event_without_what_its_handler_needs_reaches_nobody(name: str) -> None:
+    handler = RegistrationContext.get().event_handlers[name].handler.fn
+    parameters = list(inspect.signature(handler).parameters.values())[1:]
+    needed = {each.name for each in parameters if each.default is each.empty}
+    assert FROM_PAGES[name].needed == needed
+    if needed:
+        for payload in (None, {}):
+            with pytest.raises(Refused):
+                message.read({"name": name, "payload": payload})
+    else:
+        assert message.read({"name": name})["payload"] == {}
+
+
 @pytest.mark.e2e
 def test_the_list_is_what_the_built_pages_send() -> None:
     scripts = "".join(file.read_text() for file in (build() / "build" / "client").rglob("*.js"))

@@ -61,7 +61,7 @@ def test_an_event_without_what_its_handler_needs_reaches_nobody(name: str) -> No
     handler = RegistrationContext.get().event_handlers[name].handler.fn
     parameters = list(inspect.signature(handler).parameters.values())[1:]
     needed = {each.name for each in parameters if each.default is each.empty}
-    assert FROM_PAGES[name].needed == needed
+    assert FROM_PAGES[name].required == needed
     if needed:
         for payload in (None, {}):
             with pytest.raises(Refused):

@@ -4,7 +4,7 @@ All times are integer milliseconds UTC; money is integer micro-units of the curr
 """
 
 from chat_app.data.tables.accounts import ApiKey, BrowserSession, KnownDevice, SetupCode, Tenant, User
-from chat_app.data.tables.billing import LedgerEntry, Plan, Price, Quota
+from chat_app.data.tables.billing import KeyMonth, LedgerEntry, Plan, Price, Quota
 from chat_app.data.tables.safety import Review
 from chat_app.data.tables.sessions import Checkpoint, Generation, Message, Step, Thread
 from chat_app.data.tables.telemetry import Event
@@ -15,6 +15,7 @@ __all__ = [
     "Checkpoint",
     "Event",
     "Generation",
+    "KeyMonth",
     "KnownDevice",
     "LedgerEntry",
     "Message",

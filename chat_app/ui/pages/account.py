@@ -73,7 +73,7 @@ def _kept() -> rx.Component:
             " What a program was told with one of your keys is kept for about an hour after the answer, the record of"
             " the call (model, tokens, times) for ",
             Account.keep_calls_days,
-            " days, and until its month is over. What answers cost stays.",
+            " days. What answers cost stays.",
         ),
         rx.el.p(
             "Which browsers you signed in from, and a name for their network address that nobody can turn back, for a"

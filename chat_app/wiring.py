@@ -136,7 +136,7 @@ def build(settings: Settings) -> Parley:
     threads, generations, steps = Threads(db, audit), Generations(db), Steps(db)
     events = Events(db, settings)
     ownership = Ownership(leases, generations, settings.lease_ms, VERSION)
-    admission = Admission(limits, generations)
+    admission = Admission(limits, generations, ledger)
     cards = ModelCards(engine)
     preparation = Preparation(settings, cards, ledger)
     bounds = Bounds(ledger, preparation, NextPrompts(cards))

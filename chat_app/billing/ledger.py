@@ -1,6 +1,7 @@
 """The ledger: tokens and money are held before a step runs and settled once after it, in integers, append-only.
 
-`quota` is the running sum that admission looks at; `ledger` is the record it can be rebuilt from. Writes are returned
+`quota` and, for each API key, `key_month` are the running sums that admission looks at; `ledger` is the record they can
+be rebuilt from, together with whose key a generation is. Writes are returned
 as statements, which the turn commits together with its own, so money and job can never disagree. It does not know why
 a step ends, nor what a token is: the engine counts.
 """
@@ -74,12 +75,13 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whose money it is, in which month, and for which generation."""
+    """Whose money it is, in which month, for which generation, and with which key that was asked for, if any."""
 
     tenant_id: str
     user_id: str
     generation_id: str
     period: str
+    api_key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,13 @@ class Ledger:
         )
         return _allowance(rows[0] if rows else dict.fromkeys(_SUMS, 0), period, limit)
 
+    async def tokens_of_key(self, key_id: str, period: str) -> int:
+        """Tokens that the answers of one key have used in a month, and that those which run hold."""
+        rows = await self._db.query(
+            "SELECT used + held AS tokens FROM key_month WHERE api_key_id = $1 AND period = $2", key_id, period
+        )
+        return int(rows[0]["tokens"]) if rows else 0
+
     async def rates(self, models: Iterable[str]) -> dict[str, Rate]:
         """What these models cost; those without a price are left out."""
         names = sorted(set(models))
@@ -139,13 +148,18 @@ class Ledger:
         return [
             _entry(account, "hold", seq, amount),
             Statement(_HOLD, (account.user_id, account.period, amount.tokens, amount.micro, limit), must=OVER_QUOTA),
+            *_book_key(account, held=amount.tokens),
         ]
 
     def settle(self, account: Account, seq: int, held: Amount, used: Amount) -> list[Statement]:
         """Replace a step's hold by what it really used. A second time the batch is unmet as ALREADY_SETTLED."""
         _check(held)
         _check(used)
-        return [_once(account, "settle", seq, used, ALREADY_SETTLED), _book(account, used=used, held=NOTHING - held)]
+        return [
+            _once(account, "settle", seq, used, ALREADY_SETTLED),
+            _book(account, used=used, held=NOTHING - held),
+            *_book_key(account, used=used.tokens, held=-held.tokens),
+        ]
 
     def release(self, account: Account, seq: int, held: Amount) -> list[Statement]:
         """Give a step's hold back: it used nothing."""
@@ -163,10 +177,14 @@ class Ledger:
     def void(self, account: Account, seq: int) -> list[Statement]:
         """Take back what a step's settlement charged to this account and month. Unmet as NOT_CHARGED a second time."""
         key = (account.generation_id, seq, account.user_id, account.period)
-        return [
+        statements = [
             Statement(_VOID, (*key, new_id(), account.tenant_id, now_ms()), must=NOT_CHARGED),
             Statement(_TAKE_BACK, key),
         ]
+        if account.api_key_id is not None:
+            of_key = (account.generation_id, seq, account.api_key_id, account.period)
+            statements.append(Statement(_TAKE_BACK_KEY, of_key))
+        return statements
 
 
 def allowance_in(results: Iterable[Sequence[Row]], account: Account, limit: int | None) -> Allowance | None:
@@ -229,6 +247,18 @@ UPDATE quota SET
 WHERE user_id = $3 AND period = $4
 """
 
+_BOOK_KEY = """
+INSERT INTO key_month (api_key_id, period, used, held) VALUES ($1, $2, $3, $4)
+ON CONFLICT (api_key_id, period) DO UPDATE SET
+  used = key_month.used + excluded.used, held = key_month.held + excluded.held
+"""
+
+_TAKE_BACK_KEY = """
+UPDATE key_month SET
+  used = used - (SELECT tokens FROM ledger WHERE generation_id = $1 AND kind = 'void' AND seq = $2)
+WHERE api_key_id = $3 AND period = $4
+"""
+
 
 def _entry(account: Account, kind: str, seq: int, amount: Amount) -> Statement:
     return Statement(
@@ -257,6 +287,13 @@ def _book(account: Account, *, granted: Amount = NOTHING, used: Amount = NOTHING
     """Add to the running sums of the account's month."""
     sums = (granted.tokens, used.tokens, held.tokens, granted.micro, used.micro, held.micro)
     return Statement(_BOOK, (account.user_id, account.period, *sums))
+
+
+def _book_key(account: Account, *, used: int = 0, held: int = 0) -> list[Statement]:
+    """Add to the running sums of the key's month, if it was a key's call."""
+    if account.api_key_id is None:
+        return []
+    return [Statement(_BOOK_KEY, (account.api_key_id, account.period, used, held))]
 
 
 def _check(amount: Amount) -> None:

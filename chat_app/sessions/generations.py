@@ -322,16 +322,6 @@ class Generations:
         rows = await self._db.query(f"SELECT id, source FROM generation WHERE id IN ({places})", *generation_ids)
         return {row["id"]: row["source"] for row in rows}
 
-    async def tokens_of_key(self, key_id: str, period: str) -> int:
-        """Tokens that the answers of one key have used in a month, and that those which run hold."""
-        rows = await self._db.query(
-            "SELECT CAST(COALESCE(SUM(prompt_tokens + completion_tokens + held_tokens), 0) AS BIGINT) AS tokens"
-            " FROM generation WHERE api_key_id = $1 AND period = $2",
-            key_id,
-            period,
-        )
-        return int(rows[0]["tokens"])
-
     async def kept(self, generation_id: str) -> Kept:
         """What is kept of an ended answer; nothing for an unknown id."""
         rows = await self._db.query(

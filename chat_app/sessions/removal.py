@@ -6,7 +6,6 @@ removes, nor what else than these tables holds something of an answer.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from chat_app.data.db.base import Database, Statement
 from chat_app.data.ids import now_ms
@@ -44,11 +43,8 @@ class Removal:
         return await self._answers("thread_id = $1", thread_id)
 
     async def calls_before(self, finished_before_ms: int) -> list[str]:
-        """Calls of the API that ended before this moment, at most `AT_ONCE`. Those of a key stay until their month is
-        over: they are what its tokens of the month are counted from."""
-        month = f"{datetime.now(UTC):%Y-%m}"
-        old = f"thread_id IS NULL AND finished_at < $1 AND (api_key_id IS NULL OR period < '{month}')"
-        return await self._answers(old, finished_before_ms)
+        """Calls of the API that ended before this moment, at most `AT_ONCE`."""
+        return await self._answers("thread_id IS NULL AND finished_at < $1", finished_before_ms)
 
     def answers(self, generation_ids: Sequence[str]) -> list[Statement]:
         """Remove these answers with their steps and checkpoints. None of them may be active."""

@@ -14,7 +14,7 @@ from typing import Self
 
 from chat_app.accounts.grant import Grant
 from chat_app.accounts.identity import Identity
-from chat_app.billing.ledger import period_of
+from chat_app.billing.ledger import Ledger, period_of
 from chat_app.billing.plans import Terms
 from chat_app.data.ids import new_id, now_ms
 from chat_app.data.limits.base import Limits, LimitsUnavailable
@@ -77,8 +77,9 @@ def new_row(identity: Identity, source: str, terms: Terms, owner: str) -> Genera
 class Admission:
     """Rates and places of all people."""
 
-    def __init__(self, limits: Limits, generations: Generations) -> None:
+    def __init__(self, limits: Limits, generations: Generations, ledger: Ledger) -> None:
         self._limits = limits
+        self._ledger = ledger
         self._generations = generations
 
     async def enter(self, row: GenerationRow, terms: Terms) -> None:
@@ -111,7 +112,7 @@ class Admission:
             if wait_ms:
                 raise _too_fast(f"This key allows {_counted(rate, 'call')} a minute.", wait_ms)
         most = rights.monthly_tokens
-        if most is not None and await self._generations.tokens_of_key(grant.key_id, row.period) >= most:
+        if most is not None and await self._ledger.tokens_of_key(grant.key_id, row.period) >= most:
             raise TurnError(
                 "quota_exceeded",
                 f"This month's {most:,} tokens of this key are used up. They are renewed on the first of the month.",

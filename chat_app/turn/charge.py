@@ -7,7 +7,7 @@ from chat_app.sessions.steps import Step
 
 def account(row: GenerationRow) -> Account:
     """Whose money it is, in the month in which the turn began."""
-    return Account(row.tenant_id, row.user_id, row.id, row.period)
+    return Account(row.tenant_id, row.user_id, row.id, row.period, row.api_key_id)
 
 
 def held(row: GenerationRow) -> Amount:

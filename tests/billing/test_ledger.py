@@ -26,6 +26,7 @@ from chat_app.data.db.base import Conflict, Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
 
 NOVEMBER, DECEMBER = "2026-11", "2026-12"
+TABLES = ("ledger", "quota", "key_month")
 
 
 @pytest.fixture
@@ -39,11 +40,11 @@ def account(generation_id: str = "", user_id: str = "ada", period: str = NOVEMBE
 
 async def unmet(db: Database, statements: list[Statement], name: str) -> None:
     """The batch is refused for this reason and leaves no trace."""
-    before = [await db.query(f"SELECT * FROM {table} ORDER BY 1, 2") for table in ("ledger", "quota")]
+    before = [await db.query(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES]
     with pytest.raises(Unmet) as refusal:
         await db.batch(*statements)
     assert refusal.value.name == name
-    assert [await db.query(f"SELECT * FROM {table} ORDER BY 1, 2") for table in ("ledger", "quota")] == before
+    assert [await db.query(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES] == before
 
 
 async def month(ledger: Ledger, user_id: str = "ada", period: str = NOVEMBER) -> tuple[int, int, int, int]:
@@ -381,3 +382,39 @@ def test_no_price_costs_nothing() -> None:
 def test_a_month_begins_when_the_one_before_ends() -> None:
     december = 1_796_083_200_000  # 2026-12-01 00:00 UTC
     assert (period_of(december - 1), period_of(december)) == (NOVEMBER, DECEMBER)
+
+
+async def test_a_keys_month_is_the_sum_of_its_calls_and_of_no_other(db: Database, ledger: Ledger) -> None:
+    mine, next_one = (replace(account(), api_key_id="mine") for _ in range(2))
+    hers = replace(account(), api_key_id="hers")
+    for each in (mine, next_one, hers, account()):
+        await db.batch(*ledger.hold(each, 1, Amount(1_000, 9)))
+    assert await ledger.tokens_of_key("mine", NOVEMBER) == 2_000
+    await db.batch(*ledger.settle(mine, 1, Amount(1_000, 9), Amount(30, 3)))
+    await db.batch(*ledger.release(next_one, 1, Amount(1_000, 9)))
+    assert await ledger.tokens_of_key("mine", NOVEMBER) == 30
+    assert await ledger.tokens_of_key("mine", DECEMBER) == 0
+    assert await ledger.tokens_of_key("hers", NOVEMBER) == 1_000
+    await db.batch(*ledger.hold(mine, 2, Amount(500)))
+    assert await ledger.tokens_of_key("mine", NOVEMBER) == 530
+
+
+async def test_what_is_refused_or_comes_again_leaves_a_keys_month_as_it_was(db: Database, ledger: Ledger) -> None:
+    mine = replace(account(), api_key_id="mine")
+    await db.batch(*ledger.hold(mine, 1, Amount(100)))
+    await unmet(db, ledger.hold(mine, 2, Amount(100), 150), OVER_QUOTA)
+    await db.batch(*ledger.settle(mine, 1, Amount(100), Amount(40)))
+    await unmet(db, ledger.settle(mine, 1, Amount(100), Amount(40)), ALREADY_SETTLED)
+    assert await ledger.tokens_of_key("mine", NOVEMBER) == 40
+    await db.batch(*ledger.void(mine, 1))
+    await unmet(db, ledger.void(mine, 1), NOT_CHARGED)
+    assert await ledger.tokens_of_key("mine", NOVEMBER) == 0
+
+
+async def test_a_keys_month_is_one_row_however_many_calls_it_has(db: Database, ledger: Ledger) -> None:
+    for at in range(3):
+        mine = replace(account(), api_key_id="mine")
+        await db.batch(*ledger.hold(mine, 1, Amount(10)))
+        await db.batch(*ledger.settle(mine, 1, Amount(10), Amount(at)))
+    [row] = await db.query("SELECT api_key_id, period, used, held FROM key_month")
+    assert dict(row) == {"api_key_id": "mine", "period": NOVEMBER, "used": 3, "held": 0}

@@ -123,3 +123,36 @@ def test_damaged_file(home: Path) -> None:
     (home / "parley.db").write_bytes(b"no database at all " * 100)
     with pytest.raises(DatabaseUnavailable, match="not a database"):
         migrate(Settings(home=home))
+
+
+def test_keys_keep_what_they_used_before_it_was_summed(empty: Settings) -> None:
+    def before(connection: Connection) -> None:
+        command.upgrade(configured(connection), "0006")
+        for id, key, period, held in (("a", "k", "2026-11", 0), ("b", "k", "2026-11", 70), ("c", "k", "2026-10", 0)):
+            connection.exec_driver_sql(_GENERATION.format(id=id, key=key, period=period, held=held))
+        for id, kind, seq, tokens in (("a", "hold", 1, 999), ("a", "settle", 1, 5), ("b", "settle", 1, 30)):
+            connection.exec_driver_sql(_ENTRY.format(id=id, kind=kind, seq=seq, tokens=tokens))
+        for kind, tokens in (("settle", 8), ("void", 8)):
+            connection.exec_driver_sql(_ENTRY.format(id="c", kind=kind, seq=1, tokens=tokens))
+
+    def sums(connection: Connection) -> set[tuple[object, ...]]:
+        return {tuple(row) for row in connection.exec_driver_sql("SELECT * FROM key_month")}
+
+    run_in_transaction(empty, before)
+    migrate(empty)
+    found: list[set[tuple[object, ...]]] = []
+    run_in_transaction(empty, lambda connection: found.append(sums(connection)))
+    assert found == [{("k", "2026-11", 35, 70), ("k", "2026-10", 0, 0)}]
+
+
+_GENERATION = (
+    "INSERT INTO generation (id, tenant_id, user_id, plan_id, period, created_at, source, api_key_id, model, job,"
+    " job_version, step, held_tokens, held_micro, status, owner, fence, attempts, prompt_tokens, completion_tokens,"
+    " cached_tokens, cost_micro, error, receipt, log_length) VALUES"
+    " ('{id}', 't', 'ada', 'free', '{period}', 1, 'api', '{key}', '', '', 1, 1, {held}, 0, 'done', '', 1, 1, 0, 0, 0,"
+    " 0, '', '', 0)"
+)
+_ENTRY = (
+    "INSERT INTO ledger (id, tenant_id, user_id, generation_id, kind, seq, period, tokens, cost_micro, created_at)"
+    " VALUES ('{id}{kind}{seq}', 't', 'ada', '{id}', '{kind}', {seq}, '', {tokens}, 0, 1)"
+)

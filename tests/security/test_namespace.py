@@ -154,6 +154,8 @@ async def test_who_is_of_the_staff_no_more_keeps_nothing_of_its_pages(
     root: Any = rx.State(_reflex_internal_init=True)  # type: ignore[call-arg]
     app: Any = type("App", (), {"event_namespace": namespace})
 
+    namespace.open(cookie, settled=False)
+
     async def event() -> None:
         root._clean()
         with event_of(cookie):
@@ -165,11 +167,13 @@ async def test_who_is_of_the_staff_no_more_keeps_nothing_of_its_pages(
     chat.dialog_title = "of their own chat"
     await event()
     assert "what somebody wrote" in str(root.dict())
+    assert namespace.staff == {TAB: "staff"}
     await running.accounts.set_role(staff.user_id, "user")
     await event()
     assert "what somebody wrote" not in str(root.dict()) and moderation._waiting_at == ""
     assert root.get_delta()[ReviewAdmin.get_full_name()]["waiting_rx_state_"] == []  # The browser is told so.
     assert chat.dialog_title == "of their own chat"
+    assert namespace.staff == {} and TAB in namespace.tabs
 
 
 @pytest.mark.parametrize(("chained", "kept"), [(True, True), (False, False)])

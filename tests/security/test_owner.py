@@ -15,11 +15,12 @@ from chat_app.accounts.tokens import digest
 from chat_app.ui.guard import states
 from chat_app.ui.guard.ended import drop_ended
 from chat_app.ui.guard.namespace import PageNamespace
-from chat_app.ui.guard.owner import Owner, give, session_of
+from chat_app.ui.guard.owner import Owner, give, session_of, take_back
 from chat_app.ui.guard.states import MemoryStates
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.plan_admin import PlanAdmin
+from chat_app.ui.state.review_admin import ReviewAdmin, ReviewLine
 from tests.parley import PASSWORD, StartParley, person
 from tests.ui.tab import page_of
 
@@ -97,6 +98,32 @@ async def test_a_closed_tab_of_an_ended_session_is_emptied_and_others_are_not(st
     assert KEPT[1] not in str(kept.states["gone"].dict())
     assert KEPT[1] in str(kept.states["here"].dict())
     assert namespace.tabs.keys() == {"here"}
+    await kept.close()
+
+
+async def test_what_the_staff_saw_goes_from_a_tab_that_lies_open_once_it_is_not_theirs(
+    start_parley: StartParley,
+) -> None:
+    running = await start_parley()
+    await person(running)
+    staff = await person(running, "staff@example.org", "staff")
+    session = digest(await running.accounts.sign_in("staff@example.org", PASSWORD))
+    app = chat_app.chat_app.app
+    RegistrationContext.set(app._registration_context)
+    kept, namespace = MemoryStates(), PageNamespace("/_event", app)  # type: ignore[abstract]
+    namespace.tabs["tab"], namespace.staff["tab"] = session, "staff"
+    async with kept.modify_state(BaseStateToken(ident="tab", cls=rx.State)) as state:
+        await give(state, session)
+        await take_back(state, "staff")
+        (await state.get_state(ReviewAdmin)).waiting = [ReviewLine(head="what somebody wrote")]
+        (await state.get_state(Chat)).dialog_title = KEPT[1]
+    await drop_ended(namespace, kept)
+    assert "what somebody wrote" in str(kept.states["tab"].dict())
+    await running.accounts.set_role(staff.user_id, "user")
+    await drop_ended(namespace, kept)
+    shown = str(kept.states["tab"].dict())
+    assert "what somebody wrote" not in shown and KEPT[1] in shown
+    assert (namespace.tabs, namespace.staff) == ({"tab": session}, {})
     await kept.close()
 
 

@@ -241,24 +241,3 @@ async def test_an_answer_is_seen_until_its_own_thread_is_deleted(db: Database, g
         await generations.view(Person(), "in gone")
     for seen in ("g", "call"):
         assert (await generations.view(Person(), seen)).id == seen
-
-
-async def test_the_tokens_of_a_key_are_its_own_of_that_month(db: Database, generations: Generations) -> None:
-    of = (
-        ("a", "key", "2026-11", 1),
-        ("b", "key", "2026-11", 2),
-        ("c", "key", "2026-10", 4),
-        ("d", "her", "2026-11", 8),
-    )
-    for id, key_id, period, tokens in of:
-        await db.batch(
-            generations.create(replace(row(id), api_key_id=key_id, period=period, held_tokens=tokens * 100)),
-            Statement(
-                "UPDATE generation SET prompt_tokens = $2, completion_tokens = $3 WHERE id = $1",
-                (id, tokens, tokens * 10),
-            ),
-        )
-    await db.batch(generations.create(replace(row("without"), held_tokens=1_000_000)))
-    assert await generations.tokens_of_key("key", "2026-11") == 333
-    assert await generations.tokens_of_key("key", "2026-10") == 444
-    assert await generations.tokens_of_key("key", "2026-09") == 0

@@ -16,7 +16,7 @@ from chat_app.data.tables.accounts import (
     User,
 )
 from chat_app.data.tables.audit import AuditEntry, AuditHead
-from chat_app.data.tables.billing import LedgerEntry, Plan, Price, Quota
+from chat_app.data.tables.billing import KeyMonth, LedgerEntry, Plan, Price, Quota
 from chat_app.data.tables.safety import Review
 from chat_app.data.tables.sessions import Checkpoint, Generation, Message, Step, Thread
 from chat_app.data.tables.telemetry import Event
@@ -31,6 +31,7 @@ __all__ = [
     "ExternalIdentity",
     "Generation",
     "HalfSignIn",
+    "KeyMonth",
     "KnownDevice",
     "LedgerEntry",
     "Message",

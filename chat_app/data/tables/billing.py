@@ -52,6 +52,17 @@ class Quota(SQLModel, table=True):
     held_micro: int = big(0)
 
 
+class KeyMonth(SQLModel, table=True):
+    """One API key's month, in tokens: what its calls have used, and what those that run hold."""
+
+    __tablename__ = "key_month"
+
+    api_key_id: str = Field(primary_key=True)
+    period: str = Field(primary_key=True, description="YYYY-MM, UTC")
+    used: int = big(0)
+    held: int = big(0)
+
+
 class LedgerEntry(SQLModel, table=True):
     """Never changed, never deleted. A step has one `hold` and one `settle`: that makes it charged once.
 

@@ -1,6 +1,7 @@
-"""Drops the states of tabs whose session has ended: signed out, expired, of another password, of a disabled person.
+"""Drops the states of tabs whose session has ended: signed out, expired, of another password, of a disabled person; and
+what the staff's pages hold of somebody who is not of the staff any more, or in another role.
 
-None of them could be read any more (`owner`); this is so that they are gone, and that a page which lies open says so by
+None of it could be read any more (`owner`); this is so that they are gone, and that a page which lies open says so by
 itself. It does not know how a session ends, only that the database has it no more.
 """
 
@@ -15,7 +16,7 @@ from reflex.istate.manager.token import BaseStateToken
 from reflex.state import StateUpdate
 
 from chat_app.data.db.base import DatabaseUnavailable
-from chat_app.ui.guard.owner import Owner, give
+from chat_app.ui.guard.owner import Owner, give, take_back
 from chat_app.ui.state.visitor import Visitor
 from chat_app.wiring import parley
 
@@ -60,6 +61,33 @@ async def drop_ended(namespace: Any, states: Any) -> None:
             continue
         if namespace.tabs.get(tab) == session:
             del namespace.tabs[tab]
+            namespace.staff.pop(tab, None)
+    await _take_back_changed(namespace, states)
+
+
+async def _take_back_changed(namespace: Any, states: Any) -> None:
+    staff = {tab: (namespace.tabs[tab], role) for tab, role in namespace.staff.items() if tab in namespace.tabs}
+    roles = await parley().accounts.roles({session for session, _ in staff.values()})
+    for tab, (session, role) in staff.items():
+        now = roles.get(session, role)
+        if now == role:
+            continue
+        try:
+            await _take_back(namespace, states, tab, session, now)
+        except Exception as error:
+            logger.error("what the staff's pages hold stays for now", exc_info=error)
+            continue
+        namespace.staff.pop(tab, None)
+
+
+async def _take_back(namespace: Any, states: Any, tab: str, session: str, role: str) -> None:
+    async with states.modify_state(BaseStateToken(ident=tab, cls=rx.State)) as state:
+        if (await state.get_state(Owner))._session != session:
+            return
+        await take_back(state, role)
+        delta = await state._get_resolved_delta()
+        state._clean()
+    await _send(namespace, delta, tab)
 
 
 async def _drop(namespace: Any, states: Any, tab: str, session: str) -> None:
@@ -70,5 +98,9 @@ async def _drop(namespace: Any, states: Any, tab: str, session: str) -> None:
         (await state.get_state(Visitor))._say_gone()
         delta = await state._get_resolved_delta()
         state._clean()
+    await _send(namespace, delta, tab)
+
+
+async def _send(namespace: Any, delta: Any, tab: str) -> None:
     if tab in namespace._token_manager.token_to_socket:
         await namespace.emit_update(StateUpdate(delta=delta), tab)

@@ -75,6 +75,8 @@ class PageNamespace(EventNamespace):
         self._closing: set[asyncio.Task[None]] = set()
         self.tabs: dict[str, str] = {}
         """The session of each tab, open or closed, in which somebody was signed in; see `ended`."""
+        self.staff: dict[str, str] = {}
+        """The role, at its last event, of whoever of the staff has the tab; of no tab that is not among `tabs`."""
 
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         """A page connects, which it does with its first event. Raises `ConnectionRefused`."""
@@ -145,9 +147,9 @@ class PageNamespace(EventNamespace):
                 return
         await super().emit_update(update, token)
 
-    def settle(self, sid: str, *, somebody: bool | None = None) -> None:
+    def settle(self, sid: str, *, somebody: bool | None = None, staff: str = "") -> None:
         """The state of this socket's tab is its session's own from here on. `somebody` is None if it is not known
-        whether that is in force."""
+        whether that is in force; `staff` is the person's role if it is one of the staff's."""
         socket, tab = self.sockets.get(sid), self.sid_to_token.get(sid)
         if socket is None or tab is None:
             return
@@ -155,10 +157,14 @@ class PageNamespace(EventNamespace):
         if somebody is not None:
             socket.somebody = somebody
             self.tabs.pop(tab, None)
+            self.staff.pop(tab, None)
         if somebody:
             self.tabs[tab] = socket.session
+            if staff:
+                self.staff[tab] = staff
             while len(self.tabs) > MOST_TABS:
-                del self.tabs[next(iter(self.tabs))]
+                self.staff.pop(quiet := next(iter(self.tabs)), None)
+                del self.tabs[quiet]
 
     def _build_static_router_data(self, sid: str, environ: dict[str, Any]) -> dict[str, Any]:
         """What Reflex keeps of a socket's request in the state: of its headers those that somebody reads."""

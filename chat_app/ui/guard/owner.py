@@ -58,7 +58,8 @@ class Ownership(rx.Middleware):
         who = await parley().accounts.by_cookie(token_from(cookies) or "", used=not chained)
         await give(state, session_of(cookies) if who else "", anew=not chained)
         await take_back(state, who.role if who else "")
-        app.event_namespace.settle(sid, somebody=who is not None)
+        staff = who.role if who is not None and who.is_staff else ""
+        app.event_namespace.settle(sid, somebody=who is not None, staff=staff)
         return None if chained else await _from_a_page(state, event, who)
 
 

@@ -80,7 +80,7 @@ def _kept() -> rx.Component:
             " What a program was told with one of your keys is kept for about an hour after the answer, the record of"
             " the call (model, tokens, times) for ",
             Account.keep_calls_days,
-            " days, and until its month is over. What answers cost stays.",
+            " days. What answers cost stays.",
         ),
         rx.el.p(
             "Where you are signed in: the kind of browser and when it was used, for as long as you are. Which browsers"

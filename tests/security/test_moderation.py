@@ -26,7 +26,7 @@ async def refused(parley: Parley, times: int, *, decided_by: str = "") -> list[s
     """So many refusals, the oldest first, their texts their numbers; their ids."""
     ids = []
     for number in range(times):
-        made = parley.reviews.refusal("default", f"u{number // MOST_WAITING}", new_id(), VERDICT, f"text {number}")
+        made = parley.reviews.refusal("default", f"writer{number // MOST_WAITING}", new_id(), VERDICT, f"text {number}")
         ids.append(str(made.params[0]))
         await parley.db.batch(
             made, Statement("UPDATE review SET created_at = $1 WHERE id = $2", (number // 2, ids[-1]))

@@ -7,7 +7,7 @@ import pytest
 from chat_app.accounts.identity import Identity
 from chat_app.data.db.base import Statement
 from chat_app.data.ids import new_id
-from chat_app.safety.review import LONGEST_EXCERPT, LONGEST_NOTE, PAGE, Reviews
+from chat_app.safety.review import LONGEST_EXCERPT, LONGEST_NOTE, MOST_WAITING, PAGE, Reviews
 from chat_app.safety.verdict import Verdict
 from chat_app.turn.ask import TurnError
 from chat_app.ui.state.review_admin import ReviewAdmin
@@ -26,7 +26,7 @@ async def refused(parley: Parley, times: int, *, decided_by: str = "") -> list[s
     """So many refusals, the oldest first, their texts their numbers; their ids."""
     ids = []
     for number in range(times):
-        made = parley.reviews.refusal("default", f"u{number}", new_id(), VERDICT, f"text {number}")
+        made = parley.reviews.refusal("default", f"writer{number // MOST_WAITING}", new_id(), VERDICT, f"text {number}")
         ids.append(str(made.params[0]))
         await parley.db.batch(
             made, Statement("UPDATE review SET created_at = $1 WHERE id = $2", (number // 2, ids[-1]))

@@ -1,15 +1,14 @@
 """The only reader of the environment. Every setting is documented in docs/settings.md, held there by a test."""
 
-import re
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import idna
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from chat_app.setting_values import is_address, is_loopback, names_in, networks_of, origin_of, pairs_in
 
 TOOLS = ("calculator",)
 """Names of the built-in tools; a test holds them to the room's own list."""
@@ -201,7 +200,7 @@ class Settings(BaseSettings):
     def _provider(cls, value: str) -> str:
         """Whoever could change what it says on its way here could sign in as anybody."""
         if value and (
-            not _is_address(value) or not (value.startswith("https://") or is_loopback(urlsplit(value).hostname or ""))
+            not is_address(value) or not (value.startswith("https://") or is_loopback(urlsplit(value).hostname or ""))
         ):
             raise ValueError(f"{value!r} is no address of a provider: write https://login.example.org/realms/us")
         return value
@@ -216,7 +215,7 @@ class Settings(BaseSettings):
     @field_validator("oidc_roles")
     @classmethod
     def _roles(cls, value: str) -> str:
-        for group, role in _pairs(value).items():
+        for group, role in pairs_in(value).items():
             if role not in ("user", "staff", "admin"):
                 raise ValueError(f"{group}={role}: a role is one of user, staff, admin")
         return value
@@ -224,7 +223,7 @@ class Settings(BaseSettings):
     @field_validator("oidc_plans")
     @classmethod
     def _plans(cls, value: str) -> str:
-        _pairs(value)
+        pairs_in(value)
         return value
 
     @field_validator("trusted_proxies")
@@ -240,7 +239,7 @@ class Settings(BaseSettings):
         given = [address.strip() for address in value.split(",") if address.strip()]
         roots = [address.rstrip("/").removesuffix("/v1").rstrip("/") for address in given]
         for address, root in zip(given, roots, strict=True):
-            if not _is_address(root):
+            if not is_address(root):
                 raise ValueError(f"{address!r} is no address: write http://host:port")
             if roots.count(root) > 1:
                 raise ValueError(f"{address!r} is named twice")
@@ -269,12 +268,12 @@ class Settings(BaseSettings):
     @property
     def group_roles(self) -> dict[str, str]:
         """Roles by the provider's groups."""
-        return _pairs(self.oidc_roles)
+        return pairs_in(self.oidc_roles)
 
     @property
     def group_plans(self) -> dict[str, str]:
         """Ids of plans by the provider's groups, the first one first."""
-        return _pairs(self.oidc_plans)
+        return pairs_in(self.oidc_plans)
 
     @property
     def inference_urls(self) -> tuple[str, ...]:
@@ -291,7 +290,7 @@ class Settings(BaseSettings):
     @classmethod
     def _known_tools(cls, value: str) -> str:
         """Only those that there are."""
-        for name in _names(value):
+        for name in names_in(value):
             if name not in TOOLS:
                 raise ValueError(f"there is no tool {name!r}; there are: {', '.join(TOOLS)}")
         return value
@@ -299,12 +298,12 @@ class Settings(BaseSettings):
     @property
     def fallbacks(self) -> tuple[str, ...]:
         """The names of the models that serve when the chosen one cannot."""
-        return _names(self.fallback_models)
+        return names_in(self.fallback_models)
 
     @property
-    def tool_names(self) -> tuple[str, ...]:
+    def toolnames_in(self) -> tuple[str, ...]:
         """The names of the tools that chats have."""
-        return _names(self.tools)
+        return names_in(self.tools)
 
     @property
     def embedded(self) -> bool:
@@ -326,89 +325,8 @@ def wrong(error: ValidationError) -> str:
     return f"PARLEY_{'_'.join(map(str, first['loc'])).upper()}: {first['msg'].removeprefix('Value error, ')}"
 
 
-@lru_cache(maxsize=8)
-def networks_of(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    """The networks that `PARLEY_TRUSTED_PROXIES` names; an address is a network of one. Raises `ValueError`."""
-    made = []
-    for name in _names(value):
-        try:
-            made.append(ip_network(name))
-        except ValueError as error:
-            raise ValueError(f"{name!r} is neither an address nor a network: write 10.0.0.5 or 10.0.0.0/24") from error
-    return tuple(made)
-
-
-def origin_of(address: str) -> str:
-    """Scheme, name and port of a web address as browsers write them: lower case, other scripts as IDNA, and no port
-    where it is the scheme's own. Raises `ValueError` if it is no address, or has more in it than that."""
-    wrong = ValueError(f"{address!r} is no address: write https://chat.example.org")
-    try:
-        parts = urlsplit(address.strip())
-        name, port = _ascii(parts.hostname or ""), parts.port
-    except ValueError as error:  # Not a port, half an IPv6 address, or a name that cannot be.
-        raise wrong from error
-    if parts.scheme not in _PORTS or port == 0 or parts.netloc.endswith(":") or "%" in name:
-        raise wrong
-    origin = f"{parts.scheme}://{name}" + (f":{port}" if port not in (None, _PORTS[parts.scheme]) else "")
-    if "@" in parts.netloc:  # What stands in front of it may be a password, and is not repeated.
-        raise ValueError(f"an address without user and password is wanted: write {origin}")
-    if parts.path not in ("", "/") or set("?#") & set(address):
-        raise ValueError(
-            f"{address!r} goes on behind the name, and Parley is served at the root of one: write {origin}"
-        )
-    return origin
-
-
-_PORTS = {"http": 80, "https": 443}
-_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
-
-
-def _ascii(name: str) -> str:
-    """A host's name or address in lower case, as it stands in a URL. Raises `ValueError`."""
-    if ":" in name:
-        return f"[{IPv6Address(name)}]"
-    name = name.rstrip(".")
-    name = name if name.isascii() else idna.encode(name, uts46=True).decode()
-    if not _NAME.fullmatch(name):
-        raise ValueError(name)
-    return name
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address means this machine and no other can reach it under it."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _keys(value: SecretStr) -> tuple[str, ...]:
     return tuple(key.strip() for key in value.get_secret_value().split(","))
-
-
-def _names(value: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in value.split(",") if name.strip())
-
-
-def _pairs(value: str) -> dict[str, str]:
-    made = {}
-    for pair in _names(value):
-        # From the right: names of groups may be addresses with a query of their own.
-        group, equals, given = (part.strip() for part in pair.rpartition("="))
-        if not (group and equals and given):
-            raise ValueError(f"{pair!r} is no pair: write group=name")
-        made[group] = given
-    return made
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna")
-        plain = not set(" ?#") & set(url)
-        return parts.scheme in ("http", "https") and bool(host) and parts.port != 0 and plain
-    except ValueError:  # Not a port, half an IPv6 address, or a name that cannot be.
-        return False
 
 
 @lru_cache(maxsize=1)

@@ -77,6 +77,16 @@ class Browsers:
             left.difference_update(row["id"] for row in await self._db.query(sql, *self._moments(), *part))
         return left
 
+    async def roles(self, sessions: Collection[str]) -> dict[str, str]:
+        """The role of who is signed in with each of these sessions, by their ids; of those in force."""
+        found, asked = {}, sorted(sessions)
+        for at in range(0, len(asked), _AT_ONCE):
+            part = asked[at : at + _AT_ONCE]
+            places = ", ".join(f"${number}" for number in range(3, len(part) + 3))
+            sql = f"SELECT s.id, u.role FROM {_OF} {_IN_FORCE} AND s.id IN ({places})"
+            found.update({row["id"]: row["role"] for row in await self._db.query(sql, *self._moments(), *part)})
+        return found
+
     async def browsers(self, user_id: str) -> list[BrowserSession]:
         """The person's sessions that are in force, the one used last first, `MOST_LISTED` at most."""
         columns = "s.id, s.browser, s.created_at, s.seen_at"

@@ -248,18 +248,6 @@ class Accounts(SelfService, Keys, Roster):
             pass
         return await self._forget_ended()
 
-    async def roles(self, sessions: Collection[str]) -> dict[str, str]:
-        """The role of who is signed in with each of these sessions, by their tokens' digests; of those in force."""
-        found, asked = {}, sorted(sessions)
-        for at in range(0, len(asked), _AT_ONCE):
-            part = asked[at : at + _AT_ONCE]
-            places = ", ".join(f"${number}" for number in range(1, len(part) + 1))
-            sql = (
-                f"SELECT s.id, u.role FROM browser_session s JOIN users u ON u.id = s.user_id WHERE s.id IN ({places})"
-            )
-            found.update({row["id"]: row["role"] for row in await self._db.query(sql, *part)})
-        return found
-
     async def change_password(
         self,
         user_id: str,

@@ -9,7 +9,8 @@ from chat_app.accounts.cookies import token_from
 from chat_app.accounts.grant import Grant
 from chat_app.accounts.identity import Identity
 from chat_app.gateway.errors import ApiError
-from chat_app.settings import Settings, networks_of
+from chat_app.setting_values import networks_of
+from chat_app.settings import Settings
 from chat_app.wiring import Parley
 
 GetParley = Callable[[], Parley]

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chat_app.gateway.caller import GetParley
 from chat_app.gateway.errors import ApiError
 from chat_app.gateway.headers import HEADERS
-from chat_app.settings import Settings, is_loopback
+from chat_app.setting_values import is_loopback
+from chat_app.settings import Settings
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """What orchestrators ask, by whatever address they know a container: it says nothing that is anybody's secret."""

@@ -3,7 +3,8 @@
 import pytest
 
 from chat_app.accounts.addresses import caller_address, counted
-from chat_app.settings import Settings, networks_of
+from chat_app.setting_values import networks_of
+from chat_app.settings import Settings
 
 PROXIES = networks_of("10.0.0.0/24, 192.0.2.7, 2001:db8:aaaa::/48")
 

@@ -120,5 +120,5 @@ async def test_a_page_that_reads_gets_all_of_it_however_often_it_asks(
         await tab.opened()
         for _ in range(10):
             await tab.raw(f"42{NAMESPACE},{json.dumps(['event', boot(path)])}")
-        await tab.echo()
+            await tab.until('"is_hydrated_rx_state_":true')
     assert len(tab.seen) > 10 * QUESTIONS * 20_000

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -241,8 +242,9 @@ async def test_nobody_sends_only_so_many_events_from_one_address(app: RunningApp
 async def test_a_flood_of_messages_ends_the_connection(app: RunningApp) -> None:
     async with Tab(app, path="/login", source="127.0.0.6") as tab:
         await tab.opened()
-        for _ in range(11 * PAGES):
-            await tab.raw(f'42{NAMESPACE},["ping"]')
+        with suppress(ConnectionResetError):  # The server may be quicker than the flood.
+            for _ in range(11 * PAGES):
+                await tab.raw(f'42{NAMESPACE},["ping"]')
         assert await tab.closed()
     async with Tab(app, path="/login", source="127.0.0.7") as elsewhere:
         await elsewhere.opened()

@@ -216,3 +216,11 @@ async def test_reviews_of_a_program_are_bounded_too(parley: Parley) -> None:
     await refused(parley, 30)
     assert len(await reviews.waiting(limit=10)) == 10
     assert len(await reviews.waiting(limit=500)) == 30
+
+
+async def test_who_floods_the_queue_is_counted_on_their_newest(parley: Parley, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(MOST_WAITING + 2):
+        await parley.db.batch(parley.reviews.refusal("default", "eve", new_id(), VERDICT, f"text {number}"))
+    page, _ = await moderation(parley, monkeypatch)
+    assert [line.further for line in page.waiting if line.further] == ["and 2 more like it from the same person"]
+    assert len(page.waiting) == MOST_WAITING

@@ -9,8 +9,9 @@ server's process (its own figure), to its memory, and to the honest.
 
 The longest delay is the upper edge of a bucket of the server's histogram. Memory is the more of two: the most that the
 server held in any part over the most that it held for the honest alone (two passwords that are hashed at once have 92
-MB of that), and the most that it held after a part over what it held before the first. Ends with 1 if a figure misses its
-bound.
+MB of that), and the most that it held after a part over what it held before the first.
+
+Ends with 1 if a figure misses its bound.
 """
 
 import argparse

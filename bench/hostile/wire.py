@@ -52,6 +52,8 @@ class Wire:
 
     async def send(self, data: bytes) -> None:
         """Raises `Closed`, also if the server takes nothing for too long."""
+        if self._writer.transport.is_closing():  # uvloop's would raise what is no `OSError`.
+            raise Closed
         try:
             self._writer.write(data)
             async with asyncio.timeout(PATIENCE_S):

@@ -301,7 +301,7 @@ class Settings(BaseSettings):
         return names_in(self.fallback_models)
 
     @property
-    def toolnames_in(self) -> tuple[str, ...]:
+    def tool_names(self) -> tuple[str, ...]:
         """The names of the tools that chats have."""
         return names_in(self.tools)
 

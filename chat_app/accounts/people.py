@@ -13,21 +13,20 @@ from chat_app.accounts.attempts import Hit, admit
 from chat_app.accounts.browsers import Browsers
 from chat_app.accounts.emails import normal_email, normal_name
 from chat_app.accounts.identity import NO_PASSWORD, ROLES, AccountError, Identity, SecondFactorNeeded
-from chat_app.accounts.keys import Keys, revoke_all
+from chat_app.accounts.keys import Keys
 from chat_app.accounts.passwords import SHORTEST, Passwords, outdated
+from chat_app.accounts.refusals import report
 from chat_app.accounts.roster import TENANT, Roster, one_at_a_time
 from chat_app.accounts.second_factor import BAD_CODE, KEY_FILE, WORDS, SecondFactors
 from chat_app.accounts.self_service import SelfService
 from chat_app.accounts.setup_code import SetupCode
 from chat_app.accounts.tokens import digest, is_host_token, new_token
-from chat_app.data.acts import BY_OPERATOR, NOBODY, OBJECT, Act, Action, By, Outcome, Recorder
+from chat_app.data.acts import NOBODY, OBJECT, Act, Action, By, Recorder
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
 from chat_app.data.key_file import key_in
 from chat_app.settings import Settings
 
-REFUSALS = 10
-"""Entries of the audit trail a minute about too many attempts from one address."""
 _DAY_MS = 86_400_000
 
 # The role is decided inside the insert, behind `one_at_a_time`: of two first accounts at once, one is admin.
@@ -130,7 +129,7 @@ class Accounts(SelfService, Keys, Roster):
         try:
             return await self._signed_up(email, password, name, address, device, hit, code, browser)
         except AccountError as error:
-            await self._report("sign_up", error, By(address=address))
+            await report(self._audit, "sign_up", error, By(address=address))
             raise
 
     async def _signed_up(
@@ -178,7 +177,7 @@ class Accounts(SelfService, Keys, Roster):
         except SecondFactorNeeded:
             raise
         except AccountError as error:
-            await self._report("sign_in", error, By(address=address), email)
+            await report(self._audit, "sign_in", error, By(address=address), await self._account_of(email))
             raise
 
     async def _signed_in(
@@ -237,7 +236,7 @@ class Accounts(SelfService, Keys, Roster):
             proven = half_sign_in.ended(proof, must="sign_in_again"), await self.second_factor.spent(row["id"], code)
             return await self._open_session(row["id"], "", row["password_hash"], device, address, browser, *proven)
         except AccountError as error:
-            await self._report("sign_in", error, By(address=address), account=row["id"])
+            await report(self._audit, "sign_in", error, By(address=address), row["id"])
             raise
 
     async def forget_expired(self) -> int:
@@ -248,50 +247,12 @@ class Accounts(SelfService, Keys, Roster):
             pass
         return await self._forget_ended()
 
-    async def change_password(
-        self,
-        user_id: str,
-        current: str,
-        new: str,
-        *,
-        keep: str = "",
-        end_keys: bool = False,
-        hit: Hit | None = None,
-        address: str = "",
-    ) -> None:
-        """Set a new password, sign out every browser except the one with the token `keep`, and forget all devices; with
-        `end_keys` revoke the person's API keys too. `hit` bounds the attempts, as for `sign_in`: who holds a session
-        need not know the password, and anybody may have many accounts: the network `address` counts, and waits for its
-        turn as at signing up. Raises `AccountError`."""
-        by = By(user_id, address)
-        try:
-            right = await self._is_password(user_id, current, address, hit)
-        except AccountError as error:
-            await self._report("password_change", error, by)
-            raise
-        if not right:
-            await self._audit.record(Act("password_change", by, "account", user_id, "failed"))
-            raise AccountError("bad_credentials", "The current password is not right.")
-        await self.set_password(user_id, new, keep=keep, end_keys=end_keys, by=by)
-
-    async def set_password(
-        self, user_id: str, new: str, *, keep: str = "", end_keys: bool = False, by: By = BY_OPERATOR
-    ) -> None:
-        """The same without the current password: for an administrator at the command line. Raises
-        `AccountError`."""
-        rows = await self._db.query("SELECT email, name FROM users WHERE id = $1", user_id)
-        about = [text for row in rows for text in (row["email"], row["name"])]
-        hash_ = await self._passwords.hashed(new, by.address, about=about)
-        await self._change(
-            Statement("UPDATE users SET password_hash = $2 WHERE id = $1", (user_id, hash_), must="not_found"),
-            Statement("DELETE FROM browser_session WHERE user_id = $1 AND id <> $2", (user_id, digest(keep))),
-            Statement(
-                "UPDATE browser_session SET proved_at = $2, short_password = 0 WHERE id = $1", (digest(keep), now_ms())
-            ),
-            *([revoke_all(user_id)] if end_keys else []),
-            devices.forgotten(user_id),
-            *self._audit.statements(Act("password_change", by, "account", user_id, details={"keys_end": end_keys})),
-        )
+    async def _account_of(self, email: str) -> str:
+        """The id of the account with this address, as somebody typed it; empty if there is none."""
+        with suppress(AccountError):
+            known = await self.by_email(normal_email(email))
+            return known.user_id if known else ""
+        return ""
 
     async def _insert(
         self,
@@ -336,18 +297,6 @@ class Accounts(SelfService, Keys, Roster):
         first = Act(action, by, "account", id, details={"role": "admin", "first": True})
         yield from self._audit.statements(first, f"NOT {others}")
         yield from self._audit.statements(Act(action, by, "account", id, details={"role": role}), others)
-
-    async def _report(self, action: Action, error: AccountError, by: By, email: str = "", *, account: str = "") -> None:
-        """Record why somebody did not get on: with their own account, or the one of this address if there is one."""
-        # To be refused for too many attempts takes nothing, so it must not fill the trail.
-        if error.retry_after and not await self._audit.has_room(f"{action}:{by.actor or by.address}", REFUSALS):
-            return
-        id = account or by.actor
-        with suppress(AccountError):
-            known = await self.by_email(normal_email(email)) if email else None
-            id = known.user_id if known else id
-        outcome: Outcome = "refused" if error.code in _REFUSED else "failed"
-        await self._audit.record(Act(action, by, "account", id, outcome, {"code": error.code}))
 
     async def _half_signed_in(self, user_id: str, password: str, hash_: str, device: str, address: str) -> str:
         """A token for whoever has given the password, and not yet a code."""
@@ -403,8 +352,6 @@ def _unnoted(_: str) -> str:
     return ""
 
 
-_REFUSED = {"too_many_attempts", "busy", "account_disabled", "signup_closed"}
-"""Codes of those who were not let try, or not in; the others gave something wrong."""
 _WORDS = {
     "bad_credentials": "The e-mail address or the password is not right.",
     "account_disabled": "This account has been disabled. Ask your administrator.",

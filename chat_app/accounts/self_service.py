@@ -10,11 +10,14 @@ from chat_app.accounts.attempts import Hit, admit
 from chat_app.accounts.browsers import Browsers
 from chat_app.accounts.emails import normal_email, normal_name
 from chat_app.accounts.identity import AccountError, Identity
-from chat_app.accounts.keys import anonymised
+from chat_app.accounts.keys import anonymised, revoke_all
+from chat_app.accounts.refusals import report
 from chat_app.accounts.roster import closed, one_at_a_time
 from chat_app.accounts.second_factor import SecondFactors, Setup
+from chat_app.accounts.tokens import digest
 from chat_app.data.acts import BY_OPERATOR, Act, Action, By
 from chat_app.data.db.base import Conflict, Statement, Unmet
+from chat_app.data.ids import now_ms
 from chat_app.settings import Settings
 
 _WORDS = {
@@ -56,6 +59,51 @@ class SelfService(Browsers):
             )
         except Conflict as error:  # Somebody else took it in this moment.
             raise _refusal("email_taken") from error
+
+    async def change_password(
+        self,
+        user_id: str,
+        current: str,
+        new: str,
+        *,
+        keep: str = "",
+        end_keys: bool = False,
+        hit: Hit | None = None,
+        address: str = "",
+    ) -> None:
+        """Set a new password, sign out every browser except the one with the token `keep`, and forget all devices; with
+        `end_keys` revoke the person's API keys too. `hit` bounds the attempts, as for `sign_in`: who holds a session
+        need not know the password, and anybody may have many accounts: the network `address` counts, and waits for its
+        turn as at signing up. Raises `AccountError`."""
+        by = By(user_id, address)
+        try:
+            right = await self._is_password(user_id, current, address, hit)
+        except AccountError as error:
+            await report(self._audit, "password_change", error, by)
+            raise
+        if not right:
+            await self._audit.record(Act("password_change", by, "account", user_id, "failed"))
+            raise AccountError("bad_credentials", "The current password is not right.")
+        await self.set_password(user_id, new, keep=keep, end_keys=end_keys, by=by)
+
+    async def set_password(
+        self, user_id: str, new: str, *, keep: str = "", end_keys: bool = False, by: By = BY_OPERATOR
+    ) -> None:
+        """The same without the current password: for an administrator at the command line. Raises
+        `AccountError`."""
+        rows = await self._db.query("SELECT email, name FROM users WHERE id = $1", user_id)
+        about = [text for row in rows for text in (row["email"], row["name"])]
+        hash_ = await self._passwords.hashed(new, by.address, about=about)
+        await self._change(
+            Statement("UPDATE users SET password_hash = $2 WHERE id = $1", (user_id, hash_), must="not_found"),
+            Statement("DELETE FROM browser_session WHERE user_id = $1 AND id <> $2", (user_id, digest(keep))),
+            Statement(
+                "UPDATE browser_session SET proved_at = $2, short_password = 0 WHERE id = $1", (digest(keep), now_ms())
+            ),
+            *([revoke_all(user_id)] if end_keys else []),
+            devices.forgotten(user_id),
+            *self._audit.statements(Act("password_change", by, "account", user_id, details={"keys_end": end_keys})),
+        )
 
     def needs_second_factor(self, who: Identity) -> bool:
         """Whether the settings want this person to have one."""

@@ -262,7 +262,7 @@ async def test_guessing_is_bounded_per_address(accounts: Accounts) -> None:
 
 
 def test_an_identity_holds_nothing_secret() -> None:
-    plain = {"user_id", "tenant_id", "email", "name", "role", "plan_id", "has_second_factor"}
+    plain = {"user_id", "tenant_id", "email", "name", "role", "plan_id", "has_second_factor", "has_password"}
     assert {f.name for f in fields(Identity)} == plain
 
 

@@ -211,7 +211,7 @@ async def test_who_set_one_up_meanwhile_is_not_let_in_without_it(
 ) -> None:
     [row] = await db.query("SELECT password_hash FROM users WHERE id = $1", ada.user_id)
     await with_factor(accounts, ada, clock)
-    opening = accounts._open_session(ada.user_id, PASSWORD, row["password_hash"], "", "")
+    opening = accounts._open_session(ada.user_id, PASSWORD, row["password_hash"], "", "", "")
     await fails("bad_credentials", opening)
     assert not await db.query("SELECT id FROM browser_session")
 

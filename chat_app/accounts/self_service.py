@@ -94,7 +94,7 @@ class SelfService(Browsers):
         rows = await self._db.query("SELECT email, name FROM users WHERE id = $1", user_id)
         about = [text for row in rows for text in (row["email"], row["name"])]
         hash_ = await self._passwords.hashed(new, by.address, about=about)
-        await self._change(
+        await self._commit(
             Statement("UPDATE users SET password_hash = $2 WHERE id = $1", (user_id, hash_), must="not_found"),
             Statement("DELETE FROM browser_session WHERE user_id = $1 AND id <> $2", (user_id, digest(keep))),
             Statement(

@@ -33,6 +33,7 @@ from chat_app.ui.state.chat import GIVE_BACK, Chat
 from chat_app.ui.state.login import Login
 from chat_app.ui.state.plan_admin import PlanAdmin
 from chat_app.ui.state.profile import Profile
+from chat_app.ui.state.proof import Proof
 from chat_app.ui.state.review_admin import ReviewAdmin
 from chat_app.ui.state.second_factor import SecondFactor
 from chat_app.ui.state.visitor import Visitor
@@ -94,13 +95,22 @@ app = App(
     api_transformer=[api(parley, get_config().cors_allowed_origins), StaticFiles, in_front],
     backend_exception_handler=unexpected,
 )
-app.add_page(chat, route="/[[section]]/[[thread]]", title="Parley", on_load=Chat.open)
+app.add_page(chat, route="/[[section]]/[[thread]]", title="Parley", on_load=[Chat.open, Proof.cancel])
 app.add_page(login, route="/login", title="Sign in · Parley", on_load=Login.open)
-app.add_page(account, route="/account", title="Account · Parley", on_load=[Account.open, Profile.open, Chat.leave])
+app.add_page(
+    account, route="/account", title="Account · Parley", on_load=[Account.open, Profile.open, Chat.leave, Proof.cancel]
+)
 app.add_page(second_factor, route="/second-factor", title="Second factor · Parley", on_load=SecondFactor.open)
-app.add_page(plans, route="/admin/plans", title="Plans · Parley", on_load=[PlanAdmin.open, Chat.leave])
-app.add_page(moderation, route="/admin/moderation", title="Moderation · Parley", on_load=[ReviewAdmin.open, Chat.leave])
-app.add_page(audit, route="/admin/audit", title="Audit trail · Parley", on_load=[AuditAdmin.open, Chat.leave])
+app.add_page(plans, route="/admin/plans", title="Plans · Parley", on_load=[PlanAdmin.open, Chat.leave, Proof.cancel])
+app.add_page(
+    moderation,
+    route="/admin/moderation",
+    title="Moderation · Parley",
+    on_load=[ReviewAdmin.open, Chat.leave, Proof.cancel],
+)
+app.add_page(
+    audit, route="/admin/audit", title="Audit trail · Parley", on_load=[AuditAdmin.open, Chat.leave, Proof.cancel]
+)
 
 
 @asynccontextmanager

@@ -226,6 +226,12 @@ class Settings(BaseSettings):
         pairs_in(value)
         return value
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        """As browsers write them: only so they are ever equal."""
+        return ",".join(origin_of(name) for name in names_in(value))
+
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, value: str) -> str:

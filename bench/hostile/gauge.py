@@ -21,23 +21,24 @@ class Gauge:
 
     def __init__(self, app: RunningApp) -> None:
         self._app = app
-        engines = {process.pid for process in app.engines()}
-        self._processes = [process for process in app.processes() if process.pid not in engines]
         self.peak_mb = 0.0
         """The most that its processes held since this was last set to 0."""
 
     async def delays(self) -> dict[float, float]:
         """How often the loop was delayed by at most so many milliseconds, since the start."""
-        _, _, body = await asyncio.to_thread(self._app.request, "GET", "/metrics")
-        found = _BUCKET.findall(body.decode())
+        found = _BUCKET.findall(await asyncio.to_thread(self._app.metrics))
+        if not any(float(count) for _, count in found):
+            raise RuntimeError("the server says nothing of its loop's delay")
         return {BEYOND_MS if edge == "+Inf" else float(edge) * 1_000: float(count) for edge, count in found}
 
     def rss_mb(self) -> float:
         """Resident memory of server and worker now, in megabytes."""
         total = 0
-        for process in self._processes:
+        engines = {process.pid for process in self._app.engines()}
+        # Asked for each time: a worker that died and was replaced counts with what the new one holds.
+        for process in self._app.processes():
             with suppress(psutil.NoSuchProcess):
-                total += process.memory_info().rss
+                total += 0 if process.pid in engines else process.memory_info().rss
         return total / _MB
 
     @asynccontextmanager

@@ -13,6 +13,7 @@ from chat_app.accounts import attempts
 from chat_app.accounts.attempts import Hit, Limit, admit
 from chat_app.accounts.identity import COLUMNS, AccountError, Identity
 from chat_app.accounts.passwords import Passwords
+from chat_app.accounts.refusals import reported
 from chat_app.accounts.tokens import digest, is_token
 from chat_app.data.acts import Act, By, Recorder
 from chat_app.data.db.base import Database, DatabaseUnavailable, Row, Statement, Unmet
@@ -69,13 +70,7 @@ class Browsers:
 
     async def ended(self, sessions: Collection[str]) -> set[str]:
         """Those of these sessions, by their ids, that nobody is signed in with any more."""
-        left, asked = set(sessions), sorted(sessions)
-        for at in range(0, len(asked), _AT_ONCE):
-            part = asked[at : at + _AT_ONCE]
-            places = ", ".join(f"${number}" for number in range(3, len(part) + 3))
-            sql = f"SELECT s.id FROM {_OF} {_IN_FORCE} AND s.id IN ({places})"
-            left.difference_update(row["id"] for row in await self._db.query(sql, *self._moments(), *part))
-        return left
+        return set(sessions) - (await self.roles(sessions)).keys()
 
     async def roles(self, sessions: Collection[str]) -> dict[str, str]:
         """The role of who is signed in with each of these sessions, by their ids; of those in force."""
@@ -107,6 +102,9 @@ class Browsers:
 
     async def end_other_browsers(self, user_id: str, keep: str, *, address: str = "") -> int:
         """End all of the person's sessions but the one with the token `keep`; how many there were."""
+        others = "SELECT id FROM browser_session WHERE user_id = $1 AND id <> $2 LIMIT 1"
+        if not await self._db.query(others, user_id, digest(keep)):
+            return 0
         act = Act("sign_out", By(user_id, address), "account", user_id, details={"sessions": "others"})
         end = Statement(
             "DELETE FROM browser_session WHERE user_id = $1 AND id <> $2 RETURNING id", (user_id, digest(keep))
@@ -136,11 +134,11 @@ class Browsers:
         """The person of this session shows their password again. `hit` bounds the attempts, as for `sign_in`: who
         holds a session need not know it. Raises `AccountError` (bad_credentials, too_many_attempts, busy)."""
         row = await self._found(token, "s.id, u.id AS user_id")
-        if row is None or not await self._is_password(row["user_id"], password, address, hit):
-            if row is not None:
-                act = Act("password_proof", By(row["user_id"], address), "account", row["user_id"], "failed")
-                await self._audit.record(act)
+        if row is None:
             raise AccountError("bad_credentials", "The password is not right.")
+        async with reported(self._audit, "password_proof", row["user_id"], address):
+            if not await self._is_password(row["user_id"], password, address, hit):
+                raise AccountError("bad_credentials", "The password is not right.")
         await self._db.batch(proved(row["id"]))
 
     async def _is_password(self, user_id: str, password: str, address: str, hit: Hit | None) -> bool:

@@ -57,9 +57,10 @@ class Passwords:
         return await self._queue.run(lane, lambda: HASHER.hash(_bytes(password)), known=known)
 
     async def verified(self, password: str, hash_: str | None, lane: str = "", *, known: bool = False) -> bool:
-        """Whether the password has this hash. Takes as long when there is none. Raises `AccountError` (busy)."""
+        """Whether the password has this hash. Takes as long when there is none (None, or `NO_PASSWORD`), and then it
+        never has. Raises `AccountError` (busy)."""
         raw = _bytes(password if len(password) <= LONGEST else "")  # Never a chosen one: the same time and no more.
-        return await self._queue.run(lane, lambda: _matches(hash_ or _NOBODY, raw), known=known) and hash_ is not None
+        return await self._queue.run(lane, lambda: _matches(hash_ or _NOBODY, raw), known=known) and bool(hash_)
 
 
 def outdated(hash_: str) -> bool:

@@ -81,10 +81,17 @@ class Accounts(SelfService, Keys, Roster):
         )
 
     async def open_external(
-        self, user_id: str, provider_session: str, *, device: str = "", address: str = "", browser: str = ""
+        self,
+        user_id: str,
+        provider_session: str,
+        proved_at: int,
+        *,
+        device: str = "",
+        address: str = "",
+        browser: str = "",
     ) -> str:
-        """Sign somebody in whose identity was proven elsewhere: the token for the browser's cookie. Raises
-        `AccountError` (account_disabled)."""
+        """Sign somebody in whose identity was proven elsewhere, at `proved_at`: the token for the browser's cookie.
+        Raises `AccountError` (account_disabled)."""
         token, now = new_token(host_only=is_host_token(device)), now_ms()
         act = Act("sign_in", By(user_id, address), "account", user_id, details={"way": "provider"})
         try:
@@ -94,9 +101,9 @@ class Accounts(SelfService, Keys, Roster):
                     "INSERT INTO browser_session"
                     " (id, user_id, created_at, seen_at, proved_at, expires_at, browser, short_password,"
                     " provider_session)"
-                    " SELECT $1, u.id, CAST($3 AS BIGINT), CAST($3 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS BIGINT),"
+                    " SELECT $1, u.id, CAST($3 AS BIGINT), CAST($3 AS BIGINT), CAST($7 AS BIGINT), CAST($4 AS BIGINT),"
                     " $5, 0, $6 FROM users u WHERE u.id = $2 AND u.disabled_at IS NULL",
-                    (digest(token), user_id, now, self._until(now), browser, provider_session),
+                    (digest(token), user_id, now, self._until(now), browser, provider_session, min(now, proved_at)),
                     must="account_disabled",
                 ),
                 *(devices.seen(user_id, device, self._network(address)) if device else ()),
@@ -183,11 +190,11 @@ class Accounts(SelfService, Keys, Roster):
     async def _signed_in(
         self, email: str, password: str, address: str, device: str, hit: Hit | None, browser: str
     ) -> str:
+        await admit(hit, attempts.from_address(address))
         try:
             email = normal_email(email)
         except AccountError as error:
             raise _error("bad_credentials") from error
-        await admit(hit, attempts.from_address(address))
         found = await self._db.query(
             f"SELECT u.id, u.password_hash, u.disabled_at, u.factor_at, {devices.COUNTS}"
             " FROM users u WHERE u.email = $1",
@@ -201,7 +208,7 @@ class Accounts(SelfService, Keys, Roster):
         limits = attempts.to_account(digest(email), address, mark, known_device=known, known_address=known_address)
         await admit(hit, *limits)
         hash_, lane = row["password_hash"] if row else None, f"device:{mark}" if known else address
-        if not await self._passwords.verified(password, hash_, lane, known=known) or row is None or hash_ is None:
+        if not await self._passwords.verified(password, hash_, lane, known=known) or row is None or not hash_:
             raise _error("bad_credentials")
         if row["disabled_at"] is not None:
             raise _error("account_disabled")

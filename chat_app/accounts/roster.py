@@ -63,7 +63,9 @@ class Roster:
         if not user_ids:
             return {}
         places = ", ".join(f"${n}" for n in range(1, len(user_ids) + 1))
-        rows = await self._db.query(f"SELECT id, email FROM users WHERE id IN ({places})", *user_ids)
+        rows = await self._db.query(
+            f"SELECT id, email FROM users WHERE closed_at IS NULL AND id IN ({places})", *user_ids
+        )
         return {row["id"]: row["email"] for row in rows}
 
     async def closed_since(self, at_ms: int) -> list[str]:

@@ -22,7 +22,8 @@ _GROUPS = 4
 BAD_CODE, FACTOR_ON = "bad_code", "factor_on"
 
 WORDS = {
-    BAD_CODE: "This code is not right, or was used already. Wait for the next one.",
+    BAD_CODE: "This code is not right, or was used already. Wait for your app’s next one, or take another recovery"
+    " code.",
     FACTOR_ON: "There is a second factor already. Turn it off first.",
     "factor_unreadable": "Parley has not the key with which this second factor was set up. Use a recovery code, and"
     " tell your administrator.",

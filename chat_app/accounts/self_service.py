@@ -11,7 +11,7 @@ from chat_app.accounts.browsers import Browsers
 from chat_app.accounts.emails import normal_email, normal_name
 from chat_app.accounts.identity import AccountError, Identity
 from chat_app.accounts.keys import anonymised, revoke_all
-from chat_app.accounts.refusals import report
+from chat_app.accounts.refusals import reported
 from chat_app.accounts.roster import closed, one_at_a_time
 from chat_app.accounts.second_factor import SecondFactors, Setup
 from chat_app.accounts.tokens import digest
@@ -40,6 +40,9 @@ class SelfService(Browsers):
         new = normal_name(name)
         if not new:
             raise AccountError("bad_name", "Enter a name.")
+        found = await self._db.query("SELECT name FROM users WHERE id = $1", user_id)
+        if found and found[0]["name"] == new:
+            return  # Nothing was done, and nothing is recorded.
         rename = "UPDATE users SET name = $2 WHERE id = $1 AND closed_at IS NULL"
         await self._commit(
             Statement(rename, (user_id, new), must="not_found"), *self._done("name_change", user_id, address)
@@ -49,16 +52,17 @@ class SelfService(Browsers):
         self, user_id: str, email: str, password: str, *, address: str = "", hit: Hit | None = None
     ) -> None:
         """Have the person sign in with another address from now on. Raises `AccountError` (also email_taken)."""
-        new = normal_email(email)
-        await self._prove("email_change", user_id, password, address, hit)
-        free = "NOT EXISTS (SELECT 1 FROM users o WHERE o.email = $2 AND o.id <> $1)"
-        change = f"UPDATE users SET email = $2 WHERE id = $1 AND closed_at IS NULL AND {free}"
-        try:
-            await self._commit(
-                Statement(change, (user_id, new), must="email_taken"), *self._done("email_change", user_id, address)
-            )
-        except Conflict as error:  # Somebody else took it in this moment.
-            raise _refusal("email_taken") from error
+        async with reported(self._audit, "email_change", user_id, address):
+            new = normal_email(email)
+            await self._prove(user_id, password, address, hit)
+            free = "NOT EXISTS (SELECT 1 FROM users o WHERE o.email = $2 AND o.id <> $1)"
+            change = f"UPDATE users SET email = $2 WHERE id = $1 AND closed_at IS NULL AND {free}"
+            try:
+                await self._commit(
+                    Statement(change, (user_id, new), must="email_taken"), *self._done("email_change", user_id, address)
+                )
+            except Conflict as error:  # Somebody else took it in this moment.
+                raise _refusal("email_taken") from error
 
     async def change_password(
         self,
@@ -75,16 +79,9 @@ class SelfService(Browsers):
         `end_keys` revoke the person's API keys too. `hit` bounds the attempts, as for `sign_in`: who holds a session
         need not know the password, and anybody may have many accounts: the network `address` counts, and waits for its
         turn as at signing up. Raises `AccountError`."""
-        by = By(user_id, address)
-        try:
-            right = await self._is_password(user_id, current, address, hit)
-        except AccountError as error:
-            await report(self._audit, "password_change", error, by)
-            raise
-        if not right:
-            await self._audit.record(Act("password_change", by, "account", user_id, "failed"))
-            raise AccountError("bad_credentials", "The current password is not right.")
-        await self.set_password(user_id, new, keep=keep, end_keys=end_keys, by=by)
+        async with reported(self._audit, "password_change", user_id, address):
+            await self._prove(user_id, current, address, hit)
+            await self.set_password(user_id, new, keep=keep, end_keys=end_keys, by=By(user_id, address))
 
     async def set_password(
         self, user_id: str, new: str, *, keep: str = "", end_keys: bool = False, by: By = BY_OPERATOR
@@ -119,35 +116,46 @@ class SelfService(Browsers):
     ) -> Setup:
         """A new secret for the person's authenticator app, which `confirm_second_factor` puts in force. Raises
         `AccountError` (also factor_on)."""
-        await self._prove("factor_set_up", who.user_id, password, address, hit)
-        return await self.second_factor.begin(who.user_id, who.email)
+        async with reported(self._audit, "factor_set_up", who.user_id, address):
+            await self._prove(who.user_id, password, address, hit)
+            return await self.second_factor.begin(who.user_id, who.email)
 
     async def confirm_second_factor(
-        self, user_id: str, code: str, *, address: str = "", hit: Hit | None = None
+        self, user_id: str, code: str, *, keep: str = "", address: str = "", hit: Hit | None = None
     ) -> tuple[str, ...]:
-        """Ask for codes from the next sign-in on; returns the recovery codes, for this once. Raises `AccountError`."""
-        await admit(hit, attempts.to_code(user_id, attempts.SIGNED_IN))
-        return await self.second_factor.confirm(user_id, code, *self._done("factor_set_up", user_id, address))
+        """Ask for codes from the next sign-in on; returns the recovery codes, for this once. Sessions that were begun
+        without one end, but that with the token `keep`. Raises `AccountError`."""
+        async with reported(self._audit, "factor_set_up", user_id, address):
+            await admit(hit, attempts.to_code(user_id, attempts.SIGNED_IN))
+            return await self.second_factor.confirm(
+                user_id,
+                code,
+                Statement("DELETE FROM browser_session WHERE user_id = $1 AND id <> $2", (user_id, digest(keep))),
+                devices.forgotten(user_id),
+                *self._done("factor_set_up", user_id, address),
+            )
 
     async def renew_recovery_codes(
         self, user_id: str, password: str, code: str, *, address: str = "", hit: Hit | None = None
     ) -> tuple[str, ...]:
         """New recovery codes; earlier ones are good no more. Raises `AccountError` (also bad_code, factor_off)."""
-        spend = await self._proofs("factor_renew", user_id, password, code, address, hit)
-        if not spend:
-            raise _refusal("factor_off")
-        codes, kept = second_factor.renewed(user_id)
-        await self._commit(*spend, *kept, *self._done("factor_renew", user_id, address))
-        return codes
+        async with reported(self._audit, "factor_renew", user_id, address):
+            spend = await self._proofs(user_id, password, code, address, hit)
+            if not spend:
+                raise _refusal("factor_off")
+            codes, kept = second_factor.renewed(user_id)
+            await self._commit(*spend, *kept, *self._done("factor_renew", user_id, address))
+            return codes
 
     async def turn_off_second_factor(
         self, user_id: str, password: str, code: str, *, address: str = "", hit: Hit | None = None
     ) -> None:
         """Ask for no codes any more. Who needs a second factor has to set up another one at once. Raises
         `AccountError` (also bad_code, factor_off)."""
-        spend = await self._proofs("factor_remove", user_id, password, code, address, hit)
-        gone = second_factor.removed(user_id, must="factor_off")
-        await self._commit(*spend, *gone, *self._done("factor_remove", user_id, address))
+        async with reported(self._audit, "factor_remove", user_id, address):
+            spend = await self._proofs(user_id, password, code, address, hit)
+            gone = second_factor.removed(user_id, must="factor_off")
+            await self._commit(*spend, *gone, *self._done("factor_remove", user_id, address))
 
     async def remove_second_factor(self, user_id: str) -> None:
         """The same without any proof, for an administrator at the command line: the phone is lost. Raises
@@ -161,32 +169,30 @@ class SelfService(Browsers):
         """What closes the account for good, to be committed in one batch (unmet: see `closing_refusal`). Sessions and
         keys end, the address is free again, and of the person nothing is left but the account's id. Raises
         `AccountError` (also bad_code)."""
-        spend = await self._proofs("account_close", user_id, password, code, address, hit)
-        return [
-            one_at_a_time(),
-            *spend,
-            closed(user_id, must="last_admin"),
-            Statement("DELETE FROM browser_session WHERE user_id = $1", (user_id,)),
-            Statement("DELETE FROM recovery_code WHERE user_id = $1", (user_id,)),
-            half_sign_in.forgotten(user_id),
-            devices.forgotten(user_id),
-            anonymised(user_id),
-            Statement("DELETE FROM external_identity WHERE user_id = $1", (user_id,)),
-            *self._done("account_close", user_id, address),
-        ]
+        async with reported(self._audit, "account_close", user_id, address):
+            spend = await self._proofs(user_id, password, code, address, hit)
+            return [
+                one_at_a_time(),
+                *spend,
+                closed(user_id, must="last_admin"),
+                Statement("DELETE FROM browser_session WHERE user_id = $1", (user_id,)),
+                Statement("DELETE FROM recovery_code WHERE user_id = $1", (user_id,)),
+                half_sign_in.forgotten(user_id),
+                devices.forgotten(user_id),
+                anonymised(user_id),
+                Statement("DELETE FROM external_identity WHERE user_id = $1", (user_id,)),
+                *self._done("account_close", user_id, address),
+            ]
 
-    async def _prove(self, action: Action, user_id: str, password: str, address: str, hit: Hit | None) -> None:
+    async def _prove(self, user_id: str, password: str, address: str, hit: Hit | None) -> None:
         """Raises `AccountError` (bad_credentials, too_many_attempts, busy) unless it is the person's password: who
-        holds a session need not know it. What it was wanted for is then recorded as failed."""
+        holds a session need not know it."""
         if not await self._is_password(user_id, password, address, hit):
-            await self._audit.record(Act(action, By(user_id, address), "account", user_id, "failed"))
             raise AccountError("bad_credentials", "The current password is not right.")
 
-    async def _proofs(
-        self, action: Action, user_id: str, password: str, code: str, address: str, hit: Hit | None
-    ) -> list[Statement]:
+    async def _proofs(self, user_id: str, password: str, code: str, address: str, hit: Hit | None) -> list[Statement]:
         """Checks the password and, where there is a second factor, the code; returns the statement that spends it."""
-        await self._prove(action, user_id, password, address, hit)
+        await self._prove(user_id, password, address, hit)
         has = "SELECT id FROM users WHERE id = $1 AND factor_at IS NOT NULL"
         if not await self._db.query(has, user_id):
             return []

@@ -20,6 +20,7 @@ LEAST_SCORE = 3
 """Of zxcvbn's 0 to 4: what is below takes fewer than 10^8 guesses."""
 MOST_WORDS, LONGEST_TEXT = 20, 300
 
+_PIECE = re.compile(r"[^\W\d_]{3,}")
 _WORD = re.compile(r"[^\W_]{3,}")
 _OURS = ("parley",)
 _DISGUISES = frozenset(disguise for disguises in L33T_TABLE.values() for disguise in disguises)
@@ -31,13 +32,19 @@ _ONE_AT_A_TIME = Lock()
 def weakness(password: str, about: Iterable[str] = ()) -> str | None:
     """Why the password is easy to guess, in a sentence, or "" where there is none to say; None for one that is not.
     `about`: what everybody knows of its owner, such as their name and address. Takes a
-    millisecond or two, and 0.3 s at most."""
+    few milliseconds, and half a second at most."""
+    about = tuple(about)
     own = [word for text in about for word in _words(text)][:MOST_WORDS]
+    rest = _without(password, (*_OURS, *about))
     with _ONE_AT_A_TIME:
         found = zxcvbn(bounded(password), user_inputs=[*_OURS, *own])  # type: ignore[no-untyped-call]
-    if found["score"] >= LEAST_SCORE:
+        # Several own words in a row count as strong there, since it takes a few tries to find each.
+        alone = zxcvbn(bounded(rest))["score"] if rest != password else found["score"]  # type: ignore[no-untyped-call]
+    if min(found["score"], alone) >= LEAST_SCORE:
         return None
-    if any(match.get("dictionary_name") == "user_inputs" for match in found["sequence"]):
+    if alone < LEAST_SCORE <= found["score"] or any(
+        match.get("dictionary_name") == "user_inputs" for match in found["sequence"]
+    ):
         return "It is close to your name, your e-mail address or the name of this app."
     warning = str(found["feedback"]["warning"] or "").rstrip(".")
     return f"{warning}." if warning else ""
@@ -48,6 +55,15 @@ def bounded(password: str) -> str:
     begin = password[:LOOKED_AT]
     kept = set(islice(dict.fromkeys(c for c in begin if c in _DISGUISES), MOST_DISGUISES))
     return "".join(_OTHER if c in _DISGUISES - kept else c for c in begin)
+
+
+def _without(password: str, about: Iterable[str]) -> str:
+    """What is left of the password without the words that everybody knows of its owner."""
+    pieces = {piece for text in about for piece in _PIECE.findall(text[:LONGEST_TEXT].lower())}
+    rest = password
+    for piece in sorted(pieces, key=len, reverse=True)[:MOST_WORDS]:
+        rest = re.sub(re.escape(piece), " ", rest, flags=re.IGNORECASE)
+    return rest if rest == password else rest.strip()
 
 
 def _words(text: str) -> list[str]:

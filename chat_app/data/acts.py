@@ -14,6 +14,7 @@ Action = Literal[
     "sign_out",
     "sign_up",
     "identity_connect",
+    "identity_disconnect",
     "account_create",
     "account_disable",
     "account_enable",

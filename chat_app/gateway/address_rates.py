@@ -13,7 +13,7 @@ from chat_app.data.limits.memory import MemoryLimits
 from chat_app.gateway.caller import GetParley, address
 from chat_app.gateway.errors import ApiError
 
-METERED = ("/readyz", "/v1/models", "/auth/session")
+METERED = ("/readyz", "/v1/models", "/auth/session", "/auth/oidc")
 """Beginnings of the paths that are counted, all of them together. Completions and forms have limits of their own."""
 PER_PAGE, AT_ONCE_PER_PAGE = 10, 2
 """Requests a minute, and at once, for each page that an address may hold open (`PARLEY_PAGES_PER_ADDRESS`)."""

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from chat_app.accounts.cookies import device_cookie, flow_cookie, flow_from, set_cookie
+from chat_app.accounts.cookies import device_cookie, flow_cookie, flow_from, set_cookie, token_from
 from chat_app.accounts.identity import AccountError
 from chat_app.accounts.oidc import ProviderError
 from chat_app.accounts.user_agents import described
@@ -39,8 +39,11 @@ def routes(get_parley: GetParley) -> Sequence[BaseRoute]:
         onward = plain_path(asked.get("next", "")) or "/"
         try:
             who = await by_cookie(parley, request) if link else None
-            if link and who is None:
+            if link and (who is None or parley.accounts.must_set_up(who)):
                 return _failed("/login", "oidc_expired")
+            # What connects is a way in for good: a session that lies open must not be enough for it.
+            if link and not await parley.accounts.is_proven(token_from(request.headers.get("cookie", "")) or ""):
+                return _failed("/account", "oidc_prove_first")
             token, url = await parley.external.begin(
                 _redirect_uri(parley, request),
                 onward,
@@ -73,7 +76,6 @@ def routes(get_parley: GetParley) -> Sequence[BaseRoute]:
                 device=device,
                 address=address(request, parley.settings),
                 browser=described(request.headers.get("user-agent", "")),
-                hit=parley.limits.hit,
             )
             if done.token:
                 await forget_session(parley, request)

@@ -10,6 +10,7 @@ ACTIONS: Mapping[Action, str] = {
     "sign_out": "Sign-out",
     "sign_up": "Sign-up",
     "identity_connect": "Account connected with the provider",
+    "identity_disconnect": "Account disconnected from the provider",
     "account_create": "New account",
     "account_disable": "Account disabled",
     "account_enable": "Account enabled",

@@ -6,6 +6,9 @@ from typing import Any
 
 from chat_app.accounts.identity import ROLES
 
+LATEST_S = 10**11
+"""Seconds since 1970 that no clock shows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claims:
@@ -34,7 +37,7 @@ class Claims:
             name=_text(found.get("name")) or _text(found.get("preferred_username")),
             groups=_listed(_inner(found, groups)),
             session=_text(found.get("sid")),
-            signed_in_at=int(at) if isinstance(at, int | float) else 0,
+            signed_in_at=at if isinstance(at, int) and 0 < at < LATEST_S else 0,
         )
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import structlog
 
 from chat_app.accounts import attempts
-from chat_app.accounts.attempts import Hit, admit
-from chat_app.accounts.identity import COLUMNS, AccountError, Identity
+from chat_app.accounts.attempts import Hit, Limit, admit
+from chat_app.accounts.identity import COLUMNS, NO_PASSWORD, AccountError, Identity
 from chat_app.accounts.oidc.claims import Claims, plan_of, role_of
 from chat_app.accounts.oidc.flows import Flow, Flows
 from chat_app.accounts.oidc.provider import LEEWAY_S, Provider, ProviderError
 from chat_app.accounts.people import Accounts
+from chat_app.accounts.refusals import report
+from chat_app.accounts.tokens import is_token
 from chat_app.data.acts import PROVIDER, Act, By, Recorder, Unrecorded
 from chat_app.data.db.base import Database, Statement, Unmet
 from chat_app.data.ids import new_id, now_ms
@@ -69,7 +71,7 @@ class ExternalSignIn:
         connected; `fresh`: they prove anew who they are.
 
         Raises `AccountError` (oidc_unavailable, too_many_attempts)."""
-        await admit(hit, attempts.from_address(address))
+        await admit(hit, Limit(f"oidc:from:{address}", attempts.PER_ADDRESS))
         token, flow = await self._flows.begin(onward, link=link, fresh=fresh, host_only=host_only)
         try:
             url = await self.provider.authorization_url(
@@ -89,12 +91,27 @@ class ExternalSignIn:
         device: str = "",
         address: str = "",
         browser: str = "",
-        hit: Hit | None = None,
     ) -> Finished:
         """Somebody is back with what the provider `said` in the address; `token` is of their cookie, `who` is signed in
         in that browser. Raises `AccountError`."""
-        await admit(hit, attempts.from_address(address))
-        flow = await self._flows.end(token, said.get("state", ""))
+        try:
+            return await self._finish(redirect_uri, said, token, who, device, address, browser)
+        except AccountError as error:
+            await report(self._audit, "sign_in", error, By(address=address), who.user_id if who else "")
+            raise
+
+    async def _finish(
+        self,
+        redirect_uri: str,
+        said: Mapping[str, str],
+        token: str,
+        who: Identity | None,
+        device: str,
+        address: str,
+        browser: str,
+    ) -> Finished:
+        # Not counted with the attempts to sign in: another site's page could send somebody's browser here.
+        flow = await self._flows.end(token, said.get("state", "")) if is_token(token) else None
         if flow is None:
             raise _error("oidc_expired")
         if "error" in said:
@@ -112,10 +129,15 @@ class ExternalSignIn:
             await self._connect(flow, claims, who, address)
             return Finished("", flow.onward)
         identity = await self._known(claims) or await self._new(claims, address)
-        await self._follow_groups(identity, claims)
         session = await self._accounts.open_external(
-            identity.user_id, claims.session, device=device, address=address, browser=browser
+            identity.user_id,
+            claims.session,
+            claims.signed_in_at * 1000,  # Not now: the provider may have asked for nothing.
+            device=device,
+            address=address,
+            browser=browser,
         )
+        await self._follow_groups(identity, claims)  # Only now: who is disabled gets nothing.
         return Finished(session, flow.onward)
 
     async def ended(self, logout_token: str) -> int:
@@ -129,9 +151,28 @@ class ExternalSignIn:
         if gone.subject:
             mine += f" AND subject = ${len(values) + 2}"
             values.append(gone.subject)
-        sql = f"DELETE FROM browser_session WHERE {condition} AND user_id IN ({mine}) RETURNING id"
+        sql = f"DELETE FROM browser_session WHERE {condition} AND user_id IN ({mine}) RETURNING user_id"
         [rows] = await self._db.batch(Statement(sql, (self.provider.issuer, *values)))
+        for user_id in {row["user_id"] for row in rows}:
+            await self._audit.record(Act("sign_out", BY_PROVIDER, "account", user_id))
         return len(rows)
+
+    async def disconnect(self, user_id: str, *, address: str = "") -> None:
+        """Nobody enters this account through the provider any more; sessions that were opened so end. Raises
+        `AccountError` (oidc_only) for an account that has no password."""
+        only = "SELECT id FROM users WHERE id = $1 AND password_hash <> $2"
+        act = Act("identity_disconnect", By(user_id, address), "account", user_id)
+        try:
+            await self._db.batch(
+                Statement(only, (user_id, NO_PASSWORD), must="oidc_only"),
+                Statement("DELETE FROM external_identity WHERE user_id = $1", (user_id,)),
+                Statement(
+                    "DELETE FROM browser_session WHERE user_id = $1 AND provider_session IS NOT NULL", (user_id,)
+                ),
+                *self._audit.statements(act),
+            )
+        except Unmet as unmet:
+            raise _error(unmet.name) from unmet
 
     async def connected(self, user_id: str) -> bool:
         """Whether this account can be entered through the provider."""
@@ -189,7 +230,9 @@ class ExternalSignIn:
 
     def _identity(self, user_id: str, subject: str) -> Statement:
         return Statement(
-            "INSERT INTO external_identity (issuer, subject, user_id, created_at) VALUES ($1, $2, $3, $4)"
+            "INSERT INTO external_identity (issuer, subject, user_id, created_at)"
+            " SELECT $1, $2, u.id, CAST($4 AS BIGINT) FROM users u"
+            " WHERE u.id = $3 AND u.disabled_at IS NULL AND u.closed_at IS NULL"
             " ON CONFLICT (issuer, subject) DO NOTHING",
             (self.provider.issuer, subject, user_id, now_ms()),
             must="email_taken",
@@ -225,6 +268,8 @@ WORDS = {
     "oidc_email_taken": "There is an account with your e-mail address already. Sign in with its password and connect it"
     " on your account page.",
     "oidc_other_account": "That account is connected with another one here.",
+    "oidc_prove_first": "Choose “Connect” on your account page: it asks for your password first.",
+    "oidc_only": "This account has no password: there is no other way into it.",
     "oidc_not_first": "The first account is made with a password, or by somebody in an administrators' group.",
 }
 

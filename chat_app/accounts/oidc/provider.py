@@ -25,7 +25,8 @@ PATIENCE_S = 10.0
 KNOWN_S = 3_600.0
 """How long the provider's addresses and keys are believed without asking again."""
 AGAIN_S = 10.0
-"""Least time between two looks at its keys: a forged token names a key that there is not, as often as it likes."""
+"""Least time between two looks at its keys: a forged token names a key that there is not, as often as it likes. And
+how long a look that failed is not tried again: nobody waits behind others for a provider that is away."""
 LEEWAY_S = 60
 """How far the provider's clock may be from ours."""
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA"]
@@ -64,6 +65,7 @@ class Provider:
         self._trust_email = settings.oidc_emails == "all"
         self._known: _Known | None = None
         self._looking = asyncio.Lock()
+        self._failed_at = -AGAIN_S
 
     @property
     def issuer(self) -> str:
@@ -100,9 +102,9 @@ class Provider:
                 found = await self._verified(str(tokens.get("id_token", "")), {"nonce": nonce})
                 if "userinfo_endpoint" in known.metadata:
                     found = await self._with_userinfo(client, known, found)
+            return Claims.read(found, groups=self._groups, trust_email=self._trust_email)
         except (httpx2.HTTPError, AuthlibBaseError, ValueError) as error:
             raise ProviderError(f"no tokens for the code: {error}") from error
-        return Claims.read(found, groups=self._groups, trust_email=self._trust_email)
 
     async def ended(self, logout_token: str) -> EndedThere:
         """What a logout token says has ended. Raises `ProviderError`."""
@@ -163,9 +165,14 @@ class Provider:
 
     async def _look(self, within_s: float = KNOWN_S) -> _Known:
         """The provider's addresses and keys, not older than that. Raises `ProviderError`."""
+        if (known := self._young(within_s)) is not None:
+            return known
         async with self._looking:
-            if self._known is not None and time.monotonic() - self._known.at < within_s:
-                return self._known
+            if (known := self._young(within_s)) is not None:
+                return known
+            if time.monotonic() - self._failed_at < AGAIN_S:
+                raise ProviderError(f"{self._issuer} could not be read a moment ago")
+            self._failed_at = time.monotonic()
             try:
                 async with httpx2.AsyncClient(timeout=PATIENCE_S) as client:
                     metadata = await _json(client, f"{self.issuer}/.well-known/openid-configuration")
@@ -174,8 +181,12 @@ class Provider:
                     keys = KeySet.import_key_set(await _json(client, str(metadata["jwks_uri"])))  # type: ignore[arg-type]
             except (httpx2.HTTPError, JoseError, ValueError, KeyError, TypeError) as error:
                 raise ProviderError(f"{self._issuer} cannot be read: {error!r}") from error
-            self._known = _Known(metadata, keys, time.monotonic())
+            self._known, self._failed_at = _Known(metadata, keys, time.monotonic()), -AGAIN_S
             return self._known
+
+    def _young(self, within_s: float) -> _Known | None:
+        known = self._known
+        return known if known is not None and time.monotonic() - known.at < within_s else None
 
     def _client(self, known: _Known, redirect_uri: str) -> AsyncOAuth2Client:
         ways = known.metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])

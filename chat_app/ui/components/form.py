@@ -48,6 +48,7 @@ def code_field(label: str = "Code", *, recovery: bool = True) -> rx.Component:
         "code",
         required=True,
         auto_complete="one-time-code",
+        auto_focus=True,
         spell_check=False,
         max_length=40,
         hint=hint,

@@ -101,6 +101,8 @@ _OF_THE_SIGNED_IN: dict[Any, dict[str, Argument]] = {
     Account.ask_revoke: {"key_id": ID},
     Account.revoke: {"key_id": ID},
     Account.change_password: {"form": Form({**dict.fromkeys(("current", "new", "again"), PASSWORD), "end_keys": LINE})},
+    Account.connect: {},
+    Account.disconnect: {},
     Account.end_session: {"session_id": ID},
     Account.end_other_sessions: {},
     Profile.rename: {"form": Form({"name": LINE})},

@@ -17,6 +17,7 @@ from chat_app.accounts.tokens import digest
 from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.telemetry.metrics import SOCKET_REFUSED
 from chat_app.ui.guard.events import FROM_PAGES, NOTIFY
+from chat_app.ui.state.audit_admin import AuditAdmin
 from chat_app.ui.state.chat import GIVE_BACK
 from chat_app.ui.state.plan_admin import PlanAdmin
 from chat_app.ui.state.review_admin import ReviewAdmin
@@ -78,7 +79,7 @@ async def take_back(state: BaseState, role: str) -> None:
     with the event's own changes."""
     owner = await state.get_state(Owner)
     if owner._role not in ("", role):
-        for page in (ReviewAdmin, PlanAdmin):
+        for page in (ReviewAdmin, PlanAdmin, AuditAdmin):
             (await state.get_state(page)).reset()  # type: ignore[no-untyped-call]
     owner._role = role
 

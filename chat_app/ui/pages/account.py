@@ -10,7 +10,7 @@ from reflex_base.style import color_mode, set_color_mode
 
 from chat_app.accounts.passwords import RULE, SHORTEST
 from chat_app.ui.components.browser import NewKey
-from chat_app.ui.components.form import api, api_link, field
+from chat_app.ui.components.form import field
 from chat_app.ui.components.shell import page, sign_out
 from chat_app.ui.key_form import DAYS, TOKENS
 from chat_app.ui.pages.profile import closing, profile, second_factor
@@ -200,10 +200,19 @@ def _provider() -> rx.Component:
         rx.cond(Account.provider_said != "", rx.el.p(Account.provider_said, class_name="trouble", role="alert")),
         rx.cond(
             Account.connected,
-            rx.el.p("You can sign in with it."),
+            rx.fragment(
+                rx.el.p(
+                    "You can sign in with it. What else it asks for is up to it:"
+                    " your second factor here is not asked for then."
+                ),
+                rx.cond(
+                    Account.has_password,
+                    rx.el.button("Disconnect", type="button", class_name="button plain", on_click=Account.disconnect),
+                ),
+            ),
             rx.fragment(
                 rx.el.p("Connect it, and you can sign in with it as well as with your password."),
-                api_link("Connect", href=api("/auth/oidc?link=1&next=/account"), class_name="button plain"),
+                rx.el.button("Connect", type="button", class_name="button plain", on_click=Account.connect),
             ),
         ),
     )

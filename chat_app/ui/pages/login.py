@@ -44,7 +44,10 @@ def _sign_in() -> rx.Component:
         rx.cond(
             Login.may_sign_up,
             rx.el.p("New here? ", rx.el.a("Create an account", href=Login.other_way, class_name="link")),
-            rx.el.p("No account? Ask the administrator here: nobody can sign up by themselves."),
+            rx.cond(
+                Login.provider == "",
+                rx.el.p("No account? Ask the administrator here: nobody can sign up by themselves."),
+            ),
         ),
     )
 

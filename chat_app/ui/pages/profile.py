@@ -65,7 +65,7 @@ def closing() -> rx.Component:
         rx.el.h2("Leave for good"),
         rx.cond(
             ~Profile.has_password,
-            rx.el.p("You sign in without a password here: ask your administrator to close your account."),
+            rx.el.p("You sign in without a password here: ask your administrator to disable your account."),
         ),
         rx.cond(
             Profile.closing,

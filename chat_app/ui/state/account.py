@@ -17,6 +17,7 @@ from chat_app.accounts.identity import AccountError, Identity
 from chat_app.accounts.tokens import SHOWN, digest
 from chat_app.accounts.user_agents import UNKNOWN
 from chat_app.ui import words
+from chat_app.ui.components.form import api
 from chat_app.ui.key_form import HOUR_MS, OVERLAP_HOURS, rights_of
 from chat_app.ui.state.login import words as login_words
 from chat_app.ui.state.proof import proven
@@ -107,6 +108,28 @@ class Account(Visitor):
         # Shown before anything else can fail: nobody could see it again.
         self._shown = key[:SHOWN]
         yield _show(key, normal_name(name, "API key"), made_with=FORM)
+        await self._load(who)
+
+    @rx.event
+    async def connect(self) -> EventSpec | None:
+        """Go to the provider of identities, to be signed in through it from then on."""
+        who = await self._present()
+        if who is None or not await proven(self, "connect your account", Account.connect):
+            return None
+        # A page of the gateway: the browser has to ask for it.
+        return rx.call_function(f"() => window.location.assign({json.dumps(api('/auth/oidc?link=1&next=/account'))})")
+
+    @rx.event
+    async def disconnect(self) -> None:
+        """Be signed in through the provider no more."""
+        who = await self._present()
+        if who is None:
+            return
+        try:
+            await parley().external.disconnect(who.user_id, address=self._network_address())
+        except AccountError as error:
+            self.provider_said = error.message
+            return
         await self._load(who)
 
     @rx.event

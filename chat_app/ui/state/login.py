@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 import reflex as rx
 from reflex.event import EventSpec
 
+from chat_app.accounts import second_factor
 from chat_app.accounts.oidc import WORDS
 from chat_app.accounts.passwords import BETTER, BOUNDS, EASY, WHY
 from chat_app.ui.components.form import api
@@ -21,13 +22,11 @@ _WORDS = {
     "bad_setup_code": "Enter the set-up code that was printed where Parley was started.",
     "signup_closed": "New accounts are made by the administrator here: ask for one.",
     "account_disabled": "This account has been disabled. Ask your administrator.",
-    "bad_code": "This code is not right, or was used already. Wait for the next one.",
     "sign_in_again": "That took too long, or your password has changed. Sign in again.",
-    "factor_unreadable": "Parley has not the key with which this second factor was set up. Use a recovery code, and"
-    " tell your administrator.",
     "storage_unavailable": "Parley cannot reach its database right now. Try again in a moment.",
     "plan_unknown": "New accounts should get a plan that does not exist. Tell the administrator.",
     **WORDS,
+    **second_factor.WORDS,
 }
 
 _LONGEST_CODE = 64

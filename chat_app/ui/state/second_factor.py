@@ -10,6 +10,7 @@ import reflex as rx
 import segno
 from reflex.event import EventSpec
 
+from chat_app.accounts.cookies import token_from
 from chat_app.accounts.identity import AccountError, Identity
 from chat_app.accounts.second_factor import Setup
 from chat_app.ui.state.login import onward
@@ -67,7 +68,11 @@ class SecondFactor(Visitor):
             return []
         try:
             codes = await parley().accounts.confirm_second_factor(
-                who.user_id, text_of(form, "code"), address=self._network_address(), hit=parley().limits.hit
+                who.user_id,
+                text_of(form, "code"),
+                keep=token_from(self.router.headers.cookie) or "",
+                address=self._network_address(),
+                hit=parley().limits.hit,
             )
         except AccountError as error:
             self.trouble = error.message

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.servers import free_port
 
@@ -103,6 +104,12 @@ class Browser:
                 break
         self.page = url.removeprefix(self.base)
         return self.page
+
+    @property
+    def token(self) -> str:
+        """Of its session; empty if it has none."""
+        cookie = self.http.cookie_jar.filter_cookies(URL(self.base)).get("parley_session")
+        return cookie.value if cookie else ""
 
     async def user(self) -> dict[str, Any] | None:
         """Who is signed in."""

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from chat_app.accounts import attempts
-from chat_app.accounts.identity import Identity
+from chat_app.accounts.identity import AccountError, Identity
 from chat_app.accounts.oidc import flows, provider
 from chat_app.data.db.base import Statement
 from chat_app.data.ids import now_ms
@@ -312,12 +312,95 @@ async def test_forged_tokens_do_not_have_the_provider_asked_each_time(
     assert len(asked) == 2, "its addresses and its keys, once"
 
 
-async def test_proof_that_is_fresh(parley: Parley, browser: Browser, oidc_server: OidcProvider) -> None:
+class TestProof:
+    """What a trip to the provider proves, for acts that want more than a session."""
+
+    async def test_only_what_was_asked_anew_counts(self, parley: Parley, browser: Browser) -> None:
+        await enter(browser)
+        assert not await parley.accounts.is_proven(browser.token), "the provider may have asked for nothing"
+        assert await enter(browser, "/auth/oidc?fresh=1&next=/account") == "/account"
+        assert await parley.accounts.is_proven(browser.token)
+
+    async def test_the_provider_is_asked_to_ask(self, browser: Browser) -> None:
+        out = await browser.get("/auth/oidc?fresh=1", until="/auth?")
+        asked = parse_qs(urlsplit(out).query)
+        assert (asked["prompt"], asked["max_age"]) == (["login"], ["0"])
+
+    async def test_one_that_did_not_ask_is_refused(self, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+        later = now_ms() + 1_000 * (provider.LEEWAY_S + 60)
+        monkeypatch.setattr(flows, "now_ms", lambda: later)  # So it seems that they proved it before they left.
+        assert error_of(await enter(browser, "/auth/oidc?fresh=1")) == "oidc_refused"
+
+    async def test_a_session_alone_connects_nothing(self, parley: Parley, browser: Browser, base: str) -> None:
+        await person(parley, "eve@example.org")
+        await browser.http.post(f"{base}/auth/login", data={"email": "eve@example.org", "password": PASSWORD})
+        await parley.db.batch(Statement("UPDATE browser_session SET proved_at = 0"))
+        assert await browser.get("/auth/oidc?link=1&next=/account") == "/account?error=oidc_prove_first"
+        assert not await parley.db.query("SELECT 1 FROM oidc_flow")
+
+
+async def test_who_disconnects_is_entered_by_the_password_alone(parley: Parley, browser: Browser, base: str) -> None:
+    who = await person(parley, "eve@example.org")
+    await browser.http.post(f"{base}/auth/login", data={"email": "eve@example.org", "password": PASSWORD})
+    await browser.get("/auth/oidc?link=1&next=/account")
+    async with Browser(base) as other:
+        await enter(other)
+        await parley.external.disconnect(who.user_id)
+        assert await other.user() is None, "what was opened through it has ended"
+        assert await browser.user() is not None
+        await enter(other)
+        user = await other.user()
+        assert user is not None and user["id"] != who.user_id
+
+
+async def test_what_is_the_only_way_in_stays(parley: Parley, browser: Browser) -> None:
     await enter(browser)
-    before = await oidc_server.id_token()
-    assert await enter(browser, "/auth/oidc?fresh=1&next=/account") == "/account"
-    assert await oidc_server.id_token() != before
-    assert await browser.user() is not None
+    who = await by_email(parley, ADA["email"])
+    with pytest.raises(AccountError) as error:
+        await parley.external.disconnect(who.user_id)
+    assert error.value.code == "oidc_only"
+    assert await parley.external.connected(who.user_id)
+
+
+async def recorded(parley: Parley, action: str) -> list[tuple[str, str]]:
+    """Outcome and actor of the entries of the audit trail about this, in their order."""
+    rows = await parley.db.query("SELECT outcome, actor FROM audit WHERE action = $1 ORDER BY at, id", action)
+    return [(row["outcome"], row["actor"]) for row in rows]
+
+
+async def test_the_trail_has_who_came_in_and_who_did_not(
+    parley: Parley, browser: Browser, base: str, oidc_server: OidcProvider
+) -> None:
+    await enter(browser)
+    who = await by_email(parley, ADA["email"])
+    await parley.accounts.disable(who.user_id)
+    await oidc_server.set(person=ADA | {"groups": ["bosses"]})
+    async with Browser(base) as other:
+        assert error_of(await enter(other)) == "account_disabled"
+    assert await recorded(parley, "sign_in") == [("done", who.user_id), ("refused", "")]
+    assert (await by_email(parley, ADA["email"])).role == "user", "who stays out is given nothing"
+    assert await recorded(parley, "role_change") == []
+
+
+async def test_a_provider_that_is_slow_is_asked_once_at_a_time(
+    parley: Parley, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def fails(client: Any, url: str) -> dict[str, Any]:
+        asked.append(url)
+        raise ValueError("no")
+
+    await enter(browser)
+    monkeypatch.setattr(provider, "_json", fails)
+    known = parley.external.provider._known
+    assert known is not None
+    known.at -= provider.AGAIN_S + 1
+    for _ in range(5):
+        async with browser.http.post(f"{browser.base}/auth/oidc/ended", data={"logout_token": "a.b.c"}) as response:
+            assert response.status == 400
+    assert len(asked) == 1
+    assert await enter(browser) == "/c/1", "what is known of it still serves"
 
 
 async def test_too_many_ways_from_one_address(base: str) -> None:
@@ -340,7 +423,9 @@ class TestSigningOut:
         assert parse_qs(there.query)["post_logout_redirect_uri"] == [f"{browser.base}/login"]
         assert await browser.user() is None
 
-    async def test_there_ends_it_here(self, browser: Browser, base: str, oidc_server: OidcProvider) -> None:
+    async def test_there_ends_it_here(
+        self, parley: Parley, browser: Browser, base: str, oidc_server: OidcProvider
+    ) -> None:
         await enter(browser)
         async with Browser(base) as elsewhere:
             await enter(elsewhere)
@@ -349,6 +434,7 @@ class TestSigningOut:
                 while await browser.user() is not None:
                     await asyncio.sleep(0.02)
             assert await elsewhere.user() is not None, "another sign-in there"
+        assert await recorded(parley, "sign_out") == [("done", "provider")]
 
     async def test_a_password_s_session_ends_here_only(self, parley: Parley, browser: Browser) -> None:
         await person(parley, "eve@example.org")

@@ -14,7 +14,7 @@ _WRITTEN = (
 )  # fmt: skip
 _NOT_SEALED = sa.text("seq IS NULL")
 # An entry is sealed once: it gets its place in the chain, and keeps all else.
-_SEALED = "OLD.seq IS NULL AND NEW.seq IS NOT NULL AND NEW.prev IS NOT NULL AND NEW.hash IS NOT NULL"
+_SEALED = "OLD.seq IS NULL AND NEW.seq > 0 AND NEW.prev IS NOT NULL AND NEW.hash IS NOT NULL"
 _ONWARD = "NEW.id = OLD.id AND NEW.seq > OLD.seq"
 _NEVER, _HEAD = "an audit entry is never changed or removed", "the head of the audit trail only moves on"
 _NEW = "an audit entry is added unsealed and under a new id"
@@ -55,9 +55,10 @@ def _on_sqlite() -> None:
     same = " AND ".join(f"NEW.{column} IS OLD.{column}" for column in _WRITTEN)
     # A replacing insert removes a row without asking the trigger for removals.
     taken = "EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)"
+    placed = "EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq)"
     for name, event, table, allowed, said in (
         ("audit_added", "INSERT", "audit", f"NEW.seq IS NULL AND NOT {taken}", _NEW),
-        ("audit_kept", "UPDATE", "audit", f"{_SEALED} AND {same}", _NEVER),
+        ("audit_kept", "UPDATE", "audit", f"{_SEALED} AND {same} AND NOT {placed}", _NEVER),
         ("audit_not_removed", "DELETE", "audit", "0", _NEVER),
         ("audit_head_alone", "INSERT", "audit_head", "0", _HEAD),
         ("audit_head_onward", "UPDATE", "audit_head", _ONWARD, _HEAD),

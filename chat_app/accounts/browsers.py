@@ -30,7 +30,9 @@ _AT_ONCE = 500
 """Sessions that one query asks about."""
 
 _OF = "browser_session s JOIN users u ON u.id = s.user_id WHERE"
-_IN_FORCE = "s.expires_at > $1 AND s.seen_at > $2 AND u.disabled_at IS NULL"
+# A release before this one notes no use: then the session counts from its beginning.
+_USED_AT = "CASE WHEN s.seen_at = 0 THEN s.created_at ELSE s.seen_at END"
+_IN_FORCE = f"s.expires_at > $1 AND {_USED_AT} > $2 AND u.disabled_at IS NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class Browsers:
 
     async def _forget_ended(self) -> int:
         """Remove the sessions that ended by themselves; how many there were."""
-        some = "SELECT id FROM browser_session WHERE expires_at <= $1 OR seen_at <= $2 LIMIT 1000"
+        some = f"SELECT s.id FROM browser_session s WHERE s.expires_at <= $1 OR {_USED_AT} <= $2 LIMIT 1000"
         remove = Statement(f"DELETE FROM browser_session WHERE id IN ({some}) RETURNING id", self._moments())
         removed = 0
         while gone := (await self._db.batch(remove))[0]:

@@ -331,7 +331,7 @@ class Accounts(SelfService, Keys, Roster):
                 " (id, user_id, created_at, seen_at, proved_at, expires_at, browser, short_password)"
                 " SELECT $1, u.id, CAST($4 AS BIGINT), CAST($4 AS BIGINT), CAST($4 AS BIGINT), CAST($5 AS BIGINT),"
                 " $6, CAST($7 AS BIGINT) FROM users u"
-                f" WHERE u.id = $2 AND u.password_hash = $3{alone}",
+                f" WHERE u.id = $2 AND u.password_hash = $3 AND u.disabled_at IS NULL{alone}",
                 (digest(token), user_id, hash_, now, self._until(now), browser, short),
                 must="sign_in_again" if proven else "bad_credentials",
             ),

@@ -10,6 +10,8 @@ from chat_app.data.ids import now_ms
 
 __all__ = ["TENANT", "Roster", "one_at_a_time"]
 
+_AT_ONCE = 500
+"""People that one query asks about."""
 _OTHER_ADMIN = "EXISTS (SELECT 1 FROM users o WHERE o.id <> $1 AND o.role = 'admin' AND o.disabled_at IS NULL)"
 
 _WORDS = {
@@ -60,17 +62,20 @@ class Roster:
 
     async def emails(self, user_ids: Collection[str]) -> dict[str, str]:
         """The e-mail addresses of these people by their ids; of those that there are."""
-        if not user_ids:
-            return {}
-        places = ", ".join(f"${n}" for n in range(1, len(user_ids) + 1))
-        rows = await self._db.query(
-            f"SELECT id, email FROM users WHERE closed_at IS NULL AND id IN ({places})", *user_ids
-        )
-        return {row["id"]: row["email"] for row in rows}
+        found, asked = {}, sorted(user_ids)
+        for at in range(0, len(asked), _AT_ONCE):
+            part = asked[at : at + _AT_ONCE]
+            places = ", ".join(f"${n}" for n in range(1, len(part) + 1))
+            sql = f"SELECT id, email FROM users WHERE closed_at IS NULL AND id IN ({places})"
+            found.update({row["id"]: row["email"] for row in await self._db.query(sql, *part)})
+        return found
 
-    async def closed_since(self, at_ms: int) -> list[str]:
-        """The ids of accounts that were closed since this moment."""
-        rows = await self._db.query("SELECT id FROM users WHERE closed_at >= $1", at_ms)
+    async def closed_with_chats(self) -> list[str]:
+        """The ids of closed accounts that have a chat which is not deleted."""
+        rows = await self._db.query(
+            "SELECT DISTINCT u.id FROM users u JOIN thread t ON t.user_id = u.id"
+            " WHERE u.closed_at IS NOT NULL AND t.deleted_at IS NULL"
+        )
         return [str(row["id"]) for row in rows]
 
     async def set_plan(self, user_id: str, plan_id: str, *, by: By = NOBODY) -> None:

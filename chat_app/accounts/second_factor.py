@@ -17,8 +17,8 @@ from chat_app.data.ids import now_ms
 KEY_FILE = "second-factor.key"
 """In the home directory: what apps' secrets are derived from."""
 RECOVERY_CODES = 10
-_GROUPS = 4
-"""Of a recovery code: 78 bits."""
+_GROUPS = 6
+"""Of a recovery code: 117 bits."""
 BAD_CODE, FACTOR_ON = "bad_code", "factor_on"
 
 WORDS = {

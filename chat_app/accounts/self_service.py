@@ -22,6 +22,7 @@ from chat_app.settings import Settings
 
 _WORDS = {
     **second_factor.WORDS,
+    "bad_credentials": "The current password is not right.",
     "email_taken": "There is another account with this e-mail address already.",
     "factor_off": "There is no second factor.",
     "last_admin": "You are the only administrator. Make another account an administrator first.",
@@ -80,19 +81,33 @@ class SelfService(Browsers):
         need not know the password, and anybody may have many accounts: the network `address` counts, and waits for its
         turn as at signing up. Raises `AccountError`."""
         async with reported(self._audit, "password_change", user_id, address):
+            rows = await self._db.query("SELECT password_hash FROM users WHERE id = $1", user_id)
             await self._prove(user_id, current, address, hit)
-            await self.set_password(user_id, new, keep=keep, end_keys=end_keys, by=By(user_id, address))
+            was, by = str(rows[0]["password_hash"]) if rows else "", By(user_id, address)
+            await self.set_password(user_id, new, keep=keep, end_keys=end_keys, by=by, was=was)
 
     async def set_password(
-        self, user_id: str, new: str, *, keep: str = "", end_keys: bool = False, by: By = BY_OPERATOR
+        self,
+        user_id: str,
+        new: str,
+        *,
+        keep: str = "",
+        end_keys: bool = False,
+        by: By = BY_OPERATOR,
+        was: str | None = None,
     ) -> None:
-        """The same without the current password: for an administrator at the command line. Raises
-        `AccountError`."""
+        """The same without the current password: for an administrator at the command line. `was`: only if this is
+        still its hash, for of two changes at once the second one was not asked. Raises `AccountError`."""
         rows = await self._db.query("SELECT email, name FROM users WHERE id = $1", user_id)
         about = [text for row in rows for text in (row["email"], row["name"])]
         hash_ = await self._passwords.hashed(new, by.address, about=about)
         await self._commit(
-            Statement("UPDATE users SET password_hash = $2 WHERE id = $1", (user_id, hash_), must="not_found"),
+            Statement(
+                "UPDATE users SET password_hash = $2"
+                " WHERE id = $1 AND closed_at IS NULL AND password_hash = COALESCE($3, password_hash)",
+                (user_id, hash_, was),
+                must="not_found" if was is None else "bad_credentials",
+            ),
             Statement("DELETE FROM browser_session WHERE user_id = $1 AND id <> $2", (user_id, digest(keep))),
             Statement(
                 "UPDATE browser_session SET proved_at = $2, short_password = 0 WHERE id = $1", (digest(keep), now_ms())
@@ -173,6 +188,7 @@ class SelfService(Browsers):
             spend = await self._proofs(user_id, password, code, address, hit)
             return [
                 one_at_a_time(),
+                Statement("SELECT id FROM users WHERE id = $1 AND closed_at IS NULL", (user_id,), must="not_found"),
                 *spend,
                 closed(user_id, must="last_admin"),
                 Statement("DELETE FROM browser_session WHERE user_id = $1", (user_id,)),

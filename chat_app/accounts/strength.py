@@ -63,7 +63,7 @@ def _without(password: str, about: Iterable[str]) -> str:
     rest = password
     for piece in sorted(pieces, key=len, reverse=True)[:MOST_WORDS]:
         rest = re.sub(re.escape(piece), " ", rest, flags=re.IGNORECASE)
-    return rest if rest == password else rest.strip()
+    return rest if rest == password else rest.strip() or "0"
 
 
 def _words(text: str) -> list[str]:

@@ -96,7 +96,7 @@ class Purge:
 
     async def _closed(self) -> None:
         """Delete what began in the very moment in which its person's account was closed."""
-        for user_id in await self._accounts.closed_since(now_ms() - DAY_MS):
+        for user_id in await self._accounts.closed_with_chats():
             await self._db.batch(deleted_with(user_id))
 
     async def _threads(self) -> int:

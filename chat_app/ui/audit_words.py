@@ -71,4 +71,5 @@ def _value(value: Any, people: Mapping[str, str]) -> str:
         return ", ".join(_value(one, people) for one in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "none" if value is None else people.get(value, str(value))
+    text = str(value)
+    return "none" if value is None else people.get(text, text)

@@ -9,7 +9,7 @@ from zxcvbn import zxcvbn
 from zxcvbn.matching import L33T_TABLE
 
 from chat_app.accounts import passwords, strength
-from chat_app.accounts.identity import AccountError
+from chat_app.accounts.identity import NO_PASSWORD, AccountError
 from chat_app.accounts.passwords import BETTER, EASY, Passwords
 
 
@@ -127,3 +127,21 @@ async def test_however_long_and_odd_a_password_is_little_of_it_is_looked_at(
     assert len(given) == strength.LOOKED_AT
     disguises = {disguise for disguises in L33T_TABLE.values() for disguise in disguises}
     assert len(disguises & set(given)) <= strength.MOST_DISGUISES
+
+
+async def test_no_password_at_all_is_the_one_of_an_account_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the one whose hash stands in where there is none, should anybody find it."""
+    known = "the password behind it"
+    monkeypatch.setattr(passwords, "_NOBODY", passwords.HASHER.hash(known))
+    for nothing in (None, NO_PASSWORD):
+        assert not await Passwords().verified(known, nothing)
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["anna.mueller1", "anna.mueller.example", "anna@example.org", "AnnaMueller2026!", "Parley-Anna-26"],
+)
+def test_pieces_of_what_is_known_of_somebody_are_no_password(password: str) -> None:
+    about = ("anna.mueller@example.org", "Anna Müller")
+    assert "close to your name" in str(strength.weakness(password, about))
+    assert strength.weakness("anna rides seven purple camels", about) is None

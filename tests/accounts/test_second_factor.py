@@ -49,6 +49,16 @@ async def test_set_up_and_signing_in_in_two_steps(accounts: Accounts, ada: Ident
     await fails("bad_credentials", accounts.sign_in("ada@example.org", "not the password"))
 
 
+async def test_sessions_from_before_end_but_the_one_it_is_set_up_in(
+    accounts: Accounts, ada: Identity, clock: Clock
+) -> None:
+    here, elsewhere = [await accounts.sign_in("ada@example.org", PASSWORD) for _ in range(2)]
+    setup = await accounts.set_up_second_factor(ada, PASSWORD)
+    await accounts.confirm_second_factor(ada.user_id, App(setup.secret, clock).code(), keep=here)
+    assert await accounts.by_cookie(here) is not None
+    assert await accounts.by_cookie(elsewhere) is None
+
+
 async def test_nothing_asks_for_a_code_until_one_was_given(accounts: Accounts, ada: Identity, clock: Clock) -> None:
     first = await accounts.set_up_second_factor(ada, PASSWORD)
     await accounts.sign_in("ada@example.org", PASSWORD)

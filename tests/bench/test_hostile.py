@@ -7,7 +7,7 @@ import pytest
 
 from bench.hostile.attacks import ATTACKS
 from bench.hostile.crowd import Crowd, Target, attack
-from bench.hostile.gauge import BEYOND_MS, longest
+from bench.hostile.gauge import BEYOND_MS, Gauge, longest
 from bench.hostile.honest import live
 from bench.hostile.town import settle
 from tests.app import RunningApp
@@ -16,6 +16,15 @@ TARGET = Target(
     port=1, parts=[], seconds=0.7, clients=0, net=10, marker="quill", events={}, pages_per_address=1, asset="",
     cookies=[], keys=[], former="", emails=[], tabs=[], generations=[],
 )  # fmt: skip
+
+
+async def test_a_server_that_says_nothing_of_its_loop_is_no_perfect_one() -> None:
+    class Silent:
+        def metrics(self) -> str:
+            return '{"error": "no_metrics_token"}'
+
+    with pytest.raises(RuntimeError, match="says nothing"):
+        await Gauge(Silent()).delays()  # type: ignore[arg-type]
 
 
 def test_the_longest_delay_is_that_of_the_highest_bucket_with_a_new_one() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pyotp
 import pytest
 from reflex.istate.data import RouterData
 
@@ -15,6 +16,7 @@ from chat_app.accounts.identity import AccountError, Identity
 from chat_app.audit.reading import Wanted, everything
 from chat_app.audit.verification import verify
 from chat_app.data.acts import Act, By
+from chat_app.ui.sockets import NETWORK_ADDRESS
 from chat_app.ui.state.account import Account
 from chat_app.ui.state.audit_admin import AuditAdmin
 from chat_app.ui.state.chat import Chat
@@ -106,6 +108,33 @@ async def test_coming_in_and_going_out(served_anywhere: Served) -> None:
     assert (await verify(served_anywhere.parley.db)).broken == ""
 
 
+async def test_strangers_cannot_fill_a_trail_that_nothing_is_removed_from(parley: Parley) -> None:
+    await person(parley, "root@example.org")
+    watch = Watch(parley)
+    await watch.rows()
+    for email in ("no address", "ada@example.org") * 50:
+        with pytest.raises(AccountError):
+            await parley.accounts.sign_in(email, PASSWORD, address=HERE, hit=parley.limits.hit)
+    assert 0 < len(await watch.rows()) < 30
+
+
+async def test_wrong_codes_of_somebody_signed_in_are_recorded(parley: Parley) -> None:
+    ada = await person(parley)
+    setup = await parley.accounts.set_up_second_factor(ada, PASSWORD)
+    await parley.accounts.confirm_second_factor(ada.user_id, pyotp.TOTP(setup.secret).now())
+    watch = Watch(parley)
+    await watch.rows()
+    for attempt in (
+        parley.accounts.renew_recovery_codes(ada.user_id, PASSWORD, "ABCD-EFGH"),
+        parley.accounts.turn_off_second_factor(ada.user_id, PASSWORD, "ABCD-EFGH"),
+        parley.accounts.change_email(ada.user_id, "other@example.org", "not the password"),
+    ):
+        with pytest.raises(AccountError):
+            await attempt
+    found = [(entry["action"], entry["outcome"]) for entry in reversed(await watch.rows())]
+    assert sorted(found) == [("email_change", "failed"), ("factor_remove", "failed"), ("factor_renew", "failed")]
+
+
 async def test_who_is_disabled_or_over_the_limit_is_refused_and_recorded(parley: Parley) -> None:
     root, ada = await person(parley, "root@example.org"), await person(parley)
     await parley.accounts.disable(ada.user_id)
@@ -121,12 +150,11 @@ async def test_who_is_disabled_or_over_the_limit_is_refused_and_recorded(parley:
     entry = await watch.one()
     assert (entry["actor"], entry["object_id"], entry["outcome"]) == ("", ada.user_id, "refused")
     assert entry["details"] == {"code": "account_disabled"}
-    codes = [await sign_in() for _ in range(40)]  # On a slow machine some more are let in; see what came of each.
+    codes = [await sign_in() for _ in range(40)]
     entries = [entry["details"]["code"] for entry in await watch.rows()]
     assert codes.count("too_many_attempts") > 5
-    assert entries.count("account_disabled") == codes.count("account_disabled")
-    # One for each minute that this took.
-    assert 1 <= entries.count("too_many_attempts") < codes.count("too_many_attempts")
+    # Nothing of what strangers do from one address fills the trail, whatever it is refused for.
+    assert 5 <= len(entries) < 20
     with pytest.raises(AccountError):
         await parley.accounts.change_password(root.user_id, "a wrong one", "another long one", address=HERE)
     assert await watch.new() == [(root.user_id, "password_change", root.user_id, "failed")]
@@ -137,19 +165,18 @@ async def test_who_is_disabled_or_over_the_limit_is_refused_and_recorded(parley:
     assert await watch.new() == [(root.user_id, "password_change", root.user_id, "refused")]
 
 
-@pytest.mark.parametrize(("trusted", "address"), [("", "10.0.0.9"), ("10.0.0.0/8", HERE)])
-async def test_a_page_knows_where_its_caller_is_behind_proxies_that_are_trusted(
-    trusted: str, address: str, start_parley: StartParley, monkeypatch: pytest.MonkeyPatch
+async def test_a_page_knows_where_its_caller_is_as_the_socket_was_counted(
+    start_parley: StartParley, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parley = await start_parley(trusted_proxies=trusted)
+    parley = await start_parley()
     root = await person(parley, "root@example.org")
     page = page_of(PlanAdmin, root, monkeypatch)
-    socket = {"ip": "10.0.0.9", "headers": {"x-forwarded-for": f"6.6.6.6, {HERE}"}}
+    socket = {"ip": "10.0.0.9", "headers": {"x-forwarded-for": "6.6.6.6", NETWORK_ADDRESS: HERE}}
     page.router = RouterData.from_router_data(socket)
     watch = Watch(parley)
     await watch.rows()
     await page.assign(root.user_id, "pro")
-    await parley.audit.record(Act("sign_in", By(root.user_id, address)))
+    await parley.audit.record(Act("sign_in", By(root.user_id, HERE)))
     assert len({entry["network"] for entry in await watch.rows()}) == 1
 
 

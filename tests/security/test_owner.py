@@ -1,6 +1,7 @@
 """A tab's state changes hands: what it held is gone, and the states of nobody are not kept."""
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,9 +19,11 @@ from chat_app.ui.guard.namespace import PageNamespace
 from chat_app.ui.guard.owner import Owner, give, session_of, take_back
 from chat_app.ui.guard.states import MemoryStates
 from chat_app.ui.state.account import Account
+from chat_app.ui.state.audit_admin import AuditAdmin
 from chat_app.ui.state.chat import Chat
 from chat_app.ui.state.plan_admin import PlanAdmin
 from chat_app.ui.state.review_admin import ReviewAdmin, ReviewLine
+from chat_app.ui.state.visitor import Visitor
 from tests.parley import PASSWORD, StartParley, person
 from tests.ui.tab import page_of
 
@@ -124,6 +127,29 @@ async def test_what_the_staff_saw_goes_from_a_tab_that_lies_open_once_it_is_not_
     shown = str(kept.states["tab"].dict())
     assert "what somebody wrote" not in shown and KEPT[1] in shown
     assert (namespace.tabs, namespace.staff) == ({"tab": session}, {})
+    await kept.close()
+
+
+async def test_every_page_for_the_staff_is_emptied_once_the_role_is_gone(start_parley: StartParley) -> None:
+    await start_parley()
+    app = chat_app.chat_app.app
+    RegistrationContext.set(app._registration_context)
+    kept = MemoryStates()  # type: ignore[abstract]
+    shown: dict[type[Visitor], dict[str, object]] = {
+        ReviewAdmin: {"waiting": [ReviewLine(head="seen as staff")]},
+        PlanAdmin: {"search": "seen as staff"},
+        AuditAdmin: {"newer": "seen as staff"},
+    }
+    pages = {page for page in Visitor.get_substates() if '_enter("' in inspect.getsource(page)}
+    assert pages == set(shown), "a page for the staff that this test does not know"
+    async with kept.modify_state(BaseStateToken(ident="tab", cls=rx.State)) as state:
+        await give(state, "session")
+        await take_back(state, "admin")
+        for page, fields in shown.items():
+            for name, value in fields.items():
+                setattr(await state.get_state(page), name, value)
+        await take_back(state, "user")
+        assert "seen as staff" not in str(state.dict())
     await kept.close()
 
 

@@ -111,7 +111,8 @@ class ExternalSignIn:
         browser: str,
     ) -> Finished:
         # Not counted with the attempts to sign in: another site's page could send somebody's browser here.
-        flow = await self._flows.end(token, said.get("state", "")) if is_token(token) else None
+        state = said.get("state", "")
+        flow = await self._flows.end(token, state) if is_token(token) and is_token(state) else None
         if flow is None:
             raise _error("oidc_expired")
         if "error" in said:

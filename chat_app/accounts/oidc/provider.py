@@ -131,11 +131,11 @@ class Provider:
         known = await self._look()
         try:
             claims = _decoded(token, known.keys)
-        except (JoseError, ValueError):  # Perhaps by a key that is newer than what we know.
+        except (JoseError, ValueError, TypeError):  # Perhaps by a key that is newer than what we know.
             known = await self._look(within_s=AGAIN_S)
             try:
                 claims = _decoded(token, known.keys)
-            except (JoseError, ValueError) as error:
+            except (JoseError, ValueError, TypeError) as error:
                 raise ProviderError(f"a token whose signature is not the provider's: {error}") from error
         required: dict[str, Any] = {
             "iss": {"essential": True, "value": known.metadata["issuer"]},

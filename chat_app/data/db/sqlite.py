@@ -114,6 +114,8 @@ def _named(params: tuple[Value, ...]) -> dict[str, Value]:
             raise ValueError("a text for the database holds a NUL character")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError("an integer for the database has more than 64 bits")
+    if len(params) > len(_NAMES):
+        raise ValueError(f"a statement with {len(params)} parameters: {len(_NAMES)} is the most")
     return dict(zip(_NAMES, params, strict=False))
 
 

@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     require_second_factor: Literal["nobody", "staff", "everyone"] = Field(
         "nobody",
         description="Who has to set up a second factor before anything else: nobody, staff (and administrators), or"
-        " everyone.",
+        " everyone. Not those without a password: the provider of identities asks them.",
     )
     default_plan: str = Field("free", description="Plan that a new account gets.")
     first_plan: str = Field(

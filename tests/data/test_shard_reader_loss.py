@@ -1,19 +1,29 @@
 """The reader of the other processes' posts when its server goes away, and when what it hears makes no sense."""
 
 import asyncio
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 import pytest
+import structlog
 from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
-from chat_app.data.log import valkey_scripts
+from chat_app.data.log import shard_reader, valkey_scripts
 from chat_app.data.log.base import Piece
 from chat_app.data.log.shard_reader import shard_of
 from chat_app.data.log.valkey import ValkeyLog
 from tests.data.conftest import Apart
 from tests.data.logs import watch
+
+
+@pytest.fixture(autouse=True)
+def fresh_logger() -> Iterator[None]:
+    """One that nothing was logged with yet: else it writes to what an earlier test has set up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shard_reader, "logger", structlog.get_logger("chat_app.data.log.shard_reader"))
+        yield
+
 
 Logged = list[MutableMapping[str, Any]]
 
@@ -47,7 +57,7 @@ async def test_each_loss_is_said_once_and_its_pauses_double_up_to_a_second(
             await until(lambda: len(pauses) >= 7)
             assert pauses[:7] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
             apart.way.mode = "pass"
-            await until(lambda: said(logged)[-1] == again)
+            await until(lambda: said(logged)[-1:] == [again])
             assert said(logged) == [*before, lost, again]
             pauses.clear()
 

@@ -2,13 +2,15 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 
 from chat_app.accounts.grant import Grant, Rights
 from chat_app.accounts.identity import Identity
+from chat_app.billing.ledger import period_of
 from chat_app.billing.plans import Terms
+from chat_app.data.db.base import Statement
+from chat_app.data.ids import now_ms
 from chat_app.data.limits.base import LimitsUnavailable
 from chat_app.turn import TurnError
 from chat_app.turn.admit import Admission, new_row
@@ -124,12 +126,12 @@ ONE = Terms("one", "One", None, 1_200, 1, None, 1)
 @pytest.mark.parametrize("whose", ["plan", "key"])
 async def test_who_is_too_fast_is_told_when_to_try_again(wait_ms: int, said: str, whose: str) -> None:
     limits, row = Waiting(wait_ms), new_row(ADA, "api", ONE, "me")
-    admission = Admission(limits, None)  # type: ignore[arg-type]
+    admission = Admission(limits, None, None)  # type: ignore[arg-type]
     with pytest.raises(TurnError) as error:
         if whose == "plan":
             await admission.enter(row, ONE)
         else:
-            await admission.count_key(row, Grant(ADA, "k", Rights(requests_per_minute=1)))
+            await admission.count_key(row, Grant(ADA, "k", Rights(requests_per_minute=1), "s"))
     why = {"plan": "Your plan (One) allows 1,200 messages a minute.", "key": "This key allows 1 call a minute."}[whose]
     assert error.value.message == f"{why} Try again in {said}."
     assert (error.value.code, error.value.status, error.value.retry_after) == ("rate_limited", 429, wait_ms / 1_000)
@@ -148,10 +150,13 @@ async def test_the_tokens_of_a_key_are_those_of_the_month_and_used_up_at_its_lim
     keys = [await parley.accounts.make_key(ada.user_id, "test", Rights(monthly_tokens=100)) for _ in range(2)]
     grant, other = [await parley.accounts.grant(key) for key in keys]
     assert grant is not None and other is not None
-    earlier = replace(new_row(ada, "api", ONE, "me"), api_key_id=grant.key_id, held_tokens=used, status="done")
-    if month:
-        earlier.period = "2001-01"
-    await parley.db.batch(parley.generations.create(earlier))
+    period = "2001-01" if month else period_of(now_ms())
+    await parley.db.batch(
+        Statement(
+            "INSERT INTO key_month (api_key_id, period, used, held) VALUES ($1, $2, $3, 1)",
+            (grant.key_id, period, used - 1),
+        )
+    )
     if refused:
         with pytest.raises(TurnError) as error:
             await parley.turns.admit(grant)

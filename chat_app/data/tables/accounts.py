@@ -28,7 +28,7 @@ class User(SQLModel, table=True):
     tenant_id: str = Field(foreign_key="tenant.id", index=True)
     email: str = Field(unique=True, description="lower case")
     name: str = ""
-    password_hash: str = Field(description="argon2id, with its parameters")
+    password_hash: str = Field(description="argon2id, with its parameters; empty where there is no password")
     role: str = "user"
     plan_id: str = Field(foreign_key="plan.id", index=True)
     created_at: int = big()

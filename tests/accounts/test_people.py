@@ -280,3 +280,55 @@ async def test_sessions_that_have_ended(accounts: Accounts, db: Database, monkey
     assert await accounts.ended({*everyone, "unknown"}) == {leaves, expires, disabled, "unknown"}
     await accounts.set_password(ada.user_id, "a whole new secret")
     assert await accounts.ended({stays}) == {stays}
+
+
+async def test_who_is_disabled_while_their_password_is_looked_at_is_not_let_in(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await accounts.create("root@example.org", PASSWORD)
+    ada = await accounts.create("ada@example.org", PASSWORD)
+    verified = accounts._passwords.verified
+
+    async def slow(*args: Any, **rest: Any) -> bool:
+        right = await verified(*args, **rest)
+        await accounts.disable(ada.user_id)
+        return right
+
+    monkeypatch.setattr(accounts._passwords, "verified", slow)
+    with pytest.raises(AccountError):
+        await accounts.sign_in("ada@example.org", PASSWORD)
+    await accounts.enable(ada.user_id)
+    assert await accounts.browsers(ada.user_id) == []
+
+
+async def test_of_two_changes_of_a_password_at_once_the_first_counts(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await accounts.create("ada@example.org", PASSWORD)
+    hashed = accounts._passwords.hashed
+
+    async def slow(new: str, *args: Any, **rest: Any) -> str:
+        made = await hashed(new, *args, **rest)
+        monkeypatch.setattr(accounts._passwords, "hashed", hashed)
+        await accounts.change_password(ada.user_id, PASSWORD, "tall giraffe soup 91")
+        return made
+
+    monkeypatch.setattr(accounts._passwords, "hashed", slow)
+    with pytest.raises(AccountError):
+        await accounts.change_password(ada.user_id, PASSWORD, "a thief chose this 7")
+    await accounts.sign_in("ada@example.org", "tall giraffe soup 91")
+
+
+async def test_a_thousand_people_are_found_by_their_ids(accounts: Accounts) -> None:
+    ada = await accounts.create("ada@example.org", PASSWORD)
+    assert await accounts.emails([ada.user_id, *(f"nobody-{n}" for n in range(1_500))]) == {ada.user_id: ada.email}
+
+
+async def test_a_session_of_a_release_that_notes_no_use_counts_from_its_beginning(
+    accounts: Accounts, db: Database
+) -> None:
+    await accounts.create("ada@example.org", PASSWORD)
+    token = await accounts.sign_in("ada@example.org", PASSWORD)
+    await db.batch(Statement("UPDATE browser_session SET seen_at = 0"))
+    assert await accounts.by_cookie(token) is not None
+    assert await accounts.forget_expired() == 0

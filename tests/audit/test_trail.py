@@ -90,6 +90,24 @@ async def test_the_application_cannot_change_or_remove_any(change: str, trail: T
     ]
 
 
+@pytest.mark.parametrize("place", [0, -1])
+async def test_an_entry_gets_no_place_that_no_verification_looks_at(place: int, trail: Trail, db: Database) -> None:
+    await trail.record(Act("sign_in", ADA))
+    with pytest.raises(Conflict, match="audit"):
+        await db.batch(Statement(f"UPDATE audit SET seq = {place}, prev = 'x', hash = 'y'"))
+    assert [row["seq"] for row in await db.query("SELECT seq FROM audit")] == [None]
+
+
+async def test_no_entry_takes_the_place_of_another(trail: Trail, db: Database) -> None:
+    await trail.record(Act("sign_in", ADA))
+    await db.batch(Statement("UPDATE audit SET seq = 1, prev = 'x', hash = 'y'"))
+    await trail.record(Act("sign_in", ADA))
+    how = "UPDATE OR REPLACE" if db.dialect == "sqlite" else "UPDATE"
+    with pytest.raises(Conflict):
+        await db.batch(Statement(f"{how} audit SET seq = 1, prev = 'x', hash = 'y' WHERE seq IS NULL"))
+    assert len(await db.query("SELECT id FROM audit")) == 2
+
+
 async def test_an_entry_cannot_be_replaced_or_the_table_emptied(trail: Trail, db: Database) -> None:
     await trail.record(Act("sign_in", ADA))
     [row] = await db.query("SELECT id FROM audit")

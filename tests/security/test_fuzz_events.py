@@ -47,7 +47,16 @@ HIDDEN = {
 }
 NUMBERS = count()
 HANDLERS = sorted(RegistrationContext.get().event_handlers)
-PAGES = {"chat": "/", "account": "/account", "plan_admin": "/admin/plans", "review_admin": "/admin/moderation"}
+PAGES = {
+    "chat": "/",
+    "account": "/account",
+    "profile": "/account",
+    "proof": "/account",
+    "second_factor": "/second-factor",
+    "plan_admin": "/admin/plans",
+    "review_admin": "/admin/moderation",
+    "audit_admin": "/admin/audit",
+}
 """By the last word of a state's name, the page that it is of."""
 
 

@@ -166,7 +166,7 @@ def test_the_audit_trail_says_who_did_what(tabs: Tabs, admin: str, person: Calla
     expect(role).to_have_count(1)
     expect(role).to_contain_text("from: user; to: staff")
     networks = admins.locator("[data-entry] td:nth-child(5)").all_inner_texts()
-    assert len(networks) == 2 and len(set(networks)) == 1 and len(networks[0]) == 8  # A form and a page, from here.
+    assert len(networks) == 3 and len(set(networks)) == 1 and len(networks[0]) == 8  # Two by a form, one by a page.
     admins.get_by_label("To whom or what").fill("")
     admins.get_by_label("Who did it").fill(address)
     admins.get_by_label("Outcome").select_option("refused")

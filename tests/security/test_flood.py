@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 ADDRESSES = ("127.5.0.1", "127.5.0.2", "127.5.0.3")
 SPARE = 10
 """Pages that an address tries to open beyond those that it may."""
-PAGE_BYTES = 300_000
+PAGE_BYTES = 500_000
 """What an open page of nobody may cost, its share of everything."""
 MARK = "planted-by-the-flood"
 

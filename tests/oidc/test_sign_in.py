@@ -76,6 +76,45 @@ async def test_the_cookie_is_as_any_session_s(browser: Browser) -> None:
         assert response.headers["Cache-Control"] == "no-store"
 
 
+async def test_coming_back_ends_the_session_that_the_browser_had(parley: Parley, browser: Browser, base: str) -> None:
+    await person(parley, "eve@example.org")
+    await browser.http.post(f"{base}/auth/login", data={"email": "eve@example.org", "password": PASSWORD})
+    before = browser.token
+    await enter(browser)
+    assert browser.token != before and await parley.accounts.by_cookie(before) is None
+
+
+@pytest.mark.parametrize("state", ["%00", "x", "a" * 43, ""])
+async def test_a_state_that_nobody_was_given_is_none(browser: Browser, state: str) -> None:
+    await browser.get("/auth/oidc", until="/auth?")
+    assert error_of(await browser.get(f"/auth/oidc/callback?code=x&state={state}")) == "oidc_expired"
+
+
+async def test_a_logout_token_that_makes_no_sense_is_refused(browser: Browser) -> None:
+    odd = "eyJhbGciOiJSUzI1NiIsImNyaXQiOjF9"  # {"alg":"RS256","crit":1}
+    async with browser.http.post(
+        f"{browser.base}/auth/oidc/ended", data={"logout_token": f"{odd}.e30.AAAA"}
+    ) as response:
+        assert response.status == 400
+
+
+async def test_a_logout_of_the_person_leaves_their_sessions_by_password(
+    parley: Parley, browser: Browser, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await person(parley, "eve@example.org")
+    await browser.http.post(f"{base}/auth/login", data={"email": "eve@example.org", "password": PASSWORD})
+    await browser.get("/auth/oidc?link=1&next=/account")
+
+    async def everywhere(self: provider.Provider, token: str) -> provider.EndedThere:
+        return provider.EndedThere(ADA["sub"], "")
+
+    async with Browser(base) as other:
+        await enter(other)
+        monkeypatch.setattr(provider.Provider, "ended", everywhere)
+        assert await parley.external.ended("any") == 1
+        assert await other.user() is None and await browser.user() is not None
+
+
 async def test_another_address_there_is_still_the_same_person(
     browser: Browser, base: str, oidc_server: OidcProvider
 ) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 from typing import Any
 
+import pyotp
 import pytest
 
-from chat_app.accounts.identity import AccountError, Identity
-from chat_app.data.db.base import Statement
+from chat_app.accounts.identity import AccountError, Identity, SecondFactorNeeded
+from chat_app.accounts.self_service import closing_refusal
+from chat_app.data.db.base import Statement, Unmet
 from chat_app.sessions.generations import NotFound
 from chat_app.sessions.removal import SETTLED_MS
 from chat_app.wiring import Parley
@@ -59,6 +61,26 @@ async def test_nothing_of_the_person_is_left_but_ids(parley: Parley, ada: Identi
     assert "ada" not in kept.replace(ada.user_id, "").lower()
     assert await rows(parley, "ledger") == before
     assert not (await parley.db.query("SELECT id FROM known_device WHERE user_id = $1", ada.user_id))
+
+
+async def test_nothing_of_a_second_factor_is_left_and_no_name_comes_back(parley: Parley, ada: Identity) -> None:
+    setup = await parley.accounts.set_up_second_factor(ada, PASSWORD)
+    codes = await parley.accounts.confirm_second_factor(ada.user_id, pyotp.TOTP(setup.secret).now())
+    with pytest.raises(SecondFactorNeeded):
+        await parley.accounts.sign_in(ada.email, PASSWORD)
+    assert await parley.db.query("SELECT 1 FROM half_sign_in")
+    await parley.closing.close(ada.user_id, PASSWORD, codes[0])
+    for table in ("half_sign_in", "recovery_code"):
+        assert not await parley.db.query(f"SELECT 1 FROM {table}"), table
+    assert await refused(parley.accounts.rename(ada.user_id, "Ada again")) == "not_found"
+
+
+async def test_the_second_of_two_closings_is_told_what_is_so(parley: Parley, ada: Identity) -> None:
+    ways = [await parley.accounts.closing(ada.user_id, PASSWORD, "") for _ in range(2)]
+    await parley.db.batch(*ways[0])
+    with pytest.raises(Unmet) as unmet:
+        await parley.db.batch(*ways[1])
+    assert closing_refusal(unmet.value).code == "not_found"
 
 
 async def test_the_address_is_free_again_for_another_account(parley: Parley, ada: Identity) -> None:

@@ -4,7 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
+from chat_app.audit import sealing
 from chat_app.audit.chain import Head, digest_of
 from chat_app.audit.sealing import AT_ONCE, Sealer, _sealed, head_of
 from chat_app.audit.trail import Trail
@@ -12,6 +15,7 @@ from chat_app.audit.verification import verify
 from chat_app.data.acts import Act, By
 from chat_app.data.db.base import Database
 from chat_app.data.db.merge import groups
+from chat_app.data.ids import now_ms
 from tests.audit.conftest import Tamper, one_by_one
 
 
@@ -120,3 +124,21 @@ async def test_a_sealing_is_one_statement_on_postgresql(trail: Trail, db: Databa
     await trail.record(Act("sign_in", By("ada")))
     [row] = await db.query("SELECT id, digest FROM audit")
     assert len(groups(_sealed(Head(), [row]))) == 1
+
+
+async def test_the_head_goes_into_the_log_but_not_at_once(
+    trail: Trail, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealing, "logger", structlog.get_logger())  # Nothing was logged with it yet.
+    sealer = Sealer(db)
+    with capture_logs() as logged:
+        await trail.record(Act("sign_in", By("ada")))
+        await sealer._attempt()
+        assert logged == [] and (await head_of(db)).seq == 1
+        later = now_ms() + sealing.FIRST_MS + 1
+        monkeypatch.setattr(sealing, "now_ms", lambda: later)
+        for _ in range(2):
+            await trail.record(Act("sign_in", By("ada")))
+            await sealer._attempt()
+    assert [entry["event"] for entry in logged] == ["head of the audit trail"]
+    assert logged[0]["head"].startswith("2:")

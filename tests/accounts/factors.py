@@ -33,10 +33,13 @@ class App:
         return pyotp.TOTP(self.secret).generate_otp(self.clock.step - late)
 
 
-async def with_factor(accounts: Accounts, who: Identity, clock: Clock) -> tuple[App, tuple[str, ...]]:
-    """Set up a second factor for the person; their app, at the next step, and their recovery codes."""
+async def with_factor(
+    accounts: Accounts, who: Identity, clock: Clock, *, keep: str = ""
+) -> tuple[App, tuple[str, ...]]:
+    """Set up a second factor for the person; their app, at the next step, and their recovery codes. Of their sessions
+    that with the token `keep` stays."""
     app = App((await accounts.set_up_second_factor(who, PASSWORD)).secret, clock)
-    codes = await accounts.confirm_second_factor(who.user_id, app.code())
+    codes = await accounts.confirm_second_factor(who.user_id, app.code(), keep=keep)
     clock.step += 1
     return app, codes
 

@@ -1,6 +1,7 @@
 """Closing an account: what it takes, that nothing of the person is left but ids, and that what runs stops."""
 
 import asyncio
+import re
 from typing import Any
 
 import pyotp
@@ -58,7 +59,7 @@ async def test_nothing_of_the_person_is_left_but_ids(parley: Parley, ada: Identi
     assert [each.identity.email for each in await parley.accounts.people()] == ["root@example.org"]
     kept = "".join([await rows(parley, table) for table in ("users", "api_key", "known_device", "browser_session")])
     assert ada.user_id in kept
-    assert "ada" not in kept.replace(ada.user_id, "").lower()
+    assert "ada" not in re.sub(r"[0-9a-f]{16,}", "", kept.lower()), "beside digests and ids, which may spell anything"
     assert await rows(parley, "ledger") == before
     assert not (await parley.db.query("SELECT id FROM known_device WHERE user_id = $1", ada.user_id))
 

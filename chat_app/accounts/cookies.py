@@ -20,7 +20,6 @@ DEVICE_DAYS = 400
 """As long as browsers keep any cookie."""
 
 _DAY_S = 86_400
-_FLOW_S = 600
 
 
 def set_cookie(token: str, days: int) -> str:
@@ -33,9 +32,9 @@ def device_cookie(token: str) -> str:
     return _set(DEVICE, token, DEVICE_DAYS * _DAY_S)
 
 
-def flow_cookie(token: str) -> str:
+def flow_cookie(token: str, seconds: int) -> str:
     """The value of a `Set-Cookie` header for a browser that is sent to the provider and comes back soon."""
-    return _set(FLOW, token, _FLOW_S)
+    return _set(FLOW, token, seconds)
 
 
 def flow_from(cookie_header: str) -> str | None:

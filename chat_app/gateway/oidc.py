@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 from chat_app.accounts.cookies import device_cookie, flow_cookie, flow_from, set_cookie, token_from
 from chat_app.accounts.identity import AccountError
 from chat_app.accounts.oidc import ProviderError
+from chat_app.accounts.oidc.flows import LASTS_MS
 from chat_app.accounts.user_agents import described
 from chat_app.gateway.caller import GetParley, address, by_cookie
 from chat_app.gateway.errors import STORAGE, ApiError
@@ -58,7 +59,7 @@ def routes(get_parley: GetParley) -> Sequence[BaseRoute]:
         except STORAGE as error:
             return _unavailable(error)
         response = RedirectResponse(url, 303, NO_STORE)
-        response.headers.append("Set-Cookie", flow_cookie(token))
+        response.headers.append("Set-Cookie", flow_cookie(token, LASTS_MS // 1000))
         return response
 
     async def callback(request: Request) -> Response:
